@@ -1,0 +1,46 @@
+# `make` explains itself. CONFIG picks the experiment, PROFILE (a folder of profiles/) the machine.
+
+CONFIG  ?= config.yaml
+PROFILE ?=
+PYTHON  ?=
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+RUN    = python tools/run.py
+CHOSEN = $(PROFILE:%=--profile profiles/%) --config experiment=$(CONFIG)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce plan base test check accept unlock clean
+
+help:       ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup:      ## everything that is needed, in .venv; the other targets call it
+	@PYTHON="$(PYTHON)" sh tools/setup.sh
+
+reproduce: setup ## from speech to a report [CONFIG=configs/NAME.yaml] [PROFILE=NAME]
+	@$(RUN) $(CHOSEN)
+
+plan: setup ## which jobs `make reproduce` would run, and why [CONFIG=..]
+	@snakemake -n -q host $(CHOSEN)
+
+base: setup ## train the shipped tiny model again, from nothing (under an hour on 2 cores)
+	@$(RUN) $(CHOSEN) -- base
+
+test: setup ## every test, the whole workflow included (4 minutes on 2 cores)
+	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
+
+check: setup ## style, types, workflow and quick tests (under a minute)
+	@ruff check && ruff format --check && mypy
+	@snakefmt --check Snakefile workflow/rules
+	@snakemake --lint
+	@OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile -m "not slow"
+	@snakemake -n -q all
+
+accept: setup ## record that an edit changes no result, and keep what is there [CONFIG=..] WHY="..."
+	@python tools/accept.py --config "$(CONFIG)" --why "$(WHY)"
+
+unlock: setup ## after a plain `snakemake` was killed: let the next one start
+	@snakemake --unlock $(CHOSEN)
+
+clean: setup ## delete build/, logs/ and scratch/ of every experiment; results/ stay
+	@rm -rf build logs scratch

@@ -1,0 +1,23 @@
+# Concertina, from speech to a report:  data -> features -> segments -> train -> evaluate -> report
+#
+# `snakemake` runs config.yaml; `snakemake --config experiment=configs/NAME.yaml` runs an overlay of it.
+# How many cores, and where jobs run, is the profile's: profiles/default/ is used when none is named.
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/1_base.smk"
+include: "workflow/rules/2_data.smk"
+include: "workflow/rules/3_features.smk"
+include: "workflow/rules/4_segments.smk"
+include: "workflow/rules/5_train.smk"
+include: "workflow/rules/6_evaluate.smk"
+include: "workflow/rules/8_report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output,
+        report_inputs,
+    message:
+        f"results/{NAME}/report.html is the page to read"

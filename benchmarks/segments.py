@@ -1,0 +1,113 @@
+"""How long the segment cells take, beside the encoder and beside one call for each utterance.
+
+    PYTHONPATH=src python benchmarks/segments.py [--config CONFIG] [--utterances 7300]
+
+Makes noise of the default corpus' size in a temporary folder: frames of the base's width for the cells, and audio of
+the same lengths, of which the base's encoder encodes a part. Runs every cell of the config as the stage does (verify,
+read, check, decide, write) but without imports, and prints one JSON: the seconds of each, their sum as a share of
+the encoder's time, and how many times faster a packed batch is than one call for each of its utterances.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from concertina import config, features, integrity, lalm, segments
+from concertina.store import Reader, Writer
+
+FRAMES = (25, 175)  # 1 to 7 s at 25 frames per second
+SAMPLES_PER_FRAME = 640
+ENCODED = 400  # utterances that the encoder is timed on
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config", default=config.DEFAULT)
+    parser.add_argument("--utterances", type=int, default=7300, help="as many as the default corpus has")
+    asked = parser.parse_args()
+    experiment = config.load(asked.config)
+    lengths = np.random.default_rng(0).integers(*FRAMES, asked.utterances)
+    encode_s, width = time_encoder(experiment, lengths)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "features")
+        write_noise(folder, lengths, width)
+        verify_s = best(lambda: integrity.verify(folder))
+        reader = Reader(folder)
+        cells = {
+            f"{cell.compressor}-{config.ratio_text(ratio)}": time_cell(reader, cell, ratio, Path(scratch, "cell"))
+            for cell in experiment.segments.cells
+            for ratio in cell.ratios
+        }
+    decide_s = sum(cell["seconds"] for cell in cells.values())
+    result = {
+        "utterances": len(lengths),
+        "frames": int(lengths.sum()),
+        "width": width,
+        "cells": cells,
+        "seconds": decide_s,
+        "verify_seconds": verify_s * len(cells),
+        "encode_seconds": encode_s,
+        "share_of_encode_percent": 100 * decide_s / encode_s,
+        "share_of_encode_with_verify_percent": 100 * (decide_s + verify_s * len(cells)) / encode_s,
+    }
+    print(json.dumps(result, indent=1))
+    return 0
+
+
+def time_encoder(experiment: config.Config, lengths: np.ndarray) -> tuple[float, int]:
+    """Seconds that the features stage's encoder takes for so many frames, from a part of them; its width."""
+    torch.set_num_threads(experiment.features.threads)
+    model = lalm.load(experiment.base, encoder=True, llm=False, dtype=experiment.features.precision)
+    rng = np.random.default_rng(0)
+    waves = [rng.integers(-3000, 3000, n * SAMPLES_PER_FRAME).astype(np.int16) for n in lengths[:ENCODED]]
+    budget = int(experiment.features.batch_seconds * 16000)
+    taken = best(lambda: features.encode(model, waves, budget), times=2)
+    return taken * int(lengths.sum()) / int(lengths[:ENCODED].sum()), int(model.encoder.config.d_model)
+
+
+def time_cell(reader: Reader, cell: config.Cell, ratio: config.Ratio, path: Path) -> dict[str, float]:
+    """Seconds of one cell, and how many times faster its first batch is than a loop over that batch."""
+    seconds = best(lambda: segments.write(path, reader, cell, ratio, 0))
+    decide = segments.decider(cell.compressor, ratio, cell.options)
+    indices = next(segments.batches(reader.lengths, reader.width or 1))
+    frames_TD, lengths_B = segments.read(reader, indices)
+    seeds_B = segments.seeds([reader.ids[i] for i in indices], 0)
+    alone = list(zip(frames_TD.split(lengths_B.tolist()), lengths_B.split(1), seeds_B.split(1), strict=True))
+
+    def loop() -> None:
+        for one in alone:
+            decide(*one)
+
+    packed_s = best(lambda: decide(frames_TD, lengths_B, seeds_B), times=20)
+    return {"seconds": seconds, "times_faster_than_a_loop": round(best(loop, times=5) / packed_s, 1)}
+
+
+def best(run: Callable[[], object], times: int = 3) -> float:
+    """The shortest of some runs, in seconds."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - began)
+    return round(min(taken), 6)
+
+
+def write_noise(folder: Path, lengths: np.ndarray, width: int) -> None:
+    """A sealed feature store."""
+    rng = np.random.default_rng(0)
+    with integrity.sealed(folder) as temporary:
+        writer = Writer(temporary, "float16", width, 64 * 2**20)
+        for i, length in enumerate(lengths):
+            writer.add(f"noise-{i}", rng.standard_normal((length, width), dtype=np.float32))
+        writer.close()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,70 @@
+"""What the workflow itself costs: a dry run, a run with nothing to do, and the share of a run outside the stages' work.
+
+Run it after `make reproduce`. Outside the stages' own work is what every job pays before its first line of work:
+starting Python and importing what the stage needs, and Snakemake's own time. The share is of the processor time that
+the run had: its wall time, as `time make reproduce` tells it, times the cores.
+
+    python benchmarks/workflow.py --cores 2 --run-seconds 1100
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+
+from concertina import config as configs
+
+STAGES = ("data", "features", "segments", "train", "evaluate", "report")
+
+
+def main() -> None:
+    """Print one JSON row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default=str(configs.DEFAULT))
+    parser.add_argument("--cores", type=int, required=True, help="cores that the measured run had")
+    parser.add_argument("--run-seconds", type=float, required=True, help="wall time of the measured run")
+    asked = parser.parse_args()
+    snakemake = [sys.executable, "-m", "snakemake", "-q", "all", "--config", f"experiment={asked.config}"]
+    jobs = planned(snakemake)
+    starts = {stage: seconds([sys.executable, "-m", f"concertina.{stage}", "--help"]) for stage in STAGES}
+    nothing = seconds([*snakemake, "--", "all"])
+    outside = nothing + sum(starts[stage] * count for stage, count in jobs.items())
+    row = {
+        "dry_run_s": seconds([*snakemake, "-n", "--", "all"]),
+        "nothing_to_do_s": nothing,
+        "jobs": jobs,
+        "start_s": starts,
+        "run_s": asked.run_seconds,
+        "share_outside_the_stages": outside / (asked.run_seconds * asked.cores),
+    }
+    print(json.dumps(row, indent=1))
+
+
+def seconds(command: list[str]) -> float:
+    """Wall time of a command, the better of two."""
+    times = []
+    for _ in range(2):
+        began = time.monotonic()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        times.append(time.monotonic() - began)
+    return round(min(times), 2)
+
+
+def planned(snakemake: list[str]) -> dict[str, int]:
+    """How many jobs of each stage the whole run has."""
+    command = [part for part in snakemake if part not in ("-q", "all")]
+    out = subprocess.run([*command, "-n", "--forceall", "-q", "host"], check=True, capture_output=True, text=True)
+    told = Counter(
+        line.split()[1].rstrip(":") for line in out.stdout.splitlines() if line.startswith(("rule ", "localrule "))
+    )
+    if not told:  # jobs that have a message are told by it, whose first word is the stage
+        told = Counter(
+            word for line in out.stdout.splitlines() if (word := line.partition(": ")[2].split(" ")[0]) in STAGES
+        )
+    return {stage: told[stage] for stage in STAGES}
+
+
+if __name__ == "__main__":
+    main()

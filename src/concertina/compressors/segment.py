@@ -1,0 +1,48 @@
+"""Segment: cut where neighbouring frames differ most, and take the mean between cuts.
+
+The difference is d_t = 1 - cos(z_t, z_{t+1}). At the ratio 'natural' every peak of d is a cut (arXiv 2511.20973,
+after the detector of Bhati et al., 2021, arXiv 2106.02170); at a number, the largest peaks are, and where peaks
+run out the largest other differences.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from concertina import packed
+from concertina.pooling import Segments
+
+natural = True
+
+
+def segment(
+    frames_TD: Tensor,
+    lengths_B: Tensor,
+    ratio: float | Literal["natural"],
+    cues: dict[str, Tensor],
+    seeds_B: Tensor,
+) -> Segments:
+    """Cut at peaks of the difference, the largest first; ties go to the earlier frame."""
+    jump_T = jumps(frames_TD, lengths_B)
+    edge_T = jump_T.new_full((1,), math.inf)
+    peak_T = (jump_T > torch.cat([edge_T, jump_T[:-1]])) & (jump_T > torch.cat([jump_T[1:], edge_T]))
+    first_T = jump_T.isinf()
+    starts_T = peak_T | first_T
+    if ratio != "natural":
+        starts_T = packed.first_in_each(packed.token_counts(lengths_B, ratio), lengths_B, starts_T, jump_T)
+    return Segments.cut(starts_T, lengths_B, peaks=int((starts_T & peak_T & ~first_T).sum()))
+
+
+def jumps(frames_TD: Tensor, lengths_B: Tensor) -> Tensor:
+    """1 - cos of each frame and the one before it, float64 [T]; infinite at an utterance's first frame.
+
+    A zero vector counts as cos = 1. Each row by itself in a fixed order, so the batch decides no tie.
+    """
+    power_T = packed.dots(frames_TD, frames_TD).double()
+    dot_T = packed.dots(frames_TD[1:], frames_TD[:-1]).double()
+    scale_T = (power_T[1:] * power_T[:-1]).sqrt()
+    cosine_T = torch.where(scale_T > 0, dot_T / scale_T, 1.0)
+    jump_T = torch.cat([power_T[:1], (1 - cosine_T).clamp(min=0)])  # one for the first frame, masked below
+    return jump_T.masked_fill(packed.position(lengths_B) == 0, math.inf)

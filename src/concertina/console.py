@@ -1,0 +1,119 @@
+"""What every stage says to a person: progress with rate and remaining time, and user errors in one line."""
+
+import functools
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+Main = Callable[..., int]
+
+
+def run(main: Main) -> Main:
+    """Wrap a stage's `main`: an error that a user can mend becomes `error: ...` and exit status 1, Ctrl-C 130.
+
+    Such errors are the ValueErrors and RuntimeErrors that Concertina's own code raises, and every OSError.
+    Anything else is a fault of ours and keeps its traceback. SIGTERM ends a stage as Ctrl-C does: in good order.
+    """
+
+    @functools.wraps(main)
+    def guarded(argv: list[str] | None = None) -> int:
+        before = _listen(signal.SIGTERM, _interrupt)
+        try:
+            return main(argv)
+        except KeyboardInterrupt:
+            say("interrupted; the same command starts this stage again")
+            return 130
+        except (ValueError, RuntimeError, OSError) as error:
+            if not isinstance(error, OSError) and not _raised_by_us(error):
+                raise
+            say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+            return 1
+        finally:
+            _listen(signal.SIGTERM, before)
+
+    return guarded
+
+
+def say(line: str) -> None:
+    """One line on the console (stderr)."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _listen(number: int, handler: Any) -> Any:
+    """Set a signal handler and return the one before; nothing outside the main thread."""
+    return (
+        signal.signal(number, handler or signal.SIG_DFL)
+        if threading.current_thread() is threading.main_thread()
+        else None
+    )
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    """Whether the frame that raised belongs to this package, or the error's class does."""
+    if type(error).__module__.startswith("concertina"):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__package__", "")).startswith("concertina")
+
+
+class Progress:
+    """Tells how far a stage is: `with Progress(len(rows), "utterances") as progress: progress.add(1, loss=2.5)`.
+
+    `total` may be None where it is not known. A line at most every `every_s` seconds, and one at the end.
+    """
+
+    def __init__(self, total: int | None, unit: str, every_s: float = 5.0) -> None:
+        self.total, self.unit, self.every_s = total, unit, every_s
+        self.done = 0
+        self._facts: dict[str, float | int | str] = {}
+
+    def __enter__(self) -> Self:
+        self._began = self._told = time.monotonic()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None:
+            say(self._line(time.monotonic()))
+
+    def add(self, n: int = 1, **facts: float | int | str) -> None:
+        """Count `n` more units; `facts` (such as the loss) are shown with the next line."""
+        self.done += n
+        self._facts.update(facts)
+        now = time.monotonic()
+        if now - self._told >= self.every_s:
+            self._told = now
+            say(self._line(now))
+
+    def _line(self, now: float) -> str:
+        seconds = max(now - self._began, 1e-9)
+        rate = self.done / seconds
+        parts = [f"{self.done}{f'/{self.total}' if self.total is not None else ''} {self.unit}", f"{rate:.4g}/s"]
+        if self.total is not None and 0 < self.done < self.total:
+            parts.append(f"{clock((self.total - self.done) / rate)} left")
+        else:
+            parts.append(f"in {clock(seconds)}")
+        parts += [
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in self._facts.items()
+        ]
+        return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """`95` -> '1m35s', `7260` -> '2h01m', `4.2` -> '4.2s'."""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    minutes = round(seconds / 60)
+    return f"{seconds // 60:.0f}m{seconds % 60:02.0f}s" if seconds < 3600 else f"{minutes // 60}h{minutes % 60:02d}m"

@@ -1,0 +1,91 @@
+"""The corpora: one file each, found by its name; what such a file has to offer is said here.
+
+class Options(Section)                  its own config keys (optional)
+def splits(options) -> list[str]        the names of its splits
+def parts(options, split) -> int        how many parts a split is read in, side by side (optional: 1)
+def read(options, split, part) -> Iterator[Utterance | Reject]      called in a fresh process for each part
+def sources(options) -> list[Path]      files outside the repository whose content decides the corpus (optional)
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from concertina.config import ConfigError, Corpus, Section
+from concertina.spelling import nearest
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording and what is said in it.
+
+    `audio`: samples (int16, or float in -1..1; [T] or [T, channels]) at `rate_hz`, or the path or the bytes of a
+    file that libsndfile reads, which says its own rate. `offset_s`, `duration_s`: the part of it that is meant.
+    `translation`: the text by language. `tags`: what a report may group by, JSON values.
+    `origin`: where the utterance is from, such as 'mine.jsonl line 3'; opens the reason when it is rejected.
+    """
+
+    id: str
+    audio: np.ndarray | bytes | Path
+    rate_hz: int
+    text: str
+    language: str
+    speaker: str | None = None
+    translation: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    offset_s: float = 0.0
+    duration_s: float | None = None
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Something that cannot be used, and why."""
+
+    id: str
+    reason: str
+
+
+def names() -> list[str]:
+    """The kinds of corpora there are."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+
+
+def load(kind: str) -> ModuleType:
+    """The file of a kind of corpus. Errors: ConfigError naming the file that is missing, or what it lacks."""
+    if kind not in names():
+        raise ConfigError(f"data.corpora: no corpus file src/concertina/corpora/{kind}.py{nearest(kind, names())}")
+    plugin = importlib.import_module(f"concertina.corpora.{kind}")
+    if missing := [name for name in ("splits", "read") if not callable(getattr(plugin, name, None))]:
+        raise ConfigError(f"src/concertina/corpora/{kind}.py has no function {' and no '.join(missing)}")
+    return plugin
+
+
+def options(corpus: Corpus) -> Section:
+    """A corpus' own config keys, validated. Errors: ConfigError naming the key and the nearest valid one."""
+    model: type[Section] = getattr(load(corpus.kind), "Options", Section)
+    try:
+        return model.model_validate(corpus.options)
+    except ValidationError as error:
+        told = "; ".join(_explain(corpus.name, fact, list(model.model_fields)) for fact in error.errors())
+        raise ConfigError(told) from None
+
+
+def parts(plugin: ModuleType, chosen: Section, split: str) -> int:
+    """How many parts a split is read in."""
+    return int(plugin.parts(chosen, split)) if hasattr(plugin, "parts") else 1
+
+
+def _explain(corpus: str, fact: Any, valid: list[str]) -> str:
+    where = ".".join(map(str, ("data.corpora", corpus, *fact["loc"])))
+    if fact["type"] != "extra_forbidden":
+        return f"{where}: {fact['msg'].removeprefix('Value error, ')}"
+    return f"unknown key {where}{nearest(str(fact['loc'][-1]), ['name', 'kind', *valid])}"

@@ -1,0 +1,182 @@
+"""Your own speech, described by JSON-lines manifests: one line per utterance, with NeMo's field names.
+
+Fields: `audio_filepath` (relative to the manifest's folder, or absolute) and `text`; optionally `offset` and
+`duration` (seconds: the part of the file that is meant), `language`, `translation` (by language: {"de": "..."}),
+`speaker`, `id` (otherwise the path as written, and @offset where there is one). Other fields are ignored.
+A row that cannot be used is rejected with its line number; the rest goes on.
+Source: the manifest of NVIDIA NeMo's ASR collection.
+"""
+
+import contextlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from concertina.config import ConfigError, Language, Name, Section
+from concertina.corpora import Reject, Utterance
+
+ROWS_PER_PART = 1000
+
+
+class Options(Section):
+    """`splits`: the manifest of each split. One manifest may be given as `manifest` and `split` instead."""
+
+    splits: Annotated[dict[Name, str], Field(min_length=1)]
+    language: Language | None = None  # of rows that do not say theirs
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_manifest(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "manifest" not in values or "splits" in values:
+            return values
+        rest = {key: value for key, value in values.items() if key not in ("manifest", "split")}
+        return {"splits": {values.get("split", "test"): values["manifest"]}, **rest}
+
+
+def splits(options: Options) -> list[str]:
+    return list(options.splits)
+
+
+def parts(options: Options, split: str) -> int:
+    return max(1, math.ceil(sum(1 for _ in _lines(Path(options.splits[split]))) / ROWS_PER_PART))
+
+
+def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject]:
+    path = Path(options.splits[split])
+    for number, line in islice(_lines(path), part * ROWS_PER_PART, (part + 1) * ROWS_PER_PART):
+        origin = f"{path} line {number}"
+        try:
+            row = _parse(line)
+        except ValueError as error:
+            yield Reject(f"line {number}", f"{origin}: {error}")
+            continue
+        id = _id(row, number)
+        try:
+            yield _utterance(row, id, path.parent, options.language, origin)
+        except (ValueError, OSError) as error:
+            yield Reject(id, f"{origin}: {error}")
+
+
+def sources(options: Options) -> list[Path]:
+    """The manifests and the audio files that their rows name."""
+    found: dict[Path, None] = {}
+    for path in map(Path, options.splits.values()):
+        found[path] = None
+        for _, line in _lines(path):
+            with contextlib.suppress(ValueError):  # of a row that `read` will reject
+                found[path.parent / _path_text(_parse(line))] = None
+    return list(found)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(line number, line) of the lines that are not empty. Errors: ConfigError when there is no such file."""
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                if line.strip():
+                    yield number, line
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(f"{path}: no such manifest; data.corpora names it in `splits`") from None
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("not JSON: nested too deeply") from None
+    if not isinstance(row, dict):
+        raise ValueError('not a row: a row is {"audio_filepath": "...", "text": "..."}')
+    return row
+
+
+def _id(row: dict[str, Any], number: int) -> str:
+    for value in (row.get("id"), row.get("audio_filepath")):
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            continue
+        at = f"@{row['offset']}" if "id" not in row and row.get("offset") else ""
+        return f"{value}{at}"
+    return f"line {number}"
+
+
+def _utterance(row: dict[str, Any], id: str, folder: Path, language: str | None, origin: str) -> Utterance:
+    """A row -> an utterance. Errors: ValueError saying what is wrong with the row."""
+    if "id" in row and (isinstance(row["id"], bool) or not isinstance(row["id"], str | int) or row["id"] == ""):
+        raise ValueError(f"id is a text, not {row['id']!r}")
+    name = _path_text(row)
+    spoken = _text(row, "language") or language
+    if spoken is None:
+        raise ValueError("no language: give it in the row, or for all rows as `language` of the corpus")
+    _check_language(spoken)
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    speaker = row.get("speaker")
+    if isinstance(speaker, bool) or not isinstance(speaker, str | int | None):
+        raise ValueError(f"speaker is a text, not {speaker!r}")
+    return Utterance(
+        id=id,
+        audio=path,
+        rate_hz=0,
+        text=_text(row, "text") or "",
+        language=spoken,
+        speaker=None if speaker is None else str(speaker),
+        translation=_translation(row),
+        offset_s=_seconds(row, "offset") or 0.0,
+        duration_s=_seconds(row, "duration"),
+        origin=origin,
+    )
+
+
+def _text(row: dict[str, Any], key: str) -> str | None:
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{key} is a text, not {value!r}")
+    return value
+
+
+def _path_text(row: dict[str, Any]) -> str:
+    name = _text(row, "audio_filepath")
+    if not name or "\0" in name:
+        raise ValueError("audio_filepath is missing")
+    os.fsencode(name)  # UnicodeEncodeError, a ValueError, where no file can be called so
+    return name
+
+
+def _seconds(row: dict[str, Any], key: str) -> float | None:
+    value = row.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise ValueError(f"{key} is a number of seconds, not {value!r}")
+    return float(value)
+
+
+def _translation(row: dict[str, Any]) -> dict[str, str]:
+    by_language = row.get("translation")
+    if by_language is None:
+        return {}
+    if not isinstance(by_language, dict):
+        raise ValueError(f'translation is by language, such as {{"de": "..."}}, not {by_language!r}')
+    for language, text in by_language.items():
+        _check_language(language)
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"the translation into {language} is empty or not a text")
+    return {language: text.strip() for language, text in by_language.items()}
+
+
+def _check_language(language: str) -> None:
+    if not re.fullmatch(r"[a-z]{2,3}", language):
+        raise ValueError(f"a language is a code of two or three letters, such as en, not {language!r}")

@@ -1,0 +1,276 @@
+"""Stage `data`: one split of a corpus -> 16 kHz mono audio and a manifest, one row per usable utterance.
+
+A split is read in parts, each in a fresh process, several at a time; they are joined in order, so that the bytes
+written depend neither on the number of cores nor on what a synthesiser keeps in memory.
+Writes manifest.jsonl, rejects.jsonl (what could not be used, and why) and audio shards (see store.py).
+Shapes: T samples.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import traceback
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from concertina import audio, console, corpora, integrity, keys, layout
+from concertina.config import Config, ConfigError, Corpus, load
+from concertina.corpora import Reject, Utterance
+from concertina.spelling import nearest
+from concertina.store import Writer
+
+SHARD_BYTES = 64 << 20
+MIN_SAMPLES = 321  # below that a Whisper-style encoder has no frame: 3 hops of 160 samples, begun
+TOLD_AT_ONCE = 5  # rejects shown on the console
+REPORT_EVERY = 20  # utterances, from a reading process to the main one
+
+
+class CorpusError(RuntimeError):
+    """A corpus cannot be read; the message names corpus and split."""
+
+
+def stage(config: Config, corpus: str, split: str, jobs: int) -> Path:
+    """Make one split of a corpus, in up to `jobs` processes, and return its folder.
+
+    Errors: ConfigError (no such corpus, split or option), CorpusError (its code fails, or no row is usable).
+    """
+    chosen = config.corpus(corpus)
+    plugin, options = corpora.load(chosen.kind), corpora.options(chosen)
+    if split not in (splits := plugin.splits(options)):
+        raise ConfigError(f"corpus {corpus} has no split {split!r}{nearest(split, splits)}")
+    folder = layout.data(config.name, corpus, split)
+    facts: dict[str, Any] = {"run_key": keys.run_key(keys.data(config, corpus, split))}
+    with integrity.sealed(folder, facts) as temporary:
+        parts = temporary / "parts"
+        n_parts = corpora.parts(plugin, options, split)
+        work = [_Part(chosen, split, number, parts / str(number)) for number in range(n_parts)]
+        joined = _Joined(temporary, f"{corpus}/{split}")
+        progress = console.Progress(n_parts, "parts")
+        with progress, contextlib.closing(_in_order(work, jobs, progress)) as done:
+            for part in done:
+                joined.add(part.folder)
+        shutil.rmtree(parts, ignore_errors=True)
+        facts |= joined.close()
+    console.say(
+        f"{corpus}/{split}: {facts['utterances']} utterances, {facts['hours']:.3g} h"
+        + (f", {facts['rejects']} rejected: {folder / 'rejects.jsonl'}" if facts["rejects"] else "")
+    )
+    return folder
+
+
+def usable(utterance: Utterance) -> tuple[dict[str, Any], np.ndarray]:
+    """An utterance -> its manifest row and its audio, int16 [T]. Errors: ValueError saying why it cannot be used."""
+    text = utterance.text.strip()
+    if not text:
+        raise ValueError("no text")
+    try:
+        "".join((utterance.id, text, *utterance.translation.values())).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("its text is not valid Unicode, so it cannot be written as UTF-8") from None
+    name = str(utterance.audio) if isinstance(utterance.audio, Path) else utterance.id
+    samples_T = audio.mono(utterance.audio, utterance.rate_hz, utterance.offset_s, utterance.duration_s, name)
+    if len(samples_T) < MIN_SAMPLES:
+        length = f"{1000 * len(samples_T) / audio.RATE_HZ:.0f} ms" if len(samples_T) else "zero length"
+        raise ValueError(f"{name}: {length}: shorter than one frame of the encoder")
+    row = {
+        "id": utterance.id,
+        "duration_s": len(samples_T) / audio.RATE_HZ,
+        "samples": len(samples_T),
+        "text": text,
+        "language": utterance.language,
+        "speaker": utterance.speaker,
+        "translation": dict(utterance.translation),
+        "tags": dict(utterance.tags),
+        "audio_sha256": hashlib.sha256(samples_T.astype("<i2").tobytes()).hexdigest(),
+    }
+    return row, samples_T
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one reading process does: part `number` of a split, into `folder`."""
+
+    corpus: Corpus
+    split: str
+    number: int
+    folder: Path
+
+
+@dataclass
+class _Joined:
+    """The parts, joined: looks after ids that occur twice, and tells what was rejected."""
+
+    folder: Path
+    name: str
+    seen: set[str] = field(default_factory=set)
+    rejects: int = 0
+    samples: int = 0
+
+    def __post_init__(self) -> None:
+        self._writer = Writer(self.folder, "int16", None, SHARD_BYTES)
+        self._manifest, self._rejected = self.folder / "manifest.jsonl", self.folder / "rejects.jsonl"
+        self._manifest.touch()
+        self._rejected.touch()
+
+    def add(self, part: Path) -> None:
+        """Append what a reading process wrote, and delete it."""
+        with contextlib.ExitStack() as files:
+            rows = files.enter_context(open(part / "rows.jsonl", encoding="utf-8"))
+            sound = files.enter_context(open(part / "audio", "rb"))
+            manifest = files.enter_context(open(self._manifest, "a", encoding="utf-8"))
+            rejected = files.enter_context(open(self._rejected, "a", encoding="utf-8"))
+            for row in map(json.loads, rows):
+                samples_T = np.frombuffer(sound.read(2 * row.get("samples", 0)), dtype=np.int16)
+                origin = row.pop("origin", "")
+                if row["id"] in self.seen and "reason" not in row:
+                    row = {"id": row["id"], "reason": f"{origin}duplicate id: an earlier row has it"}
+                if "reason" in row:
+                    self._tell(row)
+                    rejected.write(json.dumps(row) + "\n")
+                    continue
+                self.seen.add(row["id"])
+                self.samples += len(samples_T)
+                self._writer.add(row["id"], samples_T)
+                manifest.write(json.dumps(row, ensure_ascii=False) + "\n")
+        shutil.rmtree(part)
+
+    def close(self) -> dict[str, Any]:
+        """Finish the files; returns the facts for the seal. Errors: CorpusError when nothing is usable."""
+        if self.rejects > TOLD_AT_ONCE:
+            console.say(f"{self.name}: {self.rejects - TOLD_AT_ONCE} more rejected")
+        if not self.seen:
+            raise CorpusError(f"corpus {self.name} has no usable row: {self.rejects} rejected, see above")
+        self._writer.close()
+        hours = self.samples / audio.RATE_HZ / 3600
+        return {"utterances": len(self.seen), "rejects": self.rejects, "hours": hours}
+
+    def _tell(self, row: dict[str, str]) -> None:
+        self.rejects += 1
+        if self.rejects <= TOLD_AT_ONCE:
+            console.say(f"{self.name}: rejected {row['id']}: {row['reason']}")
+
+
+def _in_order(work: list[_Part], jobs: int, progress: console.Progress) -> Generator[_Part, None, None]:
+    """Run the parts, each in a fresh process and up to `jobs` at a time; yields them in order as they are done."""
+    context = multiprocessing.get_context("spawn")
+    waiting, finished, utterances = iter(work), set[int](), 0
+    running: dict[Connection, tuple[_Part, BaseProcess]] = {}
+    try:
+        for part in work:
+            while part.number not in finished:
+                while len(running) < jobs and (following := next(waiting, None)):
+                    ours, theirs = context.Pipe(duplex=False)
+                    process: BaseProcess = context.Process(target=_read_part, args=(following, theirs), daemon=True)
+                    process.start()
+                    theirs.close()
+                    running[ours] = (following, process)
+                for connection in wait(list(running)):
+                    assert isinstance(connection, Connection)
+                    count = _hear(connection, *running[connection])
+                    if count is None:
+                        ended, process = running.pop(connection)
+                        process.join()
+                        connection.close()
+                        finished.add(ended.number)
+                    utterances += count or 0
+                    progress.add(count is None, utterances=utterances)
+            yield part
+    finally:
+        for _, process in running.values():
+            process.terminate()
+            process.join()
+
+
+def _hear(connection: Connection, part: _Part, process: BaseProcess) -> int | None:
+    """What a reading process says: how many more utterances it has read, or None when it is done."""
+    where = f"corpus {part.corpus.name}, split {part.split}, part {part.number}"
+    try:
+        said = connection.recv()
+    except EOFError:
+        process.join()
+        raise CorpusError(
+            f"{where}: its process died with status {process.exitcode} (a negative one is a signal)"
+        ) from None
+    if isinstance(said, OSError):
+        raise said
+    if isinstance(said, str):
+        raise CorpusError(f"{where}: {said}")
+    assert said is None or isinstance(said, int)
+    return said
+
+
+def _read_part(part: _Part, connection: Connection) -> None:
+    """The body of a reading process: its part's rows and rejects into rows.jsonl, samples end to end into audio."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears Ctrl-C and ends this one
+    try:
+        part.folder.mkdir(parents=True)
+        plugin, unsaid = corpora.load(part.corpus.kind), 0
+        with (
+            open(part.folder / "rows.jsonl", "w", encoding="utf-8") as rows,
+            open(part.folder / "audio", "wb") as sound,
+        ):
+            for item in plugin.read(corpora.options(part.corpus), part.split, part.number):
+                row, samples_T = _judge(item)
+                sound.write(samples_T.tobytes())
+                rows.write(json.dumps(row, allow_nan=False) + "\n")
+                unsaid += 1
+                if unsaid == REPORT_EVERY:
+                    connection.send(unsaid)
+                    unsaid = 0
+        connection.send(unsaid)
+        connection.send(None)
+    except BrokenPipeError:
+        os._exit(1)  # the main process is gone
+    except OSError as error:
+        connection.send(error if error.errno else f"{type(error).__name__}: {error}")
+    except Exception as error:
+        if not isinstance(error, ConfigError):
+            traceback.print_exc()
+        connection.send(str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}")
+
+
+def _judge(item: Utterance | Reject) -> tuple[dict[str, Any], np.ndarray]:
+    """What a corpus yields -> a row, or a reject with no samples."""
+    nothing = np.zeros(0, dtype=np.int16)
+    if isinstance(item, Reject):
+        return {"id": str(item.id), "reason": item.reason}, nothing
+    if not isinstance(item, Utterance):
+        raise TypeError(f"read() yields Utterance or Reject, not {type(item).__name__}")
+    origin = f"{item.origin}: " if item.origin else ""
+    try:
+        row, samples_T = usable(item)
+        return row | {"origin": origin}, samples_T
+    except ValueError as error:
+        return {"id": item.id, "reason": f"{origin}{error}"}, nothing
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m concertina.data",
+        description="Read one split of a corpus into build/<name>/data/<corpus>/<split>/: 16 kHz mono audio, "
+        "manifest.jsonl, and rejects.jsonl with what could not be used and why.",
+    )
+    parser.add_argument("--config", default="config.yaml", help="config.yaml, or an overlay over it")
+    parser.add_argument("--corpus", required=True, help="the name of an entry of data.corpora")
+    parser.add_argument("--split", required=True, help="one of its splits")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument("--jobs", type=int, default=min(cores, 16), help="processes; the result does not depend on it")
+    chosen = parser.parse_args(argv)
+    stage(load(chosen.config), chosen.corpus, chosen.split, max(1, chosen.jobs))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

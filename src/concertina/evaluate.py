@@ -1,0 +1,203 @@
+"""The evaluate stage: one cell, decoded and scored zero-shot and with each of its adapters, on every test set.
+
+INPUTS   build/<name>/features/... and build/<name>/segments/... of the test sets, the cell's adapters, the base model
+OUTPUTS  results/<name>/evaluate/<compressor>-<ratio>/<test set>/: a record (JSON) and the predictions (Parquet) of
+         zero-shot and of <train set>-seed<n>
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import peft
+import torch
+
+from concertina import config as configs
+from concertina import console, integrity, keys, lalm, layout, metrics, records, speech
+from concertina.config import Config, ConfigError, TestSet, TrainSet
+from concertina.lalm import Generated, Lalm
+from concertina.loops import loops
+from concertina.speech import Item, Speech
+
+
+class Adapter(NamedTuple):
+    """Which adapter: of a training set and a seed."""
+
+    train_set: TrainSet
+    seed: int
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m concertina.evaluate",
+        description="Decode and score one cell on every test set: zero-shot, then with each adapter trained for it.",
+        epilog="example: python -m concertina.evaluate --compressor average --ratio 3",
+    )
+    parser.add_argument("--config", type=Path, default=configs.DEFAULT, help="config.yaml or an overlay over it")
+    parser.add_argument("--compressor", required=True, help="a compressor of segments.cells")
+    parser.add_argument("--ratio", required=True, help="one of its ratios, spelled as in paths: 3, 2.5, natural")
+    return parser
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    """Evaluate one cell."""
+    asked = parser().parse_args(argv)
+    config = configs.load(asked.config)
+    config.cell(asked.compressor, asked.ratio)
+    lalm.fix_arithmetic(config.evaluate.threads)
+    splits = sorted({(test_set.corpus, test_set.split) for test_set in config.evaluate.sets})
+    opened = {split: Speech(config.name, *split, asked.compressor, asked.ratio) for split in splits}
+    chosen = config.adapters(asked.compressor, asked.ratio)
+    adapters = [Adapter(config.train_set(train_set), seed) for train_set, seed in chosen]
+    folders = {
+        (train_set.name, seed): layout.train(config.name, train_set.name, asked.compressor, asked.ratio, seed)
+        for train_set, seed in adapters
+    }
+    inputs = [key for cached in opened.values() for key in cached.run_keys]
+    inputs += [integrity.verify(folder)["run_key"] for folder in folders.values()]
+    key = keys.run_key(keys.evaluate(config, asked.compressor, asked.ratio), inputs)
+    head: dict[str, Any] = {
+        "name": config.name,
+        "compressor": asked.compressor,
+        "ratio": asked.ratio,
+        "positions": config.segments.positions,
+        "run_key": key,
+        "config": config.evaluate.model_dump(mode="json"),
+        "threads": config.evaluate.threads,
+        **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
+    }
+    with integrity.sealed(layout.evaluate(config.name, asked.compressor, asked.ratio), {"run_key": key}) as folder:
+        for adapter in [None, *adapters]:
+            model = lalm.load(config.base, encoder=False, llm=True, dtype=config.evaluate.precision)
+            if adapter:
+                attach(model, folders[adapter.train_set.name, adapter.seed])
+            for test_set in config.evaluate.sets:
+                told = f"{adapter.train_set.name}-seed{adapter.seed}" if adapter else "zero-shot"
+                console.say(f"{test_set.name}, {told}")
+                measure(model, config, test_set, opened[test_set.corpus, test_set.split], adapter, head, folder)
+    return 0
+
+
+def attach(model: Lalm, folder: Path) -> None:
+    """Put an adapter's weights into the model's own, which decodes as fast as the base."""
+    peft.PeftModel.from_pretrained(model.model, folder).merge_and_unload(safe_merge=True)
+    model.model.eval()
+
+
+def measure(
+    model: Lalm,
+    config: Config,
+    test_set: TestSet,
+    cached: Speech,
+    adapter: Adapter | None,
+    head: dict[str, Any],
+    folder: Path,
+) -> None:
+    """Decode one test set, score it, and write its record and predictions below `folder`."""
+    began = time.monotonic()
+    items = speech.items(model, config, test_set, cached, test_set.utterances)
+    generated = decode(model, config, items)
+    language = test_set.to or test_set.language
+    scores = score(config, test_set.task, items, [g.text for g in generated], language)
+    rows = [prediction(item, result, language) for item, result in zip(items, generated, strict=True)]
+    tokens, frames, seconds = (
+        np.array([row[name] for row in rows]) for name in ("audio_tokens", "frames", "duration_s")
+    )
+    per_second = tokens / np.maximum(seconds, 1e-3)
+    record = records.build(
+        **head,
+        test_set=test_set.name,
+        corpus=test_set.corpus,
+        split=test_set.split,
+        task=test_set.task,
+        source_language=test_set.language,
+        target_language=test_set.to,
+        adapted=adapter is not None,
+        train_set=adapter.train_set.name if adapter else None,
+        seed=adapter.seed if adapter else None,
+        scores=scores,
+        n_utterances=len(items),
+        realised_ratio=float(frames.sum() / tokens.sum()),
+        audio_tokens_per_second={
+            "mean": float(tokens.sum() / seconds.sum()),
+            "p05": float(np.percentile(per_second, 5)),
+            "p95": float(np.percentile(per_second, 95)),
+        },
+        peak_share=cached.peak_share,
+        loops=sum(row["loop"] for row in rows),
+        cap_hits=sum(row["cap_hit"] for row in rows),
+        seconds=time.monotonic() - began,
+    )
+    path = folder / test_set.name / (f"{adapter.train_set.name}-seed{adapter.seed}" if adapter else "zero-shot")
+    records.write(path.with_name(f"{path.name}.json"), record)
+    records.write_predictions(path.with_name(f"{path.name}.parquet"), rows, scores)
+
+
+def decode(model: Lalm, config: Config, items: Sequence[Item]) -> list[Generated]:
+    """Greedy texts in the items' order; batches are of like lengths, longest first."""
+    chosen = config.evaluate
+    by_length = sorted(range(len(items)), key=lambda i: -int(items[i].speech.lengths_B[items[i].at]))
+    results: dict[int, Generated] = {}
+    with console.Progress(len(items), "utterances") as progress:
+        for start in range(0, len(items), chosen.batch):
+            indices = by_length[start : start + chosen.batch]
+            with torch.inference_mode():
+                inputs = speech.batch(model, config, [items[i] for i in indices], pad_left=True)
+            caps = [cap(row(items[i])["duration_s"], config) for i in indices]
+            results |= zip(indices, lalm.generate(model, inputs, caps), strict=True)
+            progress.add(len(indices))
+    return [results[i] for i in range(len(items))]
+
+
+def cap(duration_s: float, config: Config) -> int:
+    """The most new tokens that audio of so many seconds may be answered with: one rule for every cell."""
+    chosen = config.evaluate
+    return max(chosen.max_new_tokens_at_least, math.ceil(chosen.max_new_tokens_per_second * duration_s))
+
+
+def score(
+    config: Config, task: str, items: Sequence[Item], hypotheses: list[str], language: str
+) -> dict[str, metrics.Score]:
+    """Each metric of the task. Errors: ConfigError (no metric), ScoreError naming the utterance."""
+    names = {str(key): names for key, names in config.evaluate.metrics.items()}.get(task)
+    if not names:
+        raise ConfigError(f"evaluate.metrics: no metric for task {task}")
+    try:
+        return {name: metrics.load(name).score([i.text for i in items], hypotheses, language) for name in names}
+    except metrics.ScoreError as error:
+        if error.index is None:
+            raise
+        raise metrics.ScoreError(f"{row(items[error.index])['id']}: {error}", error.index) from None
+
+
+def prediction(item: Item, result: Generated, language: str) -> dict[str, Any]:
+    """One row of the predictions."""
+    fact = row(item)
+    return {
+        "id": fact["id"],
+        "reference": item.text,
+        "hypothesis": result.text,
+        "audio_tokens": int(item.speech.segments.counts_B[item.at]),
+        "frames": int(item.speech.lengths_B[item.at]),
+        "duration_s": float(fact["duration_s"]),
+        "new_tokens": len(result.ids),
+        "cap_hit": result.capped,
+        "loop": loops(result.text, language),
+        "speaker": fact.get("speaker"),
+        "tags": fact.get("tags") or {},
+    }
+
+
+def row(item: Item) -> dict[str, Any]:
+    """The manifest row of an item."""
+    return item.speech.rows[item.at]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

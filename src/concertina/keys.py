@@ -1,0 +1,122 @@
+"""What decides each stage's own work, and the run key made of it: the one source for re-runs and for provenance.
+
+A key is a plain dictionary of the config values, the code, the packages, the pinned model and the external files
+that can change what a stage makes out of its inputs; what its inputs are is in their own keys. Threads are part
+of a key where they can change the last bits of a result.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from concertina import corpora, fingerprint
+from concertina.config import Config, ConfigError, Corpus, Part, ratio_text
+from concertina.spelling import nearest
+
+Key = dict[str, Any]
+
+
+def run_key(key: Key, inputs: Sequence[str] = ()) -> str:
+    """16 hexadecimal digits for a stage's key and the run keys of its inputs, in any order of the inputs."""
+    text = json.dumps([key, sorted(inputs)], sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check(config: Config) -> None:
+    """Find out before any work whether every file that the config names is there. Errors: ConfigError naming it."""
+    sets = [*config.evaluate.sets, *(part for chosen in config.train.sets for part in (*chosen.parts, *chosen.dev))]
+    for corpus, split in sorted({(part.corpus, part.split) for part in sets}):
+        data(config, corpus, split)
+    for compressor, _ in config.cells:
+        _plugin("compressors", compressor)
+    for name in {name for names in config.evaluate.metrics.values() for name in names}:
+        _plugin("metrics", name)
+
+
+def data(config: Config, corpus: str, split: str) -> Key:
+    """One split of one corpus: its own options, and the content of the files it is read from."""
+    chosen = config.corpus(corpus)
+    plugin = _plugin("corpora", chosen.kind)
+    options: Key = json.loads(json.dumps(chosen.options, default=str))
+    if isinstance(options.get("splits"), dict):  # the other splits are not this split's business
+        options["splits"] = {split: options["splits"].get(split)}
+    files = {}
+    if fingerprint.defines(plugin, "sources"):  # only then is its file run: most corpora import slowly
+        alone = corpora.options(Corpus.model_validate({"name": corpus, "kind": chosen.kind, **options}))
+        files = {"sources": fingerprint.files_hash(corpora.load(chosen.kind).sources(alone))}
+    return {**_code("data", plugin), "kind": chosen.kind, "split": split, "options": options, **files}
+
+
+def features(config: Config, corpus: str, split: str) -> Key:
+    """The frozen encoder over one split; the same for every split."""
+    return {**_code("features"), "model": config.base.sha256, **config.features.model_dump()}
+
+
+def segments(config: Config, corpus: str, split: str, compressor: str, ratio: str) -> Key:
+    """One cell's cuts in one split: the compressor's file and options, the ratio, the seed."""
+    options = config.cell(compressor, ratio).options
+    code = _code("segments", _plugin("compressors", compressor))
+    return {**code, "compressor": compressor, "ratio": ratio, "options": options, "seed": config.segments.seed}
+
+
+def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int) -> Key:
+    """One adapter: its training set, the budget, the seed, and how tokens are placed."""
+    chosen = config.train_set(train_set)
+    return {
+        **_code("train"),
+        **_model(config, [*chosen.parts, *chosen.dev]),
+        **_tokens(config, compressor, ratio),
+        "set": chosen.model_dump(exclude={"name", "cells", "seeds"}),
+        "budget": config.train.model_dump(exclude={"sets"}),
+        "seed": seed,
+    }
+
+
+def evaluate(config: Config, compressor: str, ratio: str) -> Key:
+    """One cell, decoded and scored zero-shot and with each of its adapters on every test set."""
+    tasks = {test_set.task for test_set in config.evaluate.sets}
+    metrics = {task: names for task, names in config.evaluate.metrics.items() if task in tasks}
+    plugins = [_plugin("metrics", name) for names in metrics.values() for name in names]
+    return {
+        **_code("evaluate", *plugins),
+        **_model(config, config.evaluate.sets),
+        **_tokens(config, compressor, ratio),
+        "adapters": [[train_set, seed] for train_set, seed in config.adapters(compressor, ratio)],
+        "decode": config.evaluate.model_dump(exclude={"metrics"}),
+        "metrics": metrics,
+    }
+
+
+def report(config: Config) -> Key:
+    """The report over all records: which cells, and how they are shown."""
+    names = sorted({name for names in config.evaluate.metrics.values() for name in names})
+    code = _code("report", "concertina.records", *(_plugin("metrics", name) for name in names))
+    templates = fingerprint.files_hash(sorted((fingerprint.SOURCES / "reporting" / "templates").glob("*")))
+    cells = [[compressor, ratio_text(ratio)] for compressor, ratio in config.cells]
+    shown = {"cells": cells, "metrics": config.evaluate.metrics, **config.report.model_dump()}
+    return {**code, "templates": templates, **shown}
+
+
+def _code(stage: str, *plugins: str) -> Key:
+    module, plugins = f"concertina.{stage}", tuple(sorted(set(plugins)))
+    return {"code": fingerprint.code_hash(module, plugins), "packages": fingerprint.packages(module, plugins)}
+
+
+def _model(config: Config, parts: Iterable[Part]) -> Key:
+    prompts = {task: config.base.prompts[task] for task in sorted({part.task for part in parts})}
+    return {"model": config.base.sha256, "prompts": prompts}
+
+
+def _tokens(config: Config, compressor: str, ratio: str) -> Key:
+    grid = config.segments
+    return {"compressor": compressor, "ratio": ratio, "positions": grid.positions, "pool_at": grid.pool_at}
+
+
+def _plugin(folder: str, name: str) -> str:
+    """The module of a plug-in. Errors: ConfigError naming the file that is missing and the nearest that is there."""
+    module = f"concertina.{folder}.{name}"
+    if not fingerprint.source_file(module).exists():
+        near = nearest(name, fingerprint.plugins(folder))
+        raise ConfigError(f"{folder}: {name!r} has no file src/concertina/{folder}/{name}.py{near}")
+    return module

@@ -1,0 +1,34 @@
+"""Where things are: one function per artefact, relative to the working directory."""
+
+from pathlib import Path
+
+SEAL = "seal.json"
+
+
+def data(name: str, corpus: str, split: str) -> Path:
+    return Path("build", name, "data", corpus, split)
+
+
+def features(name: str, corpus: str, split: str) -> Path:
+    return Path("build", name, "features", corpus, split)
+
+
+def segments(name: str, corpus: str, split: str, compressor: str, ratio: str) -> Path:
+    return Path("build", name, "segments", corpus, split, f"{compressor}-{ratio}")
+
+
+def train(name: str, train_set: str, compressor: str, ratio: str, seed: int) -> Path:
+    return Path("build", name, "train", train_set, f"{compressor}-{ratio}", f"seed{seed}")
+
+
+def evaluate(name: str, compressor: str, ratio: str) -> Path:
+    return Path("results", name, "evaluate", f"{compressor}-{ratio}")
+
+
+def report(name: str) -> Path:
+    return Path("results", name, "report")
+
+
+def failure(name: str, stage: str, run: str) -> Path:
+    """The record of a run that failed; `run` is its readable path, such as 'english/average-3/seed0'."""
+    return Path("results", name, "failed", stage, f"{run}.json")

@@ -1,0 +1,42 @@
+"""Corpus BLEU on raw strings (sacrebleu): 4-grams, exponential smoothing, tokenizer by target language.
+
+Source: Papineni et al. 2002; Post 2018, 'A Call for Clarity in Reporting BLEU Scores'.
+Shapes: K = 10 statistics, R rows.
+"""
+
+import numpy as np
+from sacrebleu.metrics import BLEU
+
+from concertina import metrics
+
+ORDERS = 4
+TOKENIZERS = {"zh": "zh", "yue": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
+TOKENIZERS |= dict.fromkeys(["th", "lo", "km", "my"], "char")
+columns = (
+    "hypothesis_length",
+    "reference_length",
+    *(f"correct_{n}" for n in range(1, ORDERS + 1)),
+    *(f"total_{n}" for n in range(1, ORDERS + 1)),
+)
+higher_is_better = True
+
+
+def score(references: list[str], hypotheses: list[str], language: str) -> metrics.Score:
+    """BLEU, 0 to 100; `language` is the target's. Errors: ScoreError naming the utterance with an empty reference."""
+    metrics.check(references, hypotheses)
+    bleu = BLEU(tokenize=TOKENIZERS.get(language, "13a"))
+    stats_UK = bleu._extract_corpus_statistics(hypotheses, [references])
+    return metrics.build(stats_UK, columns, combine, str(bleu.get_signature()))
+
+
+def combine(sums_RK: np.ndarray) -> np.ndarray:
+    """BLEU from added-up n-gram counts: sacrebleu's `compute_bleu` for many rows at once."""
+    hypothesis_R, reference_R = sums_RK[..., 0].astype(float), sums_RK[..., 1].astype(float)
+    correct_RN, total_RN = sums_RK[..., 2 : 2 + ORDERS].astype(float), sums_RK[..., 2 + ORDERS :].astype(float)
+    # The n-th order without a match counts as 1/2, 1/4, ... of one match, by how many orders missed before it.
+    missed_RN = correct_RN == 0
+    smoothed_RN = np.where(missed_RN, 0.5 ** np.cumsum(missed_RN, -1), correct_RN)
+    log_RN = np.log(100 * smoothed_RN / np.maximum(total_RN, 1))
+    penalty_R = np.exp(np.minimum(0, 1 - reference_R / np.maximum(hypothesis_R, 1)))
+    defined_R = correct_RN.any(-1) & (total_RN > 0).all(-1)
+    return np.where(defined_R, penalty_R * np.exp(log_RN.mean(-1)), 0.0)

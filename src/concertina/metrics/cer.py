@@ -1,0 +1,16 @@
+"""Character error rate in percent: edits over reference characters, summed over the corpus (jiwer).
+
+A space between words is a character, except in languages that are written without spaces.
+"""
+
+from concertina import edits
+from concertina.metrics import Score
+
+columns = edits.COLUMNS
+combine = edits.combine
+higher_is_better = False
+
+
+def score(references: list[str], hypotheses: list[str], language: str) -> Score:
+    """CER of normalised texts. Errors: ScoreError naming the utterance with an empty reference."""
+    return edits.score(references, hypotheses, language, unit="characters")

@@ -1,0 +1,13 @@
+"""Word error rate in percent: edits over reference words, summed over the corpus (jiwer)."""
+
+from concertina import edits
+from concertina.metrics import Score
+
+columns = edits.COLUMNS
+combine = edits.combine
+higher_is_better = False
+
+
+def score(references: list[str], hypotheses: list[str], language: str) -> Score:
+    """WER of normalised texts. Errors: ScoreError naming the utterance with an empty reference."""
+    return edits.score(references, hypotheses, language, unit="words")

@@ -1,0 +1,40 @@
+"""The fixed text normalisers of WER and CER, chosen by language and named in the score's signature.
+
+English: OpenAI Whisper's English normaliser (lower case, no punctuation, British to American spelling, numbers as
+digits). Every other language: Whisper's basic normaliser with diacritics and vowel signs kept. Languages that are
+written without spaces are split into graphemes, so that a 'word' there is a character.
+Source: Radford et al. 2022, 'Robust Speech Recognition via Large-Scale Weak Supervision', appendix C.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my"})
+
+
+def name(language: str) -> str:
+    """The normaliser's name and version, as it stands in signatures."""
+    kind = "english" if language == "en" else "basic-graphemes" if language in UNSPACED else "basic"
+    return f"{kind}|whisper-normalizer:{version('whisper-normalizer')}"
+
+
+def normalise(texts: Sequence[str], language: str) -> list[str]:
+    """Normalised texts, in order; a text without words becomes ''."""
+    return [_normalised(text, language) for text in texts]
+
+
+@functools.lru_cache(maxsize=2**16)
+def _normalised(text: str, language: str) -> str:
+    """Cached: the same references are scored again for every cell, and the English normaliser is slow."""
+    return " ".join(_normaliser(language)(text).split())
+
+
+@functools.cache
+def _normaliser(language: str) -> Callable[[str], str]:
+    from whisper_normalizer.basic import BasicTextNormalizer
+    from whisper_normalizer.english import EnglishTextNormalizer
+
+    if language == "en":
+        return EnglishTextNormalizer()
+    return BasicTextNormalizer(split_letters=language in UNSPACED, preserve_marks=True)

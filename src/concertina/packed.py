@@ -1,0 +1,84 @@
+"""Arithmetic on packed batches: the frames of many utterances end to end, and no loop over any of them.
+
+Names end in their shape: B utterances, T frames of all of them end to end, D width.
+Everything here gives the same bits for an utterance alone, in any batch, in any order and on any machine.
+"""
+
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+
+def spread(values_B: Tensor, lengths_B: Tensor) -> Tensor:
+    """Repeat each utterance's value for each of its frames: [B] -> [T]."""
+    return values_B.repeat_interleave(lengths_B)
+
+
+def position(lengths_B: Tensor) -> Tensor:
+    """Number the frames of each utterance from 0: int64 [T]."""
+    first_B = lengths_B.cumsum(0) - lengths_B
+    return torch.arange(int(lengths_B.sum()), device=lengths_B.device) - spread(first_B, lengths_B)
+
+
+def places(chosen_B: Tensor, lengths_B: Tensor) -> Tensor:
+    """Where the items of the chosen utterances stand in a packed row with `lengths_B` items each: int64 [T]."""
+    first_B = (lengths_B.cumsum(0) - lengths_B)[chosen_B]
+    return spread(first_B, lengths_B[chosen_B]) + position(lengths_B[chosen_B])
+
+
+def token_counts(lengths_B: Tensor, ratio: float) -> Tensor:
+    """ceil(T / ratio) tokens for each utterance: int64 [B]."""
+    frames, tokens = _fraction(ratio)
+    return (lengths_B * tokens + frames - 1) // frames
+
+
+def window_starts(lengths_B: Tensor, ratio: float) -> Tensor:
+    """Mark the first frame of each window, bool [T]: window j of ceil(T / ratio) begins at frame ceil(j * ratio).
+
+    At a fractional ratio the last of these can fall on T, one past the end (13 frames at 2.5: 0, 3, 5, 8, 10, 13);
+    then the last windows begin earlier, by as little as leaves each a frame (0, 3, 5, 8, 10, 12).
+    """
+    frames, tokens = _fraction(ratio)
+    counts_B = token_counts(lengths_B, ratio)
+    window_N = position(counts_B)
+    latest_N = spread(lengths_B - counts_B, counts_B) + window_N
+    start_N = torch.minimum((window_N * frames + tokens - 1) // tokens, latest_N)
+    starts_T = torch.zeros(int(lengths_B.sum()), dtype=torch.bool, device=lengths_B.device)
+    starts_T[spread(lengths_B.cumsum(0) - lengths_B, counts_B) + start_N] = True
+    return starts_T
+
+
+def first_in_each(counts_B: Tensor, lengths_B: Tensor, *keys_T: Tensor) -> Tensor:
+    """Mark, in each utterance, the first `counts_B` frames by falling keys: bool [T].
+
+    The first key decides, the next one where it ties, and so on; what still ties goes to the earlier frame.
+    """
+    utterance_T = spread(torch.arange(len(lengths_B), device=lengths_B.device), lengths_B)
+    order_T = torch.arange(len(utterance_T), device=lengths_B.device)
+    for key_T in reversed(keys_T):
+        order_T = order_T[key_T[order_T].argsort(descending=True, stable=True)]
+    order_T = order_T[utterance_T[order_T].argsort(stable=True)]
+    marked_T = torch.zeros_like(order_T, dtype=torch.bool)
+    marked_T[order_T] = position(lengths_B) < spread(counts_B, lengths_B)
+    return marked_T
+
+
+def dots(left_TD: Tensor, right_TD: Tensor) -> Tensor:
+    """The dot product of each row of `left` with the same row of `right`: [T].
+
+    By halving the products, so that the order of additions depends on D alone; `sum` and matrix products leave it
+    to the shape of the batch and to the machine.
+    """
+    products_TD = left_TD * right_TD
+    width = products_TD.shape[1]
+    while width > 1:
+        half = (width + 1) // 2
+        products_TD[:, : width - half] += products_TD[:, half:width]
+        width = half
+    return products_TD[:, 0]
+
+
+def _fraction(ratio: float) -> tuple[int, int]:
+    """A ratio as whole numbers (frames, tokens), so that 1.1 is 11 frames to 10 tokens and windows are exact."""
+    return Fraction(ratio).limit_denominator(10**6).as_integer_ratio()

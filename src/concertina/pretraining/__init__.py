@@ -1,0 +1,1 @@
+"""Training a tiny base from nothing: examples drawn from synthetic speech, and the model with its losses."""

@@ -1,0 +1,131 @@
+"""Report: every record of the config's cells as one page, one tidy table, one README table and one console summary.
+
+INPUTS: results/<name>/evaluate/, and where they are on this machine build/<name>/train/ and build/<name>/data/.
+OUTPUTS: results/<name>/report/ with scores.csv, report.html, table.md and summary.txt; the first two are also copied
+to results/<name>/.
+"""
+
+import argparse
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from concertina import console, integrity, keys, layout, scores
+from concertina.config import DEFAULT, Config, load
+from concertina.reporting import evidence, findings, page, prose
+from concertina.reporting.board import Board, Cell, cells
+from concertina.reporting.prose import Table
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    """Make the report of a config and print its summary."""
+    parser = argparse.ArgumentParser(prog="python -m concertina.report", description=__doc__.split("\n")[0])
+    parser.add_argument("--config", type=Path, default=DEFAULT, help="config.yaml, or an overlay over it")
+    arguments = parser.parse_args(argv)
+    folder = make(load(arguments.config), arguments.config)
+    print((folder / "summary.txt").read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def make(config: Config, config_path: Path = DEFAULT) -> Path:
+    """Write the sealed report folder and the two copies; the same records give the same bytes.
+
+    Errors: DamagedError naming what is missing or altered.
+    """
+    found = evidence.read(config)
+    grid = cells(config)
+    tables = _tables(config, grid, found)
+    run_key = keys.run_key(keys.report(config), found.inputs)
+    folder = layout.report(config.name)
+    copy = folder.parent / "report.html"
+    facts = _provenance(config, config_path, found)
+    with integrity.sealed(folder, {"run_key": run_key}) as temporary:
+        samples, percent = config.report.bootstrap_samples, config.report.confidence_percent
+        scores.write(temporary / "scores.csv", scores.rows(found.results, samples, percent))
+        html = page.render(config, grid, found, tables, facts, run_key)
+        (temporary / "report.html").write_text(html, encoding="utf-8", newline="\n")
+        (temporary / "table.md").write_text(prose.markdown(tables, _caption(config, tables, facts)), encoding="utf-8")
+        summary = prose.summary(config.name, tables, len(found.failures), str(copy))
+        (temporary / "summary.txt").write_text(summary, encoding="utf-8")
+    for name in ("scores.csv", "report.html"):
+        _copy(folder / name, folder.parent / name)
+    return folder
+
+
+def _tables(config: Config, grid: Sequence[Cell], found: evidence.Evidence) -> list[Table]:
+    """The board, main table and contrasts of each test set that has a result."""
+    failed = {(f.compressor, f.ratio): f"{f.stage} failed: {f.error}" for f in found.failures}
+    train_set = config.train.sets[0].name  # the main table's
+    tables = []
+    for test_set in config.evaluate.sets:
+        if results := [result for result in found.results if result.record.test_set == test_set.name]:
+            board = Board(test_set, results, config)
+            rows = findings.main_rows(board, grid, train_set, failed)
+            tables.append(Table(board, tuple(rows), tuple(findings.contrasts(board, grid, train_set))))
+    return tables
+
+
+def _provenance(config: Config, config_path: Path, found: evidence.Evidence) -> dict[str, Any]:
+    """What made the numbers: from the records alone, so that the page does not depend on where it is made."""
+    made = [result.record for result in found.results]
+    commits = list(dict.fromkeys(r.commit for r in made)) or ["unknown"]
+    dates = sorted({r.date for r in made if r.date})
+    period = " to ".join(dict.fromkeys([*dates[:1], *dates[-1:]]))
+    seeds = sorted({r.seed for r in made if r.seed is not None})
+    overlay = "" if config_path.resolve() == DEFAULT.resolve() else f" CONFIG={config_path.as_posix()}"
+    byline = [
+        f"commit {commits[0][:12]}",
+        period,
+        _count(len(config.cells), "cell"),
+        _count(len({r.test_set for r in made}), "test set"),
+        _count(len(seeds), "seed") if seeds else "zero-shot only",
+    ]
+    return {
+        "commits": commits,
+        "checkout": "" if commits[0] == "unknown" else f"git checkout {commits[0].removesuffix('-dirty')}\n",
+        "dates": period,
+        "command": f"make reproduce{overlay}",
+        "versions": ", ".join(sorted({f"{name} {version}" for r in made for name, version in r.versions.items()})),
+        "devices": sorted({r.device for r in made}),
+        "signatures": sorted({f"{metric}: {scored.signature}" for r in made for metric, scored in r.scores.items()}),
+        "seeds": seeds,
+        "byline": " · ".join(part for part in byline if part),
+    }
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _caption(config: Config, tables: Sequence[Table], facts: dict[str, Any]) -> str:
+    """What made the README's table, in one line."""
+    shown = tables[: prose.README_SETS]
+    date = f" on {facts['dates']}" if facts["dates"] else ""
+    utterances = ", ".join(f"{table.board.name} {table.board.n_utterances}" for table in shown) or "none"
+    labels = ", ".join(dict.fromkeys(table.board.label for table in shown))
+    return " ".join(
+        [
+            f"Made by `{facts['command']}` at commit `{facts['commits'][0]}`{date}.",
+            f"Utterances: {utterances}; LoRA seeds: {', '.join(map(str, facts['seeds'])) or 'none'};",
+            f"brackets: {config.report.confidence_percent:g} % bootstrap intervals{f', {labels}' if labels else ''}.",
+            "Recovery: share of the zero-shot loss won back, against adapted `none`.",
+        ]
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy in one step: a reader sees the old file or the new one."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with integrity.writing(target):
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

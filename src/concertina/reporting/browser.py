@@ -1,0 +1,94 @@
+"""The browser of predictions: which utterances to show, and how a hypothesis differs from its reference.
+
+Shapes: U utterances, K statistics of a metric.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Any
+
+import jiwer
+import numpy as np
+
+from concertina import metrics
+from concertina.reporting.board import UNTOUCHED, Board, Cell
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of words: 'equal', 'ins' (said instead or added) or 'del' (in the reference, not said)."""
+
+    op: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one cell made of an utterance, and that utterance's own score."""
+
+    cell: Cell
+    value: float
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    id: str
+    kind: str | None
+    reference: str
+    said: tuple[Said, ...]
+
+
+def examples(board: Board, grid: Sequence[Cell], train_set: str | None, count: int) -> list[Example]:
+    """The utterances whose score differs most from the uncompressed one's, each cell choosing in turn.
+
+    Adapted cells with their first seed; zero-shot where nothing was adapted.
+    """
+    condition = train_set if any(system[2] == train_set for system in board.runs) else None
+    shown = [cell for cell in grid if cell.system(condition) in board.runs]
+    predictions = {cell: board.runs[cell.system(condition)][0].predictions for cell in shown}
+    combine = metrics.load(board.metric.name).combine
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = {cell: np.nan_to_num(combine(p.statistics(board.metric.name))) for cell, p in predictions.items()}
+    untouched = next((values[cell] for cell in shown if cell.compressor == UNTOUCHED), np.zeros(board.n_utterances))
+    choices = []
+    for cell in shown:
+        difference_U = np.abs(values[cell] - untouched)
+        order = np.argsort(-difference_U, kind="stable")
+        choices.append([int(u) for u in order if difference_U[u] > 0])
+    turns = (u for u in chain.from_iterable(zip_longest(*choices)) if u is not None)
+    return [
+        Example(
+            board.predictions["id"][u],
+            board.predictions["tags"][u].get("kind"),
+            board.predictions["reference"][u],
+            tuple(
+                Said(c, float(values[c][u]), differences(board.predictions["reference"][u], p["hypothesis"][u]))
+                for c, p in predictions.items()
+            ),
+        )
+        for u in list(dict.fromkeys(turns))[:count]
+    ]
+
+
+def differences(reference: str, hypothesis: str) -> tuple[Part, ...]:
+    """The hypothesis with its differences from the reference, by words without case and outer punctuation."""
+    spoken, said = reference.split(), hypothesis.split()
+    if not spoken or not said:
+        return (Part("ins", hypothesis),) if said else (Part("del", reference),) if spoken else ()
+    chunks: list[Any] = jiwer.process_words(_keys(spoken), _keys(said)).alignments[0]
+    parts = []
+    for chunk in chunks:
+        missing = " ".join(spoken[chunk.ref_start_idx : chunk.ref_end_idx])
+        present = " ".join(said[chunk.hyp_start_idx : chunk.hyp_end_idx])
+        if chunk.type == "equal":
+            parts.append(Part("equal", present))
+        else:
+            parts += [Part(op, text) for op, text in (("ins", present), ("del", missing)) if text]
+    return tuple(parts)
+
+
+def _keys(words: list[str]) -> str:
+    """One comparable word for each, joined by spaces; a word of punctuation alone stays as it is."""
+    return " ".join("".join(ch for ch in word.casefold() if ch.isalnum()) or word for word in words)

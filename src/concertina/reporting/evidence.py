@@ -1,0 +1,180 @@
+"""Everything that a report rests on, read from sealed folders: results, failures, training curves and data sets."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from concertina import integrity, layout, records
+from concertina.config import Config
+from concertina.reporting.board import Cell, cells
+from concertina.scores import Result
+
+STAGES = ("base", "data", "features", "segments", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A run that failed and was not made good since."""
+
+    stage: str
+    run: str
+    error: str
+    compressor: str
+    ratio: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """One adapter's training: its curve, (step, loss), and what it took."""
+
+    cell: Cell
+    train_set: str
+    seed: int
+    losses: tuple[tuple[int, float], ...]
+    dev_losses: tuple[tuple[int, float], ...]
+    utterances_per_second: float | None
+    minutes: float
+
+    @property
+    def steps(self) -> int:
+        return max((step for step, _ in (*self.losses, *self.dev_losses)), default=0)
+
+    @property
+    def dev_loss(self) -> float | None:
+        return self.dev_losses[-1][1] if self.dev_losses else None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split of one corpus, as its manifest and rejects file tell it."""
+
+    corpus: str
+    split: str
+    used_for: str
+    utterances: int
+    hours: float
+    mean_s: float
+    shortest_s: float
+    longest_s: float
+    speakers: int
+    rejects: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found for exactly the cells of a config; `inputs` are the run keys of the folders read."""
+
+    results: list[Result]
+    failures: list[Failed]
+    trainings: list[Training]
+    datasets: list[Dataset]
+    inputs: list[str]
+
+
+def read(config: Config) -> Evidence:
+    """Read and verify. Errors: DamagedError for a result that is damaged, or missing with no record of its failure."""
+    inputs: list[str] = []
+    failed = list(_failures(config))
+    results: list[Result] = []
+    for cell in cells(config):
+        folder = layout.evaluate(config.name, cell.compressor, cell.ratio)
+        if folder.exists() or (cell.compressor, cell.ratio) not in {(f.compressor, f.ratio) for f in failed}:
+            inputs.append(str(integrity.verify(folder).get("run_key", "")))
+            results += _results(config, cell, folder)
+    failures = [f for f in failed if not _made_good(f, results, config.name)]
+    trainings = list(_trainings(config, inputs))
+    return Evidence(results, failures, trainings, list(_datasets(config)), inputs)
+
+
+def _results(config: Config, cell: Cell, folder: Path) -> Iterator[Result]:
+    """The results of one cell that belong to this config: its test sets, train sets and seeds."""
+    adapters = {(None, None), *config.adapters(cell.compressor, cell.ratio)}
+    sets = {test_set.name for test_set in config.evaluate.sets}
+    for path, record in records.read_folder(folder).items():
+        if (
+            isinstance(record, records.Record)
+            and record.test_set in sets
+            and (record.train_set, record.seed) in adapters
+        ):
+            yield Result(record, records.read_predictions(path.with_suffix(".parquet")))
+
+
+def _failures(config: Config) -> Iterator[Failed]:
+    grid = {(cell.compressor, cell.ratio) for cell in cells(config)}
+    for stage in STAGES:
+        folder = layout.failure(config.name, stage, "_").parent
+        for path, record in records.read_folder(folder).items():
+            where = (record.compressor, record.ratio)
+            if isinstance(record, records.Failure) and where in grid:
+                run = path.relative_to(folder).with_suffix("").as_posix()
+                yield Failed(stage, run, record.error, str(record.compressor), str(record.ratio))
+
+
+def _made_good(failure: Failed, results: list[Result], name: str) -> bool:
+    """Whether the run that failed has a result now."""
+    if failure.stage != "train":
+        return layout.evaluate(name, failure.compressor, failure.ratio).exists()
+    runs = {f"{r.train_set}/{r.compressor}-{r.ratio}/seed{r.seed}" for r, _ in results if r.adapted}
+    return failure.run in runs
+
+
+def _trainings(config: Config, inputs: list[str]) -> Iterator[Training]:
+    """Every adapter's curve that is on this machine; `inputs` gains the run keys."""
+    for cell in cells(config):
+        for train_set, seed in config.adapters(cell.compressor, cell.ratio):
+            folder = layout.train(config.name, train_set, cell.compressor, cell.ratio, seed)
+            if (folder / layout.SEAL).exists():
+                inputs.append(str(integrity.read_seal(folder).get("run_key", "")))
+                yield _training(cell, train_set, seed, folder)
+
+
+def _training(cell: Cell, train_set: str, seed: int, folder: Path) -> Training:
+    rows = _json_lines(_checked(folder, "curve.jsonl"))
+    record = records.read(_checked(folder, "record.json"))
+    speeds = [row["utterances_per_second"] for row in rows if "utterances_per_second" in row]
+    return Training(
+        cell,
+        train_set,
+        seed,
+        tuple((row["step"], row["loss"]) for row in rows if "loss" in row),
+        tuple((row["step"], row["dev_loss"]) for row in rows if "dev_loss" in row),
+        median(speeds) if speeds else None,
+        record.seconds / 60,
+    )
+
+
+def _datasets(config: Config) -> Iterator[Dataset]:
+    """Every split that something was trained, watched or tested on, where its data is on this machine."""
+    uses: dict[tuple[str, str], list[str]] = {}
+    for train_set in config.train.sets:
+        for kind, parts in (("training", train_set.parts), ("dev loss", train_set.dev)):
+            for part in parts:
+                uses.setdefault((part.corpus, part.split), []).append(f"{kind} of {train_set.name}")
+    for test_set in config.evaluate.sets:
+        uses.setdefault((test_set.corpus, test_set.split), []).append(f"test set {test_set.name}")
+    for (corpus, split), used in uses.items():
+        folder = layout.data(config.name, corpus, split)
+        if (folder / layout.SEAL).exists():
+            rows = _json_lines(_checked(folder, "manifest.jsonl"))
+            durations = [row["duration_s"] for row in rows]
+            speakers = {row["speaker"] for row in rows if row.get("speaker") is not None}
+            rejects = len(_json_lines(_checked(folder, "rejects.jsonl")))
+            yield Dataset(
+                corpus, split, ", ".join(dict.fromkeys(used)), len(rows), sum(durations) / 3600,
+                sum(durations) / len(durations), min(durations), max(durations), len(speakers), rejects,
+            )  # fmt: skip
+
+
+def _checked(folder: Path, name: str) -> Path:
+    """One file of a sealed folder, verified alone: the audio and weights beside it are not read here."""
+    path, fact = folder / name, integrity.read_seal(folder)["files"].get(name)
+    if fact is None or not path.exists() or integrity.sha256(path) != fact["sha256"]:
+        raise integrity.DamagedError(f"{path} is missing or damaged; delete {folder} and run `make reproduce`")
+    return path
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]

@@ -1,0 +1,220 @@
+"""The findings in words: headline sentences, the README's table, the console summary, and what it all rests on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from concertina.reporting.board import UNTOUCHED, Board, Cell, excludes_zero
+from concertina.reporting.findings import Contrast, Row
+from concertina.statistics import BLOCKED, Interval
+
+README_SETS = 3  # a wider table than this does not fit a README
+MINUS, NO_BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A test set with its main table and contrasts."""
+
+    board: Board
+    rows: tuple[Row, ...]
+    contrasts: tuple[Contrast, ...]
+
+    def row(self, cell: Cell) -> Row:
+        return next(row for row in self.rows if row.cell == cell)
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """`6.66` -> '6.7'; an en dash for what is not there."""
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """`0.52` -> '+0.5', with a true minus sign; zero has no sign."""
+    if value is None:
+        return "–"
+    text = f"{value:+.{digits}f}".replace("-", MINUS)
+    return text[1:] if float(f"{value:.{digits}f}") == 0 else text
+
+
+def percent(value: float | None) -> str:
+    """A share as percent: `0.934` -> '93 %', kept on one line."""
+    return "–" if value is None else f"{100 * value:.0f}{NO_BREAK}%".replace("-", MINUS)
+
+
+def bounds(interval: Interval | None, write: Callable[[float], str] = number) -> str:
+    """' [5.9, 7.6]', or nothing."""
+    if interval is None or interval.low is None or interval.high is None:
+        return ""
+    return f" [{write(interval.low)}, {write(interval.high)}]"
+
+
+def headlines(tables: Sequence[Table], grid: Sequence[Cell]) -> list[str]:
+    """The findings in brief, at the ratio where most compressors meet, for the first two test sets."""
+    ratio = _meeting_ratio(grid)
+    sentences = []
+    for table in tables[:2]:
+        if best := _best_sentence(table, ratio):
+            sentences.append(" ".join([*best, *_contrast_sentence(table, ratio)]))
+    return sentences or ["No adapted cell has been scored yet; the zero-shot scores are below."]
+
+
+def _meeting_ratio(grid: Sequence[Cell]) -> str:
+    ratios = [cell.ratio for cell in grid if cell.compressor != UNTOUCHED and cell.ratio != "natural"]
+    return max(ratios, key=lambda r: (ratios.count(r), float(r)), default="1")
+
+
+def _best_sentence(table: Table, ratio: str) -> list[str]:
+    rows = [row for row in table.rows if row.cell.ratio == ratio and row.adapted and not row.is_reference]
+    reference = next((row for row in table.rows if row.is_reference and row.adapted), None)
+    if not rows:
+        return []
+    sign = 1 if table.board.metric.higher_is_better else -1
+    best = max(rows, key=lambda row: sign * (row.adapted.value or 0.0))  # type: ignore[union-attr]
+    unit = table.board.metric.label.replace(", %", "")
+    per_cent = f"{NO_BREAK}%" if "%" in table.board.metric.label else ""
+    text = f"On {table.board.name}, at {ratio} frames per token, {best.cell.compressor} does best: "
+    text += f"{unit} {number(best.adapted.value)}{per_cent}{bounds(best.adapted)} adapted"  # type: ignore[union-attr]
+    if best.zero_shot:
+        text += f" ({number(best.zero_shot.value)}{per_cent} zero-shot)"
+    if reference and reference.adapted:
+        text += f", against {number(reference.adapted.value)}{per_cent} uncompressed; "
+        text += f"{number(best.rate.mean)} audio tokens per second instead of {number(reference.rate.mean)}"
+    if best.recovery and best.recovery.value is not None:
+        text += f". LoRA wins back {percent(best.recovery.value)} of what compression costs zero-shot"
+    return [text + "."]
+
+
+def _contrast_sentence(table: Table, ratio: str) -> list[str]:
+    """Which compressors the pivot was told apart from, adapted, and which it was not."""
+    found = [c for c in table.contrasts if c.ratio == ratio and c.adapted and c.adapted.value is not None]
+    groups: dict[str, list[str]] = {}
+    for contrast in found:
+        told = "is better than" if contrast.verdict == contrast.first else "is worse than"
+        phrase = told if excludes_zero(contrast.adapted) else "is not told apart from"
+        difference = f"{signed(contrast.adapted.value)}{bounds(contrast.adapted, signed)}"  # type: ignore[union-attr]
+        groups.setdefault(phrase, []).append(f"{contrast.second} ({difference})")
+    said = "; it ".join(f"{phrase} {' and '.join(names)}" for phrase, names in groups.items())
+    return [f"There, paired over utterances, {found[0].first} {said}."] if found else []
+
+
+def markdown(tables: Sequence[Table], caption: str) -> str:
+    """The README's table: a row per cell; per headline test set zero-shot, adapted with interval, and recovery."""
+    tables = tables[:README_SETS]
+    names = [
+        f"{t.board.name}: {t.board.metric.label} {'↑' if t.board.metric.higher_is_better else '↓'}" for t in tables
+    ]
+    heads = ["compressor", "ratio", "realised", "tokens/s"]
+    heads += [f"{name}<br>{condition}" for name in names for condition in ("zero-shot", "adapted", "recovery")]
+    lines = ["| " + " | ".join(heads) + " |", "|:--" + "|--:" * (len(heads) - 1) + "|"]
+    for row in tables[0].rows if tables else ():
+        fields = [
+            row.cell.compressor,
+            row.cell.ratio,
+            number(row.realised_ratio, 2),
+            number(row.rate.mean if row.rate else None),
+        ]
+        for table in tables:
+            fields += _markdown_fields(table.row(row.cell))
+        lines.append("| " + " | ".join(escape_markdown(field) for field in fields) + " |")
+    return "\n".join([*lines, "", caption, ""])
+
+
+def _markdown_fields(row: Row) -> list[str]:
+    if row.failed:
+        return ["failed", "failed", "–"]
+    adapted = "–" if row.adapted is None else f"{number(row.adapted.value)}{bounds(row.adapted)}"
+    recovery = "reference" if row.is_reference else percent(row.recovery.value if row.recovery else None)
+    return [number(row.zero_shot.value if row.zero_shot else None), adapted, recovery]
+
+
+def escape_markdown(text: str) -> str:
+    """Text that cannot end a cell, start a tag or open a link."""
+    for mark, harmless in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ("|", "\\|"),
+        ("`", "'"),
+        ("\n", " "),
+        ("](", "] ("),
+    ):
+        text = text.replace(mark, harmless)
+    return text
+
+
+def summary(name: str, tables: Sequence[Table], n_failed: int, path: str) -> str:
+    """What the console shows when a run ends: the best cell per ratio and what it costs against `none`."""
+    lines = [f"{name}: {len(tables[0].rows) if tables else 0} cells on {len(tables)} test sets"]
+    for table in tables:
+        metric, reference = table.board.metric, next((row for row in table.rows if row.is_reference), None)
+        untouched = reference.adapted or reference.zero_shot if reference else None
+        lines += ["", f"{table.board.title} ({metric.label}, {metric.direction} is better)"]
+        if reference and untouched:
+            head = _summary_head(reference, untouched.value)
+            lines.append(f"{head}{'':9}{number(reference.rate.mean):>8} audio tokens/s")
+        for ratio in dict.fromkeys(row.cell.ratio for row in table.rows if not row.is_reference):
+            rows = [row for row in table.rows if row.cell.ratio == ratio and (row.adapted or row.zero_shot)]
+            if rows:
+                lines.append(_summary_line(table, rows, untouched))
+    if n_failed:
+        lines += ["", f"{n_failed} failed: see the report"]
+    return "\n".join([*lines, "", f"report: {path}", ""]).replace(NO_BREAK, " ")
+
+
+def _summary_line(table: Table, rows: Sequence[Row], untouched: Interval | None) -> str:
+    sign = 1 if table.board.metric.higher_is_better else -1
+    adapted = [row for row in rows if row.adapted]
+    best = max(adapted or rows, key=lambda row: sign * (_value(row.adapted or row.zero_shot) or 0.0))
+    value = _value(best.adapted or best.zero_shot)
+    before = _value(untouched)
+    cost = "–" if value is None or before is None else signed(value - before)
+    recovered = "" if _value(best.recovery) is None else f", recovers {percent(_value(best.recovery))}"
+    condition = "" if best.adapted else ", zero-shot"
+    return f"{_summary_head(best, value)} ({cost:>6}){number(best.rate.mean):>8} audio tokens/s{recovered}{condition}"
+
+
+def _summary_head(row: Row, value: float | None) -> str:
+    label = row.cell.compressor if row.is_reference else f"{row.cell.ratio} {row.cell.compressor}"
+    return f"  {label:<18} {number(value):>6}"
+
+
+def _value(interval: Interval | None) -> float | None:
+    return interval.value if interval else None
+
+
+def conditions(tables: Sequence[Table], seeds: Sequence[int], base: str, synthetic: bool) -> list[str]:
+    """What the numbers are conditional on, in plain words."""
+    sentences = [
+        f"One base model ({base}). Another base may rank the compressors differently: how an encoder was trained "
+        "decides how much neighbouring frames share."
+    ]
+    if {table.board.label for table in tables} == {BLOCKED}:
+        sentences.append("The intervals resample whole speakers, so they speak for other speakers of the same kind.")
+    else:
+        sentences.append(
+            "The intervals resample utterances, not speakers, where a set has fewer than 40 of them: they say how sure "
+            "the score is for these voices, not for others."
+        )
+    if not seeds:
+        sentences.append("Nothing was adapted: every score is zero-shot.")
+    elif len(seeds) == 1:
+        sentences.append(
+            f"One LoRA seed ({seeds[0]}). Another moves a score too, and the intervals do not contain that."
+        )
+    else:
+        sentences.append(
+            f"{len(seeds)} LoRA seeds where several are listed. Their spread stands beside the interval and is never "
+            "mixed into it."
+        )
+    sentences += [
+        "Every adapted cell had the same training pairs, order, batch, steps, schedule, rank and targets; a learning "
+        "rate chosen for some cells may favour them.",
+        "Tokens are counted at the rate that each test set realised. Differences are paired over utterances and "
+        "not adjusted for how many were looked at.",
+    ]
+    if synthetic:
+        sentences.append(
+            "The speech is synthetic: it shows how the methods behave under controlled conditions, and decides nothing "
+            "about recorded speech or large models."
+        )
+    return sentences

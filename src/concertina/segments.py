@@ -1,0 +1,147 @@
+"""The stage segments: a compressor and a ratio decide, for each utterance, where to cut and how to weigh.
+
+INPUTS   build/<name>/features/<corpus>/<split>/
+OUTPUTS  build/<name>/segments/<corpus>/<split>/<compressor>-<ratio>/segments.safetensors, sealed with the realised
+         ratio (frames per token over the split) and, where it means something, the share of cuts that are peaks
+
+Names end in their shape: B utterances, T frames and N tokens of all of them end to end, D width.
+"""
+
+import argparse
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from concertina import compressors, config, console, contract, integrity, keys, layout
+from concertina.integrity import DamagedError
+from concertina.pooling import Segments
+from concertina.store import Reader
+
+FILE = "segments.safetensors"
+BATCH_VALUES = 2**20  # of frames x width: what stays in a core's cache
+Decide = Callable[[Tensor, Tensor, Tensor], Segments]
+
+
+def decider(compressor: str, ratio: config.Ratio, options: dict[str, Any]) -> Decide:
+    """A compressor ready for use: a function of frames_TD, lengths_B and seeds_B that checks its own answers.
+
+    `frames_TD`: floating point, before the projector; `lengths_B`, `seeds_B`: int64, the latter as from `seeds`.
+    Errors: ConfigError when the compressor does not take the ratio or an option; ContractError from the function
+    when an answer breaks the contract.
+    """
+    compressors.check_cell(compressor, ratio, options)
+    segment = compressors.load(compressor)
+    exact = compressors.describe(compressor).exact
+
+    def decide(frames_TD: Tensor, lengths_B: Tensor, seeds_B: Tensor) -> Segments:
+        answer: Segments = segment(frames_TD.float(), lengths_B, ratio, {}, seeds_B, **options)
+        contract.check(answer, lengths_B, ratio, compressor, exact)
+        return answer
+
+    return decide
+
+
+def seeds(ids: Sequence[str], seed: int) -> Tensor:
+    """One number per utterance from its id and the config's seed: int64 [B]."""
+    digests = b"".join(hashlib.blake2b(f"{seed}:{id}".encode(), digest_size=8).digest() for id in ids)
+    return torch.from_numpy(np.frombuffer(digests, dtype="<i8").astype(np.int64))
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    """Segment one split with one cell of the grid."""
+    parser = argparse.ArgumentParser(
+        prog="python -m concertina.segments",
+        description="Decide where a compressor cuts the utterances of a split, and how it weighs their frames.",
+        epilog="example: python -m concertina.segments --corpus synthetic --split clean --compressor average --ratio 3",
+    )
+    parser.add_argument("--config", default=config.DEFAULT, help="the experiment (default: config.yaml)")
+    parser.add_argument("--corpus", required=True, help="a corpus of data.corpora")
+    parser.add_argument("--split", required=True, help="a split of it")
+    parser.add_argument("--compressor", required=True, help=f"one of {', '.join(compressors.names())}")
+    parser.add_argument("--ratio", required=True, help="frames per token as segments.cells has it: 3, 2.5 or natural")
+    asked = parser.parse_args(argv)
+    torch.set_num_threads(1)  # bound by memory: jobs side by side beat threads
+    experiment = config.load(asked.config)
+    cell = experiment.cell(asked.compressor, asked.ratio)
+    ratio = next(ratio for ratio in cell.ratios if config.ratio_text(ratio) == asked.ratio)
+    source = layout.features(experiment.name, asked.corpus, asked.split)
+    seal = integrity.verify(source)
+    key = keys.segments(experiment, asked.corpus, asked.split, asked.compressor, asked.ratio)
+    facts: dict[str, Any] = {"run_key": keys.run_key(key, [seal["run_key"]])}
+    folder = layout.segments(experiment.name, asked.corpus, asked.split, asked.compressor, asked.ratio)
+    with integrity.sealed(folder, facts) as temporary:
+        facts |= write(temporary / FILE, Reader(source), cell, ratio, experiment.segments.seed)
+    console.say(f"{folder}: {facts['realised_ratio']:.3g} frames per token in {facts['seconds']:.1f} s")
+    return 0
+
+
+def write(path: Path, features: Reader, cell: config.Cell, ratio: config.Ratio, seed: int) -> dict[str, Any]:
+    """Segment every utterance of a store into one file, in the store's order; returns the facts for its seal.
+
+    Errors: DamagedError naming the utterance whose frames are not finite, ConfigError, ContractError.
+    """
+    began = time.perf_counter()
+    decide = decider(cell.compressor, ratio, cell.options)
+    answers: list[Segments] = []
+    with torch.inference_mode(), console.Progress(len(features), "utterances") as progress:
+        for indices in batches(features.lengths, features.width or 1):
+            ids = [features.ids[i] for i in indices]
+            frames_TD, lengths_B = read(features, indices)
+            seeds_B = seeds(ids, seed)
+            check_finite(frames_TD, lengths_B, ids, features.folder)
+            answers.append(decide(frames_TD, lengths_B, seeds_B))
+            if len(answers) == 1:
+                contract.check_company(decide, frames_TD, lengths_B, seeds_B, answers[0], cell.compressor)
+            progress.add(len(ids))
+    lengths_N = torch.cat([torch.empty(0, dtype=torch.int32), *(answer.lengths_N.int() for answer in answers)])
+    counts_B = torch.cat([torch.empty(0, dtype=torch.int32), *(answer.counts_B.int() for answer in answers)])
+    weights_T = torch.cat([torch.empty(0), *(answer.weights_T.float() for answer in answers)])
+    frames_B = torch.from_numpy(features.lengths).int()
+    tensors = {"lengths_N": lengths_N, "counts_B": counts_B, "weights_T": weights_T, "frames_B": frames_B}
+    save_file(tensors, path)
+    peaks = [answer.peaks for answer in answers if answer.peaks is not None]
+    cuts = len(lengths_N) - int((counts_B > 0).sum())
+    return {
+        "realised_ratio": len(weights_T) / max(len(lengths_N), 1),
+        "peak_share": sum(peaks) / cuts if peaks and cuts else None,
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+
+
+def read(features: Reader, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The frames of some utterances end to end, [T, D] as stored, and their lengths, int64 [B]."""
+    values, lengths = features.read(indices)
+    frames_TD = torch.from_numpy(values)
+    if features.dtype == "bfloat16":
+        frames_TD = frames_TD.view(torch.bfloat16)
+    return frames_TD, torch.from_numpy(lengths)
+
+
+def batches(lengths: np.ndarray, width: int) -> Iterator[list[int]]:
+    """Consecutive utterances, as many as fill a batch."""
+    batch_of = (np.cumsum(lengths) - 1) * width // BATCH_VALUES
+    for batch in np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(batch_of)) + 1):
+        yield batch.tolist()
+
+
+def check_finite(frames_TD: Tensor, lengths_B: Tensor, ids: Sequence[str], folder: Path) -> None:
+    """See that all frames are finite. Errors: DamagedError naming the first utterance with one that is not."""
+    if torch.isfinite(frames_TD.sum(dtype=torch.float32)):
+        return
+    wrong_T = ~torch.isfinite(frames_TD).all(1)
+    if bool(wrong_T.any()):
+        first = wrong_T.nonzero()[0, 0]
+        id = ids[int(torch.searchsorted(lengths_B.cumsum(0), first, right=True))]
+        raise DamagedError(f"{folder}: utterance {id} has NaN or infinite frames; delete it and run `make reproduce`")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

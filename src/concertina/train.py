@@ -1,0 +1,256 @@
+"""The train stage: LoRA on the LLM from cached frames, so that it learns to read compressed speech.
+
+INPUTS   build/<name>/features/... and build/<name>/segments/... of the set's parts, the base model
+OUTPUTS  build/<name>/train/<set>/<compressor>-<ratio>/seed<n>/: peft's own adapter files, compressor.json (what
+         it was trained with), curve.jsonl, record.json
+
+Tensor names: L positions that predict a label, V vocabulary.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import torch
+
+from concertina import config as configs
+from concertina import console, integrity, keys, lalm, layout, records, speech
+from concertina.config import Config, ConfigError
+from concertina.lalm import Lalm
+from concertina.speech import Item, Speech
+
+WINDOW = 20  # steps over which the loss is averaged when divergence is judged
+PROBE = 4  # utterances on which a saved adapter is checked
+
+
+class DivergedError(RuntimeError):
+    """The loss is not finite, or has grown instead of falling; the message says when."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m concertina.train",
+        description="Finetune LoRA on the LLM for one training set, compressor, ratio and seed, from cached frames.",
+        epilog="example: python -m concertina.train --train-set english --compressor average --ratio 3 --seed 0",
+    )
+    parser.add_argument("--config", type=Path, default=configs.DEFAULT, help="config.yaml or an overlay over it")
+    parser.add_argument("--train-set", required=True, help="a set of train.sets")
+    parser.add_argument("--compressor", required=True, help="a compressor of segments.cells")
+    parser.add_argument("--ratio", required=True, help="one of its ratios, spelled as in paths: 3, 2.5, natural")
+    parser.add_argument("--seed", required=True, type=int, help="of the LoRA initialisation and the data order")
+    return parser
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    """Train one adapter; a run that fails leaves a failed record."""
+    asked = parser().parse_args(argv)
+    config = configs.load(asked.config)
+    config.cell(asked.compressor, asked.ratio)
+    run = f"{asked.train_set}/{asked.compressor}-{asked.ratio}/seed{asked.seed}"
+    failure = layout.failure(config.name, "train", run)
+    head: dict[str, Any] = {
+        "stage": "train",
+        "name": config.name,
+        "compressor": asked.compressor,
+        "ratio": asked.ratio,
+        "positions": config.segments.positions,
+        "train_set": asked.train_set,
+        "seed": asked.seed,
+        "config": config.train.model_dump(mode="json"),
+        "threads": config.train.threads,
+        "run_key": "",
+        **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
+    }
+    began = time.monotonic()
+    try:
+        train(config, asked.train_set, asked.compressor, asked.ratio, asked.seed, head)
+    except Exception as error:
+        try:
+            records.write(failure, records.failed(error, seconds=time.monotonic() - began, **head))
+        except (OSError, integrity.OutputError) as unwritten:
+            console.say(f"no record of this failure could be kept: {unwritten}")
+        raise
+    failure.unlink(missing_ok=True)
+    return 0
+
+
+def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int, head: dict[str, Any]) -> None:
+    """Train one adapter and seal its folder; puts the run key into `head`, the record's head. Errors: DivergedError."""
+    # 1. Everything random comes from the seed, everything parallel from the config.
+    began = time.monotonic()
+    chosen = config.train
+    lalm.fix_arithmetic(chosen.threads)
+    torch.manual_seed(seed)
+
+    # 2. The data: the same items in the same order for every compressor and ratio.
+    model = lalm.load(config.base, encoder=False, llm=True, dtype=lalm.held_in(config.base, chosen.precision))
+    parts = config.train_set(train_set)
+    opened = {
+        key: Speech(config.name, *key, compressor, ratio)
+        for key in sorted({(part.corpus, part.split) for part in (*parts.parts, *parts.dev)})
+    }
+    items = [item for p in parts.parts for item in speech.items(model, config, p, opened[p.corpus, p.split])]
+    dev = [
+        item
+        for p in parts.dev
+        for item in speech.items(model, config, p, opened[p.corpus, p.split], chosen.dev_utterances)
+    ]
+    inputs = [key for cached in opened.values() for key in cached.run_keys]
+    head["run_key"] = keys.run_key(keys.train(config, train_set, compressor, ratio, seed), inputs)
+
+    # 3. LoRA on the LLM's linear layers, never on the encoder's layers of the same names.
+    adapted = peft.get_peft_model(model.model, lora(config, model))
+    trainable = [p for p in adapted.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_at(step, config))
+    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=chosen.precision == "bfloat16")
+
+    # 4. The steps. The place for the adapter is made first: a disk that cannot be written is found out now.
+    target = layout.train(config.name, train_set, compressor, ratio, seed)
+    with integrity.sealed(target, {"run_key": head["run_key"]}) as folder:
+        curve: list[dict[str, float]] = [{"step": 0, "dev_loss": dev_loss(model, config, dev)}]
+        losses: list[float] = []
+        with console.Progress(chosen.steps * chosen.batch, "utterances") as progress:
+            for step, indices in enumerate(order(len(items), chosen.batch, chosen.steps, seed), start=1):
+                tick = time.monotonic()
+                adapted.train()
+                with autocast:
+                    loss = lalm.loss(model, speech.batch(model, config, [items[i] for i in indices], answers=True))
+                losses.append(loss.item())
+                check_loss(losses, chosen.warmup_steps)
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(trainable, chosen.clip_norm)
+                rate = float(schedule.get_last_lr()[0])
+                optimizer.step()
+                schedule.step()
+                speed = len(indices) / (time.monotonic() - tick)
+                curve.append({"step": step, "loss": losses[-1], "learning_rate": rate, "utterances_per_second": speed})
+                if step % chosen.dev_every_steps == 0 or step == chosen.steps:
+                    curve.append({"step": step, "dev_loss": dev_loss(model, config, dev)})
+                progress.add(len(indices), step=step, loss=losses[-1], dev_loss=_latest(curve, "dev_loss"))
+
+        # 5. Save through peft, read it back, and see that it is the adapter that was trained.
+        save(model, adapted, config, dev[:PROBE], folder)
+        integrity.write_json(folder / "compressor.json", description(config, compressor, ratio))
+        (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
+        facts = {
+            "train_loss": float(np.mean(losses[-WINDOW:])),
+            "dev_loss": _latest(curve, "dev_loss"),
+            "zero_shot_dev_loss": curve[0]["dev_loss"],
+            "utterances": len(items),
+            "parameters": sum(p.numel() for p in trainable),
+        }
+        records.write(folder / "record.json", records.run(facts=facts, seconds=time.monotonic() - began, **head))
+
+
+def lora(config: Config, model: Lalm) -> peft.LoraConfig:
+    """peft's config for the LLM's layers alone. Errors: ConfigError naming a target that the LLM does not have."""
+    chosen = config.train.lora
+    layers = {name.rsplit(".", 1)[-1] for name, m in model.llm.named_modules() if isinstance(m, torch.nn.Linear)}
+    for target in chosen.targets:
+        if target not in layers:
+            raise ConfigError(f"train.lora.targets: the LLM has no {target!r} (it has {', '.join(sorted(layers))})")
+    return peft.LoraConfig(
+        r=chosen.rank,
+        lora_alpha=chosen.alpha,
+        lora_dropout=chosen.dropout,
+        target_modules=rf".*\blanguage_model\..*\.({'|'.join(chosen.targets)})",
+        bias="none",
+    )
+
+
+def order(count: int, batch: int, steps: int, seed: int) -> Iterator[list[int]]:
+    """Which items each step sees: one seeded permutation after another, cut into batches. Knows no compressor."""
+    waiting: list[int] = []
+    epoch = 0
+    for _ in range(steps):
+        while len(waiting) < batch:
+            waiting += np.random.default_rng([seed, epoch]).permutation(count).tolist()
+            epoch += 1
+        yield waiting[:batch]
+        waiting = waiting[batch:]
+
+
+def learning_rate_at(step: int, config: Config) -> float:
+    """Of the peak: a linear warm-up, then a cosine to zero. `step` counts from 0."""
+    warmup, steps = config.train.warmup_steps, config.train.steps
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+
+def check_loss(losses: Sequence[float], warmup_steps: int) -> None:
+    """Stop a run that cannot end well. Errors: DivergedError."""
+    if not math.isfinite(losses[-1]):
+        raise DivergedError(f"the loss became {losses[-1]} at step {len(losses)}; lower train.learning_rate")
+    recent = float(np.mean(losses[-WINDOW:]))
+    if len(losses) >= warmup_steps + WINDOW and recent > (limit := 1 + 2 * losses[0]):
+        raise DivergedError(
+            f"diverged: up to step {len(losses)} the mean loss of {WINDOW} steps is {recent:.3g}, over {limit:.3g} "
+            "(1 + twice the first loss); lower train.learning_rate"
+        )
+
+
+@torch.inference_mode()
+def dev_loss(model: Lalm, config: Config, items: Sequence[Item]) -> float:
+    """Mean loss per label token over all dev items, batched by length."""
+    model.model.eval()
+    by_length = sorted(items, key=lambda item: int(item.speech.segments.counts_B[item.at]))
+    total, count = 0.0, 0
+    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
+    for start in range(0, len(by_length), config.train.batch):
+        with autocast:
+            batch = speech.batch(model, config, by_length[start : start + config.train.batch], answers=True)
+            labels = int((batch.labels_BS != lalm.IGNORED).sum())
+            total += lalm.loss(model, batch).item() * labels
+        count += labels
+    return total / count
+
+
+@torch.inference_mode()
+def save(model: Lalm, adapted: peft.PeftModel, config: Config, probe: Sequence[Item], folder: Path) -> None:
+    """Save the adapter, and check it as a reader would find it. Errors: DamagedError when it is another one.
+
+    On a probe batch its logits equal those at the end of training and differ from the base's.
+    """
+    model.model.eval()
+    inputs = speech.batch(model, config, probe, answers=True)
+    trained_LV, _ = lalm.label_logits(model, inputs)
+    adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    base = adapted.unload()
+    base_LV, _ = lalm.label_logits(model, inputs)
+    peft.PeftModel.from_pretrained(base, folder).eval()
+    reloaded_LV, _ = lalm.label_logits(model, inputs)
+    if not torch.allclose(reloaded_LV, trained_LV, rtol=1e-4, atol=1e-4):
+        off = float((reloaded_LV - trained_LV).abs().max())
+        raise integrity.DamagedError(f"the saved adapter is not the trained one: its logits are off by {off:.3g}")
+    if torch.equal(reloaded_LV, base_LV):
+        raise integrity.DamagedError("the saved adapter changes nothing: its logits are the base's")
+
+
+def description(config: Config, compressor: str, ratio: str) -> dict[str, Any]:
+    """What a reader of the adapter must do to the audio tokens before the LLM sees them."""
+    return {
+        "name": compressor,
+        "ratio": ratio,
+        "options": config.cell(compressor, ratio).options,
+        "positions": config.segments.positions,
+        "pool_at": config.segments.pool_at,
+    }
+
+
+def _latest(curve: Sequence[dict[str, float]], key: str) -> float:
+    return next(row[key] for row in reversed(curve) if key in row)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,191 @@
+"""`concertina transcribe`: recordings of any length to text, and how many audio tokens compression saved.
+
+Tensor names: T samples or frames of utterances end to end, N tokens of them, D width, B windows.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from concertina import audio, compressors, console, encoder, evaluate, features, integrity, lalm, segments, speech
+from concertina import config as configs
+from concertina.config import Config, ConfigError
+from concertina.lalm import Lalm, Prompt
+from concertina.pooling import positions
+
+HUSH_SAMPLES = encoder.RATE_HZ // 5  # a place to cut is the quietest stretch of this length
+
+
+class Method(NamedTuple):
+    """How the audio tokens are made."""
+
+    compressor: str
+    ratio: configs.Ratio
+    decide: segments.Decide
+
+
+class Transcript(NamedTuple):
+    """The text of a recording, and its audio tokens before and after compression."""
+
+    text: str
+    seconds: float
+    windows: int
+    frames: int
+    tokens: int
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="concertina transcribe",
+        description="Print what is said in recordings (any length, rate and format that libsndfile reads), and the "
+        "audio tokens that compression saved.",
+        epilog="example: concertina transcribe talk.flac --adapter build/tiny/train/english/average-3/seed0",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings")
+    parser.add_argument("--compressor", help=f"one of {', '.join(compressors.names())} (default: none)")
+    parser.add_argument("--ratio", help="frames per token, such as 3 or 2.5, or natural (default: 1 with none)")
+    parser.add_argument("--task", choices=["transcribe", "translate"], default="transcribe", help="what to do")
+    parser.add_argument("--language", default="en", help="the language that is spoken (default: en)")
+    parser.add_argument("--to", help="the language to translate into, such as de")
+    parser.add_argument("--adapter", type=Path, help="a trained adapter's folder; it knows its compressor and ratio")
+    parser.add_argument("--config", type=Path, default=configs.DEFAULT, help="config.yaml or an overlay over it")
+    return parser
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    """Print each recording's text, then what was saved; a recording that cannot be read is told and passed over."""
+    asked = parser().parse_args(argv)
+    if (asked.task == "translate") != (asked.to is not None):
+        raise ConfigError("--to LANGUAGE belongs to --task translate, and only to it")
+    config = configs.load(asked.config)
+    described = description(asked.adapter) if asked.adapter else {}
+    method = choose(config, asked.compressor, asked.ratio, described)
+    where: dict[str, Any] = {str(key): described[key] for key in ("positions", "pool_at") if key in described}
+    config = config.model_copy(update={"segments": config.segments.model_copy(update=where)})
+    lalm.fix_arithmetic(config.evaluate.threads)
+    model = lalm.load(config.base, encoder=True, llm=True, dtype=config.evaluate.precision)
+    prompt = lalm.prompt_ids(model, config.base, asked.task, asked.language, asked.to)
+    if asked.adapter:
+        evaluate.attach(model, asked.adapter)
+    failed = 0
+    for file in asked.files:
+        try:
+            samples_T = audio.mono(file)
+            if not len(samples_T):
+                raise audio.AudioError(f"{file}: it holds no sound")
+        except audio.AudioError as error:
+            console.say(f"error: {error}")
+            failed += 1
+            continue
+        transcript = transcribe(model, config, samples_T, method, prompt)
+        print(told(file, transcript, method, named=len(asked.files) > 1), flush=True)
+    return 1 if failed else 0
+
+
+def description(adapter: Path) -> dict[str, Any]:
+    """An adapter's compressor.json, its folder verified where it is sealed. Errors: ConfigError, DamagedError."""
+    if (adapter / "seal.json").exists():
+        integrity.verify(adapter)
+    try:
+        described: dict[str, Any] = json.loads((adapter / "compressor.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"--adapter: {adapter} holds no compressor.json, so it is no adapter of ours") from None
+    return described
+
+
+def choose(config: Config, compressor: str | None, ratio: str | None, described: dict[str, Any]) -> Method:
+    """The compressor asked for, or the adapter's own. Errors: ConfigError when the two differ, or there is no such."""
+    trained = described.get("name"), described.get("ratio")
+    for asked, own, option in ((compressor, trained[0], "--compressor"), (ratio, trained[1], "--ratio")):
+        if asked and own and asked != own:
+            raise ConfigError(f"{option} {asked}: the adapter was trained with {trained[0]} at {trained[1]}")
+    compressor = compressor or trained[0] or "none"
+    ratio = ratio or trained[1] or ("1" if compressor == "none" else None)
+    if ratio is None:
+        raise ConfigError(f"--compressor {compressor} wants a --ratio: frames per token, such as 3")
+    try:
+        number: configs.Ratio = "natural" if ratio == "natural" else float(ratio)
+    except ValueError:
+        raise ConfigError(f"--ratio {ratio}: a ratio is 'natural' or a number of frames per token") from None
+    if number != "natural" and not 1 <= number < float("inf"):
+        raise ConfigError(f"--ratio {ratio}: a ratio is at least 1 frame per token")
+    options = described.get("options")
+    if options is None:
+        options = next((cell.options for cell in config.segments.cells if cell.compressor == compressor), {})
+    return Method(compressor, number, segments.decider(compressor, number, options))
+
+
+@torch.inference_mode()
+def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Method, prompt: Prompt) -> Transcript:
+    """Decode one recording, int16 at 16 kHz: window by window, the texts joined."""
+    spans = windows(samples_T, encoder.window_samples(model.encoder))
+    waves = [samples_T[start:stop] for start, stop in spans]
+    frames = features.encode(model, waves, int(config.features.batch_seconds * encoder.RATE_HZ))
+    texts: list[str] = []
+    tokens = 0
+    for first in range(0, len(waves), config.evaluate.batch):
+        of_batch = slice(first, first + config.evaluate.batch)
+        frames_TD = torch.from_numpy(np.concatenate(frames[of_batch]))
+        lengths_B = torch.tensor([len(one) for one in frames[of_batch]])
+        seeds_B = segments.seeds([str(start) for start, _ in spans[of_batch]], config.segments.seed)
+        cut = method.decide(frames_TD, lengths_B, seeds_B)
+        counts = cut.counts_B.tolist()
+        kept = config.segments.positions == "keep"
+        inputs = lalm.embed(
+            model,
+            [prompt] * len(counts),
+            speech.compress(model, frames_TD, cut, config.segments.pool_at),
+            counts,
+            positions(cut, config.segments.positions),
+            lengths_B.tolist() if kept else counts,
+            pad_left=True,
+        )
+        caps = [evaluate.cap(len(wave) / encoder.RATE_HZ, config) for wave in waves[of_batch]]
+        texts += [result.text for result in lalm.generate(model, inputs, caps)]
+        tokens += sum(counts)
+    seconds = len(samples_T) / encoder.RATE_HZ
+    return Transcript(" ".join(filter(None, texts)), seconds, len(spans), sum(map(len, frames)), tokens)
+
+
+def windows(samples_T: np.ndarray, longest: int) -> list[tuple[int, int]]:
+    """Cut audio into pieces of at most `longest` samples, each cut in the middle of the quietest stretch.
+
+    It is looked for in the second half of what a piece may hold, so that pieces do not become short.
+    """
+    spans = []
+    start = 0
+    while len(samples_T) - start > longest:
+        low, high = start + longest // 2, start + longest
+        start_next = low + _quietest(samples_T[low:high])
+        spans.append((start, start_next))
+        start = start_next
+    return [*spans, (start, len(samples_T))]
+
+
+def told(file: Path, transcript: Transcript, method: Method, named: bool) -> str:
+    """Two lines for the console: the text, and what was saved."""
+    saved = 100 * (1 - transcript.tokens / transcript.frames)
+    pieces = f" in {transcript.windows} windows" if transcript.windows > 1 else ""
+    how = f"{method.compressor} at {configs.ratio_text(method.ratio)}"
+    return (
+        f"{f'{file}: ' if named else ''}{transcript.text}\n"
+        f"  ({transcript.tokens} audio tokens instead of {transcript.frames}, {saved:.0f} % saved by {how}; "
+        f"{transcript.seconds:.1f} s{pieces})"
+    )
+
+
+def _quietest(samples_T: np.ndarray) -> int:
+    """The middle of the stretch of HUSH_SAMPLES with the least energy; the first of equals."""
+    hush = min(HUSH_SAMPLES, len(samples_T))
+    energy_T = np.concatenate([[0.0], np.cumsum(samples_T.astype(np.float64) ** 2)])
+    return int(np.argmin(energy_T[hush:] - energy_T[:-hush])) + hush // 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

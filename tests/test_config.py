@@ -1,0 +1,138 @@
+"""The config refuses what it does not know, by path and with the nearest valid name; overlays merge by one rule."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from concertina import keys
+from concertina.config import Config, ConfigError, load, merge, ratio_text
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def loaded(tmp_path: Path, text: str) -> Config:
+    (tmp_path / "overlay.yaml").write_text(text, encoding="utf-8")
+    return load(tmp_path / "overlay.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("trian: {steps: 1}", "unknown key trian (did you mean 'train'?)"),
+        ("train: {stepps: 1}", "unknown key train.stepps (did you mean 'steps'?)"),
+        ("train: {lora: {rnak: 1}}", "unknown key train.lora.rnak (did you mean 'rank'?)"),
+        (
+            "segments: {cells: [{compressor: average, ratoi: [2]}]}",
+            "unknown key segments.cells.0.ratoi (did you mean 'ratios'?)",
+        ),
+        (
+            "evaluate: {sets: [{name: a, corpus: synthetic, split: dev, tsk: transcribe, language: en}]}",
+            "unknown key evaluate.sets.0.tsk (did you mean 'task'?)",
+        ),
+        ("segments: {cells: [{compressor: average, ratios: [0.5]}]}", "at least 1; got 0.5"),
+        ("segments: {cells: [{compressor: average, ratios: [.nan]}]}", "at least 1; got nan"),
+        ("segments: {cells: [{compressor: average, ratios: [true]}]}", "at least 1; got True"),
+        ("segments: {cells: [{compressor: average, ratios: [wide]}]}", "at least 1; got 'wide'"),
+        ("segments: {cells: [{compressor: average, ratios: [2, 2.0]}]}", "average-2 stands there more than once"),
+        (
+            "evaluate: {sets: [{name: a, corpus: synthetik, split: x, task: transcribe, language: en}]}",
+            "evaluate.sets.a: no corpus 'synthetik' in data.corpora (did you mean 'synthetic'?)",
+        ),
+        (
+            "evaluate: {sets: [{name: a, corpus: synthetic, split: x, task: translate, language: en}]}",
+            "`to` (a language) belongs to task translate",
+        ),
+        ("train: {steps: 0}", "train.steps: Input should be greater than 0"),
+        ("name: Not A Name", "name: String should match pattern"),
+        ("train: [", "not valid YAML"),
+        ("just text", "a config is a mapping of sections"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        loaded(tmp_path, text)
+    assert told in str(error.value)
+    assert str(error.value).startswith(str(tmp_path / "overlay.yaml"))
+
+
+def test_a_config_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"configs/nowhere\.yaml: no such config"):
+        load("configs/nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "nearest"),
+    [
+        ("segments: {cells: [{compressor: averge, ratios: [2]}]}", "src/concertina/compressors/averge.py", "average"),
+        ("evaluate: {metrics: {transcribe: [werr], translate: [bleu]}}", "src/concertina/metrics/werr.py", "wer"),
+        ("data: {corpora: [{name: synthetic, kind: synthtic}]}", "src/concertina/corpora/synthtic.py", "synthetic"),
+    ],
+)
+def test_a_plugin_without_a_file_is_an_error_naming_the_file(
+    tmp_path: Path, text: str, file: str, nearest: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        keys.check(loaded(tmp_path, text))
+    assert file in str(error.value)
+    assert f"did you mean '{nearest}'?" in str(error.value)
+
+
+def test_mappings_merge_and_everything_else_replaces() -> None:
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": [{"e": 1}]}
+    assert merge(base, {"a": {"c": [3]}, "d": []}) == {"a": {"b": 1, "c": [3]}, "d": []}
+    assert merge(base, {}) == base
+    assert merge({"a": {"b": 1}}, {"a": 2}) == {"a": 2}
+
+
+def test_an_overlay_says_only_what_differs(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "name: other\nsegments: {cells: [{compressor: none, ratios: [1]}]}\n")
+    default = load()
+    assert config.name == "other"
+    assert config.cells == [("none", 1.0)]
+    assert config.train == default.train
+    assert config.segments.positions == default.segments.positions
+
+
+@pytest.mark.parametrize("path", sorted(p.relative_to(ROOT) for p in ROOT.glob("configs/*.yaml")), ids=str)
+def test_every_shipped_config_loads_and_has_its_own_name(path: Path) -> None:
+    config = load(path)
+    keys.check(config)
+    names = [load(other).name for other in (Path("config.yaml"), *Path("configs").glob("*.yaml"))]
+    assert names.count(config.name) == 1
+
+
+def test_every_key_of_the_default_is_commented_with_what_it_is() -> None:
+    silent, depth_of_lists = [], None
+    for line in (ROOT / "config.yaml").read_text(encoding="utf-8").splitlines():
+        depth = len(line) - len(line.lstrip())
+        if depth_of_lists is not None and depth >= depth_of_lists:
+            continue  # the entries of a list are experiments, not keys
+        depth_of_lists = None
+        if line.lstrip().startswith("-"):
+            depth_of_lists = depth
+        elif ":" in line and "#" not in line and not line.lstrip().startswith("#"):
+            silent.append(line.strip())
+    speaking = ("targets:", "transcribe:", "translate:")
+    assert [line for line in silent if not line.endswith(":") and not line.startswith(speaking)] == []
+
+
+def test_ratios_are_spelled_one_way() -> None:
+    assert [ratio_text(ratio) for ratio in (1.0, 2.5, 3, "natural")] == ["1", "2.5", "3", "natural"]
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().train.steps = 3  # type: ignore[misc]
+
+
+def test_the_smoke_config_differs_in_counts_and_steps_alone() -> None:
+    smoke = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text(encoding="utf-8"))
+    assert "segments" not in smoke
+    assert "base" not in smoke
+    assert load("configs/smoke.yaml").cells == load().cells

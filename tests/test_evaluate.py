@@ -1,0 +1,119 @@
+"""The evaluate stage: records and predictions of zero-shot and adapted runs, counts, caps, batches of any size."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+import tiny_run
+from concertina import config, evaluate, integrity, lalm, layout, records, speech, train
+from concertina.speech import Speech
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory in which one cell has been trained and evaluated."""
+    root = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        overlay = tiny_run.write(root, train={"steps": 150, "batch": 16})
+        tiny_run.split(overlay, "train", 40, seed=1)
+        tiny_run.split(overlay, "dev", 8, seed=2)
+        assert train.main(tiny_run.train_arguments(overlay)) == 0
+        assert evaluate.main(["--config", "t.yaml", "--compressor", "average", "--ratio", "3"]) == 0
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _there(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished)
+
+
+def test_every_test_set_has_a_record_and_predictions_of_every_run() -> None:
+    folder = layout.evaluate("t", "average", "3")
+    key = integrity.verify(folder)["run_key"]
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*.*")} == {
+        "seal.json",
+        *(
+            f"{test_set}/{run}.{kind}"
+            for test_set in ("clean", "clean-en-de")
+            for run in ("zero-shot", "english-seed0")
+            for kind in ("json", "parquet")
+        ),
+    }
+    for path, record in records.read_folder(folder).items():
+        assert isinstance(record, records.Record)
+        assert record.run_key == key
+        predictions = records.read_predictions(path.with_suffix(".parquet"))
+        assert len(predictions) == record.n_utterances == {"clean": 8, "clean-en-de": 5}[record.test_set]
+        assert record.adapted == (path.stem != "zero-shot")
+        assert set(record.scores) == ({"bleu", "chrf"} if record.task == "translate" else {"wer", "cer"})
+        assert record.cap_hits == sum(predictions["cap_hit"])
+        assert record.loops == sum(predictions["loop"])
+        assert record.realised_ratio == sum(predictions["frames"]) / sum(predictions["audio_tokens"])
+        rate = record.audio_tokens_per_second
+        assert rate.mean == pytest.approx(sum(predictions["audio_tokens"]) / sum(predictions["duration_s"]))
+        assert rate.p05 <= rate.mean <= rate.p95
+        assert json.dumps(predictions["tags"][0]) == '{"kind": "digits"}'
+
+
+def test_training_shows_in_the_scores() -> None:
+    folder = layout.evaluate("t", "average", "3")
+    before, after = (records.read(folder / "clean" / f"{run}.json") for run in ("zero-shot", "english-seed0"))
+    assert isinstance(before, records.Record)
+    assert isinstance(after, records.Record)
+    assert after.scores["wer"].value < before.scores["wer"].value
+
+
+def test_the_cap_is_the_durations_and_hits_are_counted() -> None:
+    experiment = config.load("t.yaml")
+    assert evaluate.cap(0.1, experiment) == 16
+    assert evaluate.cap(1.01, experiment) == 21
+    predictions = records.read_predictions(layout.evaluate("t", "average", "3") / "clean" / "zero-shot.parquet")
+    for tokens, hit, seconds in zip(
+        predictions["new_tokens"], predictions["cap_hit"], predictions["duration_s"], strict=True
+    ):
+        assert tokens <= evaluate.cap(seconds, experiment)
+        assert not hit or tokens == evaluate.cap(seconds, experiment)
+
+
+def test_a_batch_of_one_and_a_batch_of_many_give_the_same_texts() -> None:
+    experiment = config.load("t.yaml")
+    model = lalm.load(experiment.base, encoder=False, llm=True, device="cpu")
+    evaluate.attach(model, layout.train("t", "english", "average", "3", 0))
+    items = speech.items(
+        model, experiment, experiment.evaluate.sets[0], Speech("t", "synthetic", "dev", "average", "3")
+    )
+    results = []
+    for size in (1, 3, 8):
+        section = experiment.evaluate.model_copy(update={"batch": size})
+        results.append(evaluate.decode(model, experiment.model_copy(update={"evaluate": section}), items))
+    assert results[0] == results[1] == results[2]
+
+
+def test_the_subset_is_fixed_by_the_ids(finished: Path) -> None:
+    experiment = config.load("t.yaml")
+    model = lalm.load(experiment.base, encoder=False, llm=True, device="cpu")
+    cached = Speech("t", "synthetic", "dev", "average", "3")
+    part = experiment.evaluate.sets[1]
+    five = [item.at for item in speech.items(model, experiment, part, cached, 5)]
+    three = [item.at for item in speech.items(model, experiment, part, cached, 3)]
+    assert set(three) < set(five)
+    assert five == sorted(five)
+
+
+def test_an_adapter_that_is_missing_is_told(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["--config", "t.yaml", "--compressor", "none", "--ratio", "1"]) == 1
+    assert "none-1" in capsys.readouterr().err
+
+
+def test_a_language_that_is_not_there_is_told(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = yaml.safe_load((finished / "t.yaml").read_text(encoding="utf-8"))
+    values["evaluate"]["sets"] = [
+        {"name": "clean", "corpus": "synthetic", "split": "dev", "task": "transcribe", "language": "fr"}
+    ]
+    (finished / "fr.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    assert evaluate.main(["--config", "fr.yaml", "--compressor", "average", "--ratio", "3"]) == 1
+    assert "no utterance to transcribe (fr)" in capsys.readouterr().err
+    assert (layout.evaluate("t", "average", "3") / "clean" / "zero-shot.json").exists()

@@ -1,0 +1,120 @@
+"""The house style, held by tests: who may know whom, what a rule may contain, how long a file may grow."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+RULES = sorted((ROOT / "workflow/rules").glob("[0-9]*.smk"))
+STAGES = ["base", "data", "features", "segments", "train", "evaluate", "report"]
+LONGEST_FILE, LONGEST_FUNCTION = 340, 80
+
+
+def ids(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def code(path: Path) -> str:
+    """The source without comments and docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [
+                child for child in node.body if not isinstance(child, ast.Expr) or isinstance(child.value, ast.Call)
+            ]
+    return ast.unparse(tree)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids(SOURCES))
+def test_the_package_does_not_know_who_calls_it(path: Path) -> None:
+    found = re.findall(r"snakemake|\bdvc\b|slurm|sbatch", path.read_text(encoding="utf-8"), flags=re.IGNORECASE)
+    assert found == []
+
+
+def test_experiment_tracking_has_one_place() -> None:
+    knowing = [path for path in SOURCES if re.search(r"\bmlflow\b", path.read_text(encoding="utf-8"), re.IGNORECASE)]
+    assert len(knowing) <= 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_word_names_the_module_the_rule_and_the_section(stage: str) -> None:
+    assert (ROOT / f"src/concertina/{stage}.py").exists()
+    rules = [path for path in RULES if path.stem.split("_", 1)[1] == stage]
+    assert len(rules) == 1
+    text = rules[0].read_text(encoding="utf-8")
+    assert re.search(rf"^rule {stage}:$", text, re.MULTILINE)
+    assert f"python -m concertina.{stage} " in text
+    assert re.search(rf"^{stage}:", (ROOT / "config.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert list((ROOT / "tests").glob(f"test_{stage}*.py"))
+
+
+@pytest.mark.parametrize("path", RULES, ids=ids(RULES))
+def test_a_rule_file_begins_with_its_contract_and_is_wiring(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    header = text.split("\nrule ")[0]
+    assert re.match(r"# [A-Z].+[.:,;a-z]\n", header), "one sentence first"
+    assert re.search(r"^# INPUTS  +\S", header, re.MULTILINE)
+    assert re.search(r"^# OUTPUTS  +\S", header, re.MULTILINE)
+    assert not re.search(r"^\s*(run|script|notebook):", text, re.MULTILINE)
+    assert not re.search(r"^\s*(if|for|def|import|from)\b", text, re.MULTILINE), "logic belongs elsewhere"
+    for body in re.findall(r"lambda w: (.*)", text):
+        assert body.startswith("keys."), "a lambda only asks for a key"
+    assert len(text.splitlines()) <= 50
+
+
+def test_the_snakefile_is_one_screen_with_rules_in_the_order_they_run() -> None:
+    text = (ROOT / "Snakefile").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 40
+    included = re.findall(r'include: "workflow/rules/(.+)"', text)
+    assert included == ["common.smk", *(path.name for path in RULES)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids(SOURCES))
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and path.name not in {"train.py", "base.py"}:
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids(SOURCES))
+def test_every_file_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_compressors_are_found_by_name_and_never_asked_what_they_are() -> None:
+    names = {path.stem for path in (ROOT / "src/concertina/compressors").glob("*.py")} - {"__init__"}
+    outside = [path for path in SOURCES if path.parent.name != "compressors"]
+    for path in outside:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "concertina.compressors":
+                assert not {alias.name for alias in node.names} & names, f"{path} imports a compressor"
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith("concertina.compressors."), f"{path} imports a compressor"
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+                assert "compressor" not in ast.unparse(node).lower(), f"{path} asks a compressor what it is"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids(SOURCES))
+def test_nothing_is_pickled(path: Path) -> None:
+    assert not re.search(r"\bpickle\b|torch\.(load|save)\(", code(path))
+
+
+def test_the_environments_pin_what_the_lock_pins() -> None:
+    lock = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    direct = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    names = {line for line in direct if line and not line.startswith("#")} - {"snakemake"}
+    for environment in ("cpu", "cuda"):
+        text = (ROOT / f"envs/{environment}.yaml").read_text(encoding="utf-8")
+        pins = re.findall(r"^ +- (\S+==\S+)$", text, re.MULTILINE)
+        assert {pin.split("==")[0] for pin in pins} == names
+        assert set(pins) <= set(lock)
+    assert not [line for line in lock if "+" in line and not line.startswith("#")], (
+        "a local tag such as +cpu shuts other machines out"
+    )

@@ -1,0 +1,212 @@
+"""The contract over every file in metrics/, hand-made cases, and agreement with jiwer and sacrebleu."""
+
+import random
+
+import jiwer
+import numpy as np
+import pytest
+import sacrebleu
+
+from concertina import edits, metrics, normaliser
+from concertina.loops import loops
+from concertina.metrics import ScoreError
+
+TEXT = "the red boat sails past nine quiet islands while eleven gulls follow a small green light"
+WORDS = TEXT.split()
+
+
+def corpus(utterances: int, seed: int = 0, wrong: float = 0.3) -> tuple[list[str], list[str]]:
+    """Random references, and hypotheses with some words dropped, changed or added."""
+    rng = random.Random(seed)
+    references = [" ".join(rng.choices(WORDS, k=rng.randint(1, 12))) for _ in range(utterances)]
+
+    def spoil(word: str) -> str:
+        return word if rng.random() > wrong else rng.choice(["", word + " gulls", rng.choice(WORDS)])
+
+    return references, [" ".join(" ".join(map(spoil, text.split())).split()) for text in references]
+
+
+@pytest.fixture(params=metrics.names())
+def metric(request: pytest.FixtureRequest) -> metrics.Metric:
+    return metrics.load(request.param)
+
+
+def test_the_four_metrics_are_found_by_file_name() -> None:
+    assert metrics.names() == ["bleu", "cer", "chrf", "wer"]
+
+
+def test_an_unknown_metric_names_the_file_and_the_nearest() -> None:
+    with pytest.raises(ScoreError, match=r"metrics/werr\.py \(did you mean 'wer'\?\)"):
+        metrics.load("werr")
+
+
+class TestContract:
+    def test_equal_texts_are_perfect(self, metric: metrics.Metric) -> None:
+        references = [" ".join(WORDS), " ".join(reversed(WORDS))]
+        assert metric.score(references, references, "en").value == pytest.approx(100 if metric.higher_is_better else 0)
+
+    def test_empty_hypotheses_are_worst(self, metric: metrics.Metric) -> None:
+        references, _ = corpus(5)
+        assert metric.score(references, [""] * 5, "en").value == (0 if metric.higher_is_better else 100)
+
+    def test_statistics_add_up_to_the_score(self, metric: metrics.Metric) -> None:
+        score = metric.score(*corpus(60), "en")
+        assert score.columns == metric.columns
+        assert score.stats_UK.shape == (60, len(metric.columns))
+        assert metric.combine(score.stats_UK.sum(0)[None]) == pytest.approx([score.value])
+        assert {name: score.counts[name] for name in metric.columns} == dict(
+            zip(metric.columns, score.stats_UK.sum(0).tolist(), strict=True)
+        )
+
+    def test_an_utterance_has_the_same_statistics_alone(self, metric: metrics.Metric) -> None:
+        references, hypotheses = corpus(20)
+        score = metric.score(references, hypotheses, "en")
+        for i in range(20):
+            assert metric.score([references[i]], [hypotheses[i]], "en").per_utterance == [score.per_utterance[i]]
+
+    def test_order_does_not_matter(self, metric: metrics.Metric) -> None:
+        references, hypotheses = corpus(40)
+        there, back = (
+            metric.score(r, h, "en") for r, h in [(references, hypotheses), (references[::-1], hypotheses[::-1])]
+        )
+        assert there.value == back.value
+        assert (there.stats_UK == back.stats_UK[::-1]).all()
+
+    def test_combine_takes_many_rows(self, metric: metrics.Metric) -> None:
+        score = metric.score(*corpus(30), "en")
+        halves = np.stack([score.stats_UK[:15].sum(0), score.stats_UK[15:].sum(0)])
+        alone = [metric.combine(half[None])[0] for half in halves]
+        assert metric.combine(halves) == pytest.approx(alone)
+
+    def test_more_errors_are_worse(self, metric: metrics.Metric) -> None:
+        values = [metric.score(*corpus(100, wrong=wrong), "en").value for wrong in (0.1, 0.4)]
+        assert (values[0] > values[1]) == metric.higher_is_better
+
+    @pytest.mark.parametrize("empty", ["", " \t"])
+    def test_an_empty_reference_is_an_error_that_names_it(self, metric: metrics.Metric, empty: str) -> None:
+        with pytest.raises(ScoreError, match="utterance 1: the reference is empty") as error:
+            metric.score(["a boat", empty], ["a boat", "x"], "en")
+        assert error.value.index == 1
+
+    def test_nothing_to_score_is_an_error(self, metric: metrics.Metric) -> None:
+        with pytest.raises(ScoreError, match="no utterances"):
+            metric.score([], [], "en")
+        with pytest.raises(ScoreError, match="2 references but 1 hypotheses"):
+            metric.score(["a", "b"], ["a"], "en")
+
+    def test_values_are_plain_numbers(self, metric: metrics.Metric) -> None:
+        score = metric.score(*corpus(3), "de")
+        assert type(score.value) is float
+        assert {type(count) for count in score.counts.values()} <= {int, float}
+        assert {type(value) for row in score.per_utterance for value in row.values()} == {int}
+
+    def test_the_signature_names_a_version(self, metric: metrics.Metric) -> None:
+        signature = metric.score(["a boat"], ["a boat"], "en").signature
+        assert any(name in signature for name in ("jiwer:4.", "version:2."))
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "substitutions", "deletions", "insertions"),
+    [
+        ("red boat", "red boat", 0, 0, 0),
+        ("red boat", "green boat", 1, 0, 0),
+        ("red boat", "red", 0, 1, 0),
+        ("red boat", "red small boat", 0, 0, 1),
+        ("red boat", "", 0, 2, 0),
+        ("red boat", "gulls follow a light", 2, 0, 2),
+        ("Red, boat!", "red  boat", 0, 0, 0),
+        ("a red boat", "boat a red", 0, 1, 1),
+    ],
+)
+def test_word_edits(reference: str, hypothesis: str, substitutions: int, deletions: int, insertions: int) -> None:
+    counts = metrics.load("wer").score([reference], [hypothesis], "en").counts
+    assert counts["length"] == len(reference.split())
+    assert [counts[k] for k in ("substitutions", "deletions", "insertions")] == [substitutions, deletions, insertions]
+
+
+def test_wer_is_summed_edits_over_summed_words() -> None:
+    score = metrics.load("wer").score(["red boat", "a b c d e f g h"], ["green boat", "a b c d e f g h"], "en")
+    assert score.value == 10
+
+
+def test_the_capped_figure_stops_a_loop_from_owning_the_score() -> None:
+    score = metrics.load("wer").score(["red boat", "green light"], ["boat " * 100, "green light"], "en")
+    assert score.value == pytest.approx(100 * 99 / 4)
+    assert score.counts["capped_value"] == 50
+    assert edits.combine_capped(score.stats_UK.sum(0)[None]) == pytest.approx([50])
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_wer_and_cer_agree_with_jiwer(language: str) -> None:
+    references, hypotheses = corpus(200)
+    plain = [normaliser.normalise(texts, language) for texts in (references, hypotheses)]
+    assert metrics.load("wer").score(references, hypotheses, language).value == pytest.approx(100 * jiwer.wer(*plain))
+    assert metrics.load("cer").score(references, hypotheses, language).value == pytest.approx(100 * jiwer.cer(*plain))
+
+
+@pytest.mark.parametrize(("utterances", "wrong"), [(200, 0.3), (3, 0.9), (2, 1.0), (1, 0.5)])
+@pytest.mark.parametrize("seed", range(5))
+def test_bleu_and_chrf_agree_with_sacrebleu(utterances: int, wrong: float, seed: int) -> None:
+    references, hypotheses = corpus(utterances, seed, wrong)
+    bleu = sacrebleu.corpus_bleu(hypotheses, [references]).score
+    chrf = sacrebleu.corpus_chrf(hypotheses, [references]).score
+    assert metrics.load("bleu").score(references, hypotheses, "de").value == pytest.approx(bleu)
+    assert metrics.load("chrf").score(references, hypotheses, "de").value == pytest.approx(chrf)
+
+
+@pytest.mark.parametrize(("language", "tokenizer"), [("de", "13a"), ("fr", "13a"), ("zh", "zh"), ("th", "char")])
+def test_bleu_tokenizes_by_target_language(language: str, tokenizer: str) -> None:
+    assert f"tok:{tokenizer}|" in metrics.load("bleu").score(["a"], ["a"], language).signature
+
+
+def test_chinese_is_scored_by_character() -> None:
+    wer, cer, bleu = (metrics.load(m).score(["红色的小船。"], ["红色的大船"], "zh") for m in ("wer", "cer", "bleu"))
+    assert wer.value == cer.value == 20
+    assert "basic-graphemes" in wer.signature
+    assert "spaces:dropped" in cer.signature
+    assert bleu.value > 0
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "normal"),
+    [
+        ("en", "Mr. Brown's colour, twenty-one!", "mister brown is color 21"),
+        ("de", "Für Größe: ÄÖÜ!", "für größe äöü"),
+        ("fr", "L'été, ça va?", "l été ça va"),
+        ("hi", "हिन्दी।", "हिन्दी"),
+    ],
+)
+def test_normalisers(language: str, text: str, normal: str) -> None:
+    assert normaliser.normalise([text], language) == [normal]
+
+
+def test_the_signature_names_the_normaliser() -> None:
+    wer = metrics.load("wer")
+    assert "norm:english|whisper-normalizer:" in wer.score(["a"], ["a"], "en").signature
+    assert "norm:basic|whisper-normalizer:" in wer.score(["a"], ["a"], "fr").signature
+
+
+@pytest.mark.parametrize("name", ["wer", "cer"])
+def test_a_reference_that_is_empty_once_normalised_is_an_error(name: str) -> None:
+    with pytest.raises(ScoreError, match="utterance 0: the reference is empty after normalisation"):
+        metrics.load(name).score(["[noise] ?!"], ["a boat"], "en")
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "found"),
+    [
+        ("", "en", False),
+        ("boat " * 8, "en", True),
+        ("boat " * 7, "en", False),
+        ("the gulls follow " + "a small light " * 8, "en", True),
+        ("a small light " * 8 + "the end", "en", False),
+        ("a b c d e f g h " * 8, "en", True),
+        ("a b c d e f g h i " * 8, "en", False),
+        ("a small light " * 8 + "a sma", "en", True),
+        ("one two one two one two", "en", False),
+        ("船" * 8, "zh", True),
+        ("船" * 8, "en", False),
+    ],
+)
+def test_loops(text: str, language: str, found: bool) -> None:
+    assert loops(text, language) is found

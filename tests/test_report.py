@@ -1,0 +1,306 @@
+"""The report: its numbers are the records', hostile text stays text, and the same records give the same bytes."""
+
+import contextlib
+import csv
+import importlib.util
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import made_results
+from concertina import integrity, layout, records, report
+from concertina.config import Config, load
+from concertina.reporting import browser, findings, prose
+from concertina.reporting.board import Board, cells
+from concertina.reporting.evidence import read
+from concertina.statistics import Interval
+
+REPOSITORY = Path(__file__).parent.parent
+HOSTILE = "open </script><img src=x onerror=alert(1)> the gate | `x` [link](y) \x07 & 'go'"
+GRID = [
+    {"compressor": "none", "ratios": [1]},
+    {"compressor": "average", "ratios": [2, 3]},
+    {"compressor": "sample", "ratios": [2, 3]},
+    {"compressor": "segment", "ratios": [3, "natural"]},
+]
+SETS = [
+    {"name": "clean", "corpus": "synthetic", "split": "clean", "task": "transcribe", "language": "en"},
+    {"name": "hard-en-de", "corpus": "synthetic", "split": "hard", "task": "translate", "language": "en", "to": "de"},
+]
+SECTIONS = {
+    "segments": {"cells": GRID},
+    "evaluate": {"sets": SETS},
+    "report": {"bootstrap_samples": 100, "examples": 6},
+}
+UTTERANCES = 24
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with the default config."""
+    (tmp_path / "config.yaml").write_text((REPOSITORY / "config.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with made-up results of the small grid, hostile texts among them, and their report."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "config.yaml").write_text((REPOSITORY / "config.yaml").read_text())
+    with contextlib.chdir(folder):
+        config, path = made_results.config(Path(), **SECTIONS)
+        made_results.write(config, UTTERANCES, hostile=[HOSTILE, "</style></title></svg> one more " + HOSTILE])
+        report.make(config, path)
+    return folder
+
+
+@pytest.fixture
+def made(made_once: Path, here: Path) -> Config:
+    """The made-up results with their report, in the working folder."""
+    shutil.copytree(made_once, here, dirs_exist_ok=True)
+    return load("overlay.yaml")
+
+
+class Page(HTMLParser):
+    """The tags, attributes and table cells of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.rows: list[list[str]] = []
+        self.inside = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+        self.inside = tag in ("td", "th") or self.inside
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.rows[-1][-1] += data
+
+
+def tidy() -> list[dict[str, str]]:
+    return list(csv.DictReader(Path("results/tiny/scores.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def page() -> str:
+    return Path("results/tiny/report.html").read_text(encoding="utf-8")
+
+
+def test_the_tables_hold_the_records_numbers(made: Config) -> None:
+    rows = [row for row in Page(page()).rows if len(row) == 10]
+    markdown = Path("results/tiny/report/table.md").read_text().splitlines()[2:]
+    for place, cell in enumerate(cells(made)):
+        folder = layout.evaluate("tiny", cell.compressor, cell.ratio) / "clean"
+        zero, adapted = (records.read(folder / f"{run}.json") for run in ("zero-shot", "english-seed0"))
+        row = [text.strip() for text in rows[place + 1]]
+        assert isinstance(zero, records.Record)
+        assert isinstance(adapted, records.Record)
+        assert row[:3] == [cell.compressor, cell.ratio, f"{zero.realised_ratio:.2f}"]
+        assert row[3].startswith(f"{zero.audio_tokens_per_second.mean:.1f}")
+        assert row[4].startswith(f"{zero.scores['wer'].value:.1f}[")
+        assert row[5].startswith(f"{adapted.scores['wer'].value:.1f}[")
+        assert row[8:] == [f"{zero.loops} → {adapted.loops}", f"{zero.cap_hits} → {adapted.cap_hits}"]
+        fields = [field.strip() for field in markdown[place].split("|")[1:-1]]
+        assert fields[4] == f"{zero.scores['wer'].value:.1f}"
+        assert fields[5].startswith(f"{adapted.scores['wer'].value:.1f} [")
+
+
+def clean_board(config: Config) -> Board:
+    return Board(config.evaluate.sets[0], [r for r in read(config).results if r.record.test_set == "clean"], config)
+
+
+def test_intervals_are_those_of_the_tidy_table(made: Config) -> None:
+    board = clean_board(made)
+    for row in tidy():
+        if row["metric"] == "wer" and row["split"] == "clean" and row["task"] == "transcribe":
+            interval = board.interval((row["compressor"], row["ratio"], row["train_set"] or None))
+            assert interval is not None
+            assert [interval.value, interval.low, interval.high] == pytest.approx(
+                [float(row["value"]), float(row["low"]), float(row["high"])], abs=1e-4
+            )
+
+
+def test_three_seeds_are_pooled_and_their_spread_stands_beside(here: Path) -> None:
+    grid = [{**cell, "seeds": [0, 1, 2]} for cell in GRID[:2]]
+    config, path = made_results.config(here, **SECTIONS | {"segments": {"cells": grid}})
+    made_results.write(config, UTTERANCES)
+    report.make(config, path)
+    board = clean_board(config)
+    for row in findings.main_rows(board, cells(config), "english", {}):
+        found = [run.record.scores["wer"].value for run in board.runs[row.cell.system("english")]]
+        assert list(row.seeds) == found
+        assert len(found) == 3
+        assert row.adapted is not None
+        assert row.adapted.value == pytest.approx(sum(found) / 3)  # equal reference words: pooled is the mean
+        assert f"{min(found):.1f}–{max(found):.1f}" in page()
+    assert "3 LoRA seeds" in page()
+
+
+def test_hostile_text_stays_text(made: Config) -> None:
+    found = Page(page())
+    assert "script" not in found.tags
+    assert "img" not in found.tags
+    assert not [name for name, _ in found.attributes if name.startswith("on")]
+    assert "onerror=alert(1)&gt;" in page()
+    assert "\x07" not in page()
+    assert found.tags.count("title") == found.tags.count("style") == 1
+
+
+def test_the_page_needs_nothing_from_outside(made: Config) -> None:
+    text, found = page(), Page(page())
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", text)
+    assert all((value or "").startswith("#") for name, value in found.attributes if name in ("href", "src"))
+    policy = next(value for name, value in found.attributes if name == "content" and value and "default-src" in value)
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    ids = [value for name, value in found.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_records_give_the_same_bytes(made: Config) -> None:
+    before = integrity.verify(layout.report("tiny"))
+    report.make(made, Path("overlay.yaml"))
+    assert integrity.verify(layout.report("tiny")) == before
+    for name in ("scores.csv", "report.html"):
+        assert integrity.sha256(Path("results/tiny", name)) == before["files"][name]["sha256"]
+
+
+def test_cells_without_an_adapter_show_their_zero_shot_score(here: Path) -> None:
+    config, path = made_results.config(here, **SECTIONS)
+    every = [f"{cell.compressor}-{cell.ratio}" for cell in cells(config)]
+    made_results.write(config, UTTERANCES, adapted=["sample-3"])
+    report.make(config, path)
+    row = next(row for row in Page(page()).rows if len(row) == 10 and row[0] == "sample" and row[1] == "3")
+    assert (row[5], row[7], row[8][-1]) == ("–", "–", "–")
+    assert re.match(r"\d", row[4])
+    made_results.write(config, UTTERANCES, adapted=every)
+    report.make(config, path)
+    assert "every score is zero-shot" in page()
+    assert "zero-shot" in Path("results/tiny/report/summary.txt").read_text()
+
+
+def test_failed_runs_are_rows(here: Path) -> None:
+    config, path = made_results.config(here, **SECTIONS)
+    made_results.write(config, UTTERANCES, cells=["sample-2"], adapted=["average-2"])
+    for compressor in ("sample", "average", "segment"):
+        ratio = "3" if compressor == "segment" else "2"
+        run = made_results.head(config, stage="train", compressor=compressor, ratio=ratio, train_set="english", seed=0)
+        failed = records.failed(f"loss is NaN <b>at</b> step 7 of {compressor}", **run)
+        records.write(layout.failure("tiny", "train", f"english/{compressor}-{ratio}/seed0"), failed)
+    report.make(config, path)
+    rows = Page(page()).rows
+    listed = [row for row in rows if len(row) == 3 and row[0] == "train"]
+    assert [row[1] for row in listed] == ["english/average-2/seed0", "english/sample-2/seed0"]  # segment was made good
+    assert "loss is NaN <b>at</b> step 7 of sample" in listed[1][2]
+    assert any(row[:2] == ["sample", "2"] and "NaN" in row[2] for row in rows)
+    assert "2 failed" in Path("results/tiny/report/summary.txt").read_text()
+
+
+def test_a_result_that_is_missing_or_altered_is_an_error(made: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    (layout.evaluate("tiny", "none", "1") / "clean" / "zero-shot.json").write_text("{}")
+    assert report.main(["--config", "overlay.yaml"]) == 1
+    assert "is damaged" in capsys.readouterr().err
+    shutil.rmtree(layout.evaluate("tiny", "none", "1"))
+    assert report.main(["--config", "overlay.yaml"]) == 1
+    assert "results/tiny/evaluate/none-1" in capsys.readouterr().err
+
+
+def test_the_command_prints_the_summary(made: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["--config", "overlay.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "report: results/tiny/report.html" in out
+    assert re.search(r"^  3 (average|sample|segment) +\d", out, re.M)
+    assert "make reproduce CONFIG=overlay.yaml" in page()
+
+
+def test_natural_is_compared_on_the_curve_and_never_outside_it(made: Config) -> None:
+    grid, board = cells(made), clean_board(made)
+    natural = next(cell for cell in grid if cell.ratio == "natural")
+    three = board.values["average", "3", "english"]
+    assert board.against_curve(natural, [c for c in grid if c.compressor == "average"], "english") == (None, None)
+    middle = next(cell for cell in grid if str(cell) == "sample at 2")
+    curve = [c for c in grid if str(c) in ("average at 3", "none")]
+    value, difference = board.against_curve(middle, curve, "english")
+    assert value is not None
+    assert difference is not None
+    assert min(three, board.values["none", "1", "english"]) < value < three
+    assert difference.value == pytest.approx(board.values["sample", "2", "english"] - value)
+
+
+def test_transfer_is_shown_where_there_are_several_training_sets(here: Path) -> None:
+    part = {"corpus": "synthetic", "split": "train", "task": "transcribe", "language": "en"}
+    dev = {**part, "split": "dev"}
+    sets = [{"name": name, "parts": [part], "dev": [dev]} for name in ("english", "speech-only")]
+    config, path = made_results.config(here, **SECTIONS | {"segments": {"cells": GRID[:2]}}, train={"sets": sets})
+    made_results.write(config, UTTERANCES)
+    report.make(config, path)
+    heads = [row for row in Page(page()).rows if row[-2:] == ["english", "speech-only"]]
+    assert len(heads) == len(config.evaluate.sets)
+
+
+def test_words_are_marked_without_case_and_punctuation() -> None:
+    parts = browser.differences("Anna sails, past the Island.", "anna sails the island again")
+    assert [(part.op, part.text) for part in parts] == [
+        ("equal", "anna sails"), ("del", "past"), ("equal", "the island"), ("ins", "again"),
+    ]  # fmt: skip
+    assert browser.differences("a b", "") == (browser.Part("del", "a b"),)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(6.66, "6.7"), (None, "–"), (-0.04, "−0.0"), (12, "12.0")],
+    ids=["round", "none", "minus", "whole"],
+)
+def test_numbers_are_written_alike(value: float | None, text: str) -> None:
+    assert prose.number(value) == text
+
+
+def test_signs() -> None:
+    assert [prose.signed(x) for x in (0.5, -0.5, 0.01, None)] == ["+0.5", "−0.5", "0.0", "–"]
+    assert prose.bounds(Interval(1.0, -1.0, 2.0, None, ""), prose.signed) == " [−1.0, +2.0]"
+
+
+def test_markdown_cannot_be_broken_out_of() -> None:
+    assert prose.escape_markdown("a|b <i> [x](y) `c`\nd") == "a\\|b &lt;i&gt; [x] (y) 'c' d"
+
+
+def test_the_readme_gets_its_table(made: Config, here: Path) -> None:
+    tool = importlib.util.spec_from_file_location("readme", REPOSITORY / "tools" / "readme.py")
+    assert tool is not None
+    assert tool.loader is not None
+    readme = importlib.util.module_from_spec(tool)
+    tool.loader.exec_module(readme)
+    file = here / "README.md"
+    around = "# Top\n<!-- results:tiny -->\n{}<!-- /results:tiny -->\n"
+    around += "<!-- results:other -->\nkept\n<!-- /results:other -->\n"
+    file.write_text(around.format("old\n"))
+    assert readme.main([str(file), "--check"]) == 1
+    assert readme.main([str(file)]) == 0
+    assert readme.main([str(file), "--check"]) == 0
+    assert file.read_text() == around.format(Path("results/tiny/report/table.md").read_text())
+    file.write_text("no markers")
+    assert readme.main([str(file)]) == 1
+
+
+def test_what_is_shown_is_what_the_config_asks(made: Config, here: Path) -> None:
+    smaller = [cell for cell in GRID if cell["compressor"] in ("none", "average")]
+    fewer, path = made_results.config(here, **SECTIONS | {"segments": {"cells": smaller}})
+    report.make(fewer, path)
+    assert {row["compressor"] for row in tidy()} == {"none", "average"}
+    assert json.loads(Path("results/tiny/report/seal.json").read_text())["run_key"]

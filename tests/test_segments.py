@@ -1,0 +1,180 @@
+"""The stage segments, end to end over a small feature store."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from concertina import config, integrity, layout, segments
+from concertina.integrity import DamagedError
+from concertina.store import Reader, Writer
+
+LENGTHS = [40, 1, 2, 133, 75, 7]
+STAGE = ["--corpus", "synthetic", "--split", "clean"]
+
+
+def write_features(values: list[np.ndarray], dtype: str = "float16") -> Path:
+    folder = layout.features("tiny", "synthetic", "clean")
+    with integrity.sealed(folder, {"run_key": "0" * 16}) as temporary:
+        writer = Writer(temporary, dtype, 16, 2**12)
+        for i, frames in enumerate(values):
+            writer.add(f"utterance-{i}", frames)
+        writer.close()
+    return folder
+
+
+def frames() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal((length, 16)).astype(np.float32) for length in LENGTHS]
+
+
+@pytest.fixture
+def features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the default config and sealed features in it."""
+    shutil.copy(Path(__file__).parents[1] / "config.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return write_features(frames())
+
+
+def run(compressor: str, ratio: str, *more: str) -> int:
+    return segments.main([*STAGE, "--compressor", compressor, "--ratio", ratio, *more])
+
+
+def made(compressor: str, ratio: str) -> dict[str, torch.Tensor]:
+    return load_file(layout.segments("tiny", "synthetic", "clean", compressor, ratio) / segments.FILE)
+
+
+CELLS = [(cell.compressor, config.ratio_text(ratio)) for cell in config.load().segments.cells for ratio in cell.ratios]
+
+
+@pytest.mark.parametrize(("compressor", "ratio"), CELLS)
+def test_default_cell(features: Path, compressor: str, ratio: str) -> None:
+    assert run(compressor, ratio) == 0
+    tensors = made(compressor, ratio)
+    assert tensors["frames_B"].tolist() == LENGTHS
+    assert {name: tensor.dtype for name, tensor in tensors.items()} == {
+        "lengths_N": torch.int32,
+        "counts_B": torch.int32,
+        "weights_T": torch.float32,
+        "frames_B": torch.int32,
+    }
+    tokens = tensors["lengths_N"].split(tensors["counts_B"].tolist())
+    assert [int(lengths.sum()) for lengths in tokens] == LENGTHS
+    if ratio != "natural":
+        assert tensors["counts_B"].tolist() == [-(-length // int(ratio)) for length in LENGTHS]
+    seal = integrity.verify(layout.segments("tiny", "synthetic", "clean", compressor, ratio))
+    assert seal["realised_ratio"] == pytest.approx(sum(LENGTHS) / len(tensors["lengths_N"]))
+    assert (seal["peak_share"] is not None) == (compressor == "segment")
+    assert len(seal["run_key"]) == 16
+
+
+def test_natural_cuts_are_all_peaks(features: Path) -> None:
+    run("segment", "natural")
+    run("segment", "2")
+    natural, twice = (
+        integrity.read_seal(layout.segments("tiny", "synthetic", "clean", "segment", r)) for r in ("natural", "2")
+    )
+    assert natural["peak_share"] == 1
+    assert 0.5 < twice["peak_share"] < 1
+
+
+@pytest.mark.parametrize("compressor", ["segment", "random"])
+def test_batches_do_not_matter(features: Path, monkeypatch: pytest.MonkeyPatch, compressor: str) -> None:
+    run(compressor, "3")
+    at_once = made(compressor, "3")
+    monkeypatch.setattr(segments, "BATCH_VALUES", 16)
+    run(compressor, "3")
+    assert all(torch.equal(at_once[name], tensor) for name, tensor in made(compressor, "3").items())
+
+
+def test_order_of_the_split_does_not_matter_to_random(features: Path) -> None:
+    reader, cell = Reader(features), config.load().cell("random", "3")
+    forwards = segments.seeds(reader.ids, 0)
+    assert torch.equal(segments.seeds(reader.ids[::-1], 0), forwards.flip(0))
+    assert not torch.equal(segments.seeds(reader.ids, 1), forwards)
+    assert cell.ratios == [3.0]
+
+
+def test_bfloat16_store(features: Path) -> None:
+    write_features(frames(), dtype="bfloat16")
+    assert run("segment", "3") == 0
+
+
+def test_store_without_utterances(features: Path) -> None:
+    write_features([])
+    assert run("segment", "3") == 0
+    assert made("segment", "3")["lengths_N"].tolist() == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_frames_that_are_not_finite_are_refused(value: float) -> None:
+    values = frames()
+    values[3][7, 5] = value
+    lengths_B = torch.tensor(LENGTHS)
+    with pytest.raises(DamagedError, match="utterance u3 has NaN or infinite frames"):
+        segments.check_finite(
+            torch.from_numpy(np.concatenate(values)).half(), lengths_B, [f"u{i}" for i in range(6)], Path("features")
+        )
+
+
+def test_large_finite_frames_are_not() -> None:
+    segments.check_finite(torch.full((4, 2), 3e38), torch.tensor([4]), ["loud"], Path("features"))
+
+
+def test_nan_in_the_store_stops_the_stage(features: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The store's writer refuses NaN, so it is put where a faulty encoder of another version might."""
+    values = frames()
+    bits = [(one.view(np.uint32) >> 16).astype(np.uint16) for one in values]
+    bits[4][0, 0] = 0x7FC0
+    write_features(bits, dtype="bfloat16")
+    assert run("average", "3") == 1
+    assert "error: " in (said := capsys.readouterr().err)
+    assert "utterance-4 has NaN" in said
+    assert not layout.segments("tiny", "synthetic", "clean", "average", "3").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["average", "5"], "segments.cells has no average at ratio 5"),
+        (["nothing", "3"], "segments.cells has no nothing at ratio 3"),
+    ],
+)
+def test_cell_that_is_not_in_the_grid(
+    features: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert run(*arguments) == 1
+    assert f"error: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("{compressor: avrage, ratios: [3]}", "'avrage' has no file"),
+        ("{compressor: avrage, ratios: [3]}", "did you mean 'average'?"),
+        ("{compressor: sample, ratios: [3], options: {phas: 1}}", "has no option 'phas' (did you mean 'phase'?)"),
+        ("{compressor: sample, ratios: [3], options: {phase: 7}}", "from 0 to below 3; got 7"),
+    ],
+)
+def test_cell_that_cannot_be_made(features: Path, capsys: pytest.CaptureFixture[str], cell: str, message: str) -> None:
+    Path("other.yaml").write_text(f"segments: {{cells: [{cell}]}}\n")
+    assert run(cell.split()[1].rstrip(","), "3", "--config", "other.yaml") == 1
+    assert message in capsys.readouterr().err
+
+
+def test_flipped_byte_is_found(features: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shard = sorted(features.glob("*.safetensors"))[0]
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    assert run("average", "3") == 1
+    assert f"{shard} is damaged" in capsys.readouterr().err
+
+
+def test_missing_features_are_named(features: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(features)
+    assert run("average", "3") == 1
+    assert str(features) in capsys.readouterr().err

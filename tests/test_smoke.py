@@ -1,0 +1,130 @@
+"""The whole workflow on the smoke config: same rules, every default compressor; only counts and steps are small."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from concertina import integrity
+from concertina.config import Config, load, ratio_text
+from planning import ROOT, artefacts, copy_project, plan, snakemake
+
+SMOKE = "configs/smoke.yaml"
+HEADER = (
+    "name,corpus,split,task,source_language,target_language,compressor,ratio,positions,adapted,train_set,seed,"
+    "metric,value,n_utterances,low,high,realised_ratio,audio_tokens_per_second,signature,run_key"
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which the smoke config has run from nothing."""
+    folder = tmp_path_factory.mktemp("smoke")
+    copy_project(folder)
+    shutil.copytree(ROOT / "models", folder / "models")
+    result = snakemake(folder, "--config", f"experiment={SMOKE}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
+
+
+@pytest.fixture
+def config(done: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.chdir(done)
+    return load(SMOKE)
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with open(Path("results", name, "scores.csv"), encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_artefact_is_there_and_whole(config: Config) -> None:
+    for folder in artefacts(config):
+        assert integrity.verify(folder)["run_key"]
+
+
+def test_scores_has_a_row_for_every_cell_set_and_metric_before_and_after_training(config: Config) -> None:
+    assert Path("results", config.name, "scores.csv").read_text(encoding="utf-8").splitlines()[0] == HEADER
+    found = sorted(
+        (row["split"], row["task"], row["compressor"], row["ratio"], row["adapted"], row["metric"])
+        for row in rows(config.name)
+    )
+    assert found == sorted(
+        (test_set.split, test_set.task, compressor, ratio_text(ratio), adapted, metric)
+        for test_set in config.evaluate.sets
+        for compressor, ratio in config.cells
+        for adapted in ("true", "false")
+        for metric in config.evaluate.metrics[test_set.task]
+    )
+
+
+def test_realised_ratios_are_those_asked_for(config: Config) -> None:
+    for row in rows(config.name):
+        realised = float(row["realised_ratio"])
+        if row["ratio"] == "natural":
+            assert 1 < realised < 10
+        else:  # the last window of an utterance may be short, so a little less than nominal
+            assert 0.9 * float(row["ratio"]) <= realised <= float(row["ratio"])
+
+
+def test_run_keys_tell_cells_apart(config: Config) -> None:
+    by_cell = {
+        (row["compressor"], row["ratio"], row["adapted"], row["seed"]): row["run_key"] for row in rows(config.name)
+    }
+    zero_shot = {key: value for key, value in by_cell.items() if key[2] == "false"}
+    assert len(set(zero_shot.values())) == len(zero_shot) == len(config.cells)
+
+
+def test_records_say_how_they_were_made(config: Config) -> None:
+    records = sorted(Path("results", config.name, "evaluate").rglob("*.json"))
+    told = [json.loads(path.read_text(encoding="utf-8")) for path in records if path.name != "seal.json"]
+    assert len(told) == 2 * len(config.cells) * len(config.evaluate.sets)
+    for record in told:
+        assert record["status"] == "ok"
+        assert record["versions"]["torch"]
+        assert record["threads"] == config.evaluate.threads
+        assert all(score["signature"] for score in record["scores"].values())
+
+
+def test_the_page_is_one_self_contained_file(config: Config) -> None:
+    page = Path("results", config.name, "report.html").read_text(encoding="utf-8")
+    assert page == Path("results", config.name, "report", "report.html").read_text(encoding="utf-8")
+    assert "<script src=" not in page
+    assert "<link " not in page
+    for compressor, _ in config.cells:
+        assert compressor in page
+
+
+def test_a_second_run_has_nothing_to_do(done: Path) -> None:
+    assert plan(done, SMOKE) == []
+
+
+def test_an_artefact_that_was_lost_is_made_again_with_the_same_scores(done: Path, config: Config) -> None:
+    before = rows(config.name)
+    shutil.rmtree(Path("build", config.name, "train", "english", "average-3"))
+    shutil.rmtree(Path("results", config.name, "evaluate", "average-3"))
+    result = snakemake(done, "--config", f"experiment={SMOKE}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert rows(config.name) == before
+
+
+def test_damage_is_named_on_the_console_and_stops_nothing_else(done: Path, config: Config) -> None:
+    shard = next(Path("build", config.name, "features", "synthetic", "dev").glob("*.safetensors"))
+    sound = shard.read_bytes()
+    for seed in Path("build", config.name, "train", "english", "average-3").iterdir():
+        shutil.rmtree(seed)
+    shutil.rmtree(Path("results", config.name, "evaluate", "average-3"))
+    try:
+        shard.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+        result = snakemake(done, "--config", f"experiment={SMOKE}")
+        assert result.returncode != 0
+        told = result.stdout + result.stderr
+        assert f"error: {shard} is damaged" in told
+        assert "Traceback" not in told
+    finally:
+        shard.write_bytes(sound)
+    assert snakemake(done, "--config", f"experiment={SMOKE}").returncode == 0

@@ -1,0 +1,147 @@
+"""The synthetic corpus: exact, reproducible, and without leaks between what is trained on and what is tested."""
+
+import hashlib
+import itertools
+import re
+from pathlib import Path
+
+import espeakng_loader
+import numpy as np
+import pytest
+
+from concertina import corpora
+from concertina.config import ConfigError, Corpus
+from concertina.corpora import Utterance, synthetic
+from concertina.synthesis import grammar, noise, voices
+from concertina.synthesis.grammar import BUCKETS, KINDS, LANGUAGES, Sentence, bucket, sentences
+
+MODEL = Path(__file__).parents[1] / "models" / "tiny"
+
+
+def some(bucket_name: str, count: int = 1500, seed: int = 0) -> list[Sentence]:
+    return list(itertools.islice(sentences(bucket_name, seed), count))
+
+
+def speak(split: str, counts: dict[str, int], part: int = 0) -> list[Utterance]:
+    options = synthetic.Options(splits={split: counts})
+    return [u for u in synthetic.read(options, split, part) if isinstance(u, Utterance)]
+
+
+def test_a_sentence_keeps_its_bucket_whatever_the_seed_and_size() -> None:
+    for name in BUCKETS:
+        first = {s.en for s in some(name, 600, seed=0)}
+        assert all(bucket(english) == name for english in first)
+        assert [s.en for s in some(name, 50)] == [s.en for s in some(name, 600)][:50]
+    assert not {s.en for s in some("train", seed=7)} & {s.en for s in some("test", seed=0)}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_trained_text_equals_or_is_contained_in_a_held_out_one(language: str) -> None:
+    held_out = [s.text(language) for name in ("dev", "test") for s in some(name, 800)]
+    trained = {s.text(language) for name in ("base", "train") for s in some(name, 4000)}
+    assert not trained & set(held_out)
+    joined = "\n".join(f" {text} " for text in held_out)
+    assert not [text for text in trained if f" {text} " in joined]
+
+
+def test_every_sentence_has_one_rendering_per_language() -> None:
+    drawn = [s for name in BUCKETS for s in some(name, 3000)]
+    for language in LANGUAGES:
+        assert len({s.text(language) for s in drawn}) == len({s.en for s in drawn})
+
+
+def test_the_vocabulary_is_large_and_every_kind_is_drawn() -> None:
+    drawn = some("base", 6000)
+    assert len({word for s in drawn for word in s.en.split()}) >= 250
+    assert {s.kind for s in drawn} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("english", "german", "french"),
+    [
+        ("the old door is under the bed", "die alte tür ist unter dem bett", "la vieille porte est sous le lit"),
+        (
+            "please open the new window slowly",
+            "bitte öffnen sie langsam das neue fenster",
+            "veuillez ouvrir la nouvelle fenêtre lentement",
+        ),
+    ],
+)
+def test_agreement_by_hand(english: str, german: str, french: str) -> None:
+    wanted = bucket(english)
+    kind = "please" if english.startswith("please") else "stands"
+    for sentence in sentences(wanted, 0, [kind]):
+        if sentence.en == english:
+            assert (sentence.de, sentence.fr) == (german, french)
+            return
+
+
+def test_voices_have_one_role_and_at_least_twenty_are_for_tests() -> None:
+    roles = [set(voices.VARIANTS[role]) for role in ("train", "dev", "test")]
+    assert len(set.union(*roles)) == sum(map(len, roles))
+    assert len(roles[2]) >= 20
+    assert not set(noise.TRAINING) & set(noise.UNSEEN)
+    for language, unseen in voices.UNSEEN_ACCENTS.items():
+        assert not set(unseen) & set(voices.ACCENTS[language])
+
+
+def test_held_out_voices_are_within_reach_of_a_human_one() -> None:
+    folder = Path(str(espeakng_loader.get_data_path())) / "voices" / "!v"
+    for variant in (*voices.VARIANTS["dev"], *voices.VARIANTS["test"]):
+        settings = (folder / variant).read_text(encoding="utf-8", errors="replace")
+        scales = {int(n): int(scale) for n, scale in re.findall(r"^\s*formant\s+(\d)\s+(\d+)", settings, re.MULTILINE)}
+        assert all(60 <= scales.get(n, 100) <= 140 for n in (1, 2)), variant
+        assert scales.get(3, 100) >= 50, variant
+
+
+def test_spelled_items_are_kept_out_of_the_test_splits_and_have_their_own() -> None:
+    assert {u.tags["kind"] for u in speak("clean", {"en": 24})} == set(KINDS) - {grammar.SPELLED}
+    assert {u.tags["kind"] for u in speak("spelled", {"en": 5})} == {grammar.SPELLED}
+
+
+def test_hard_is_graded_noise_of_unseen_kinds() -> None:
+    spoken = speak("hard", {"en": 60})
+    assert {u.tags["snr_db"] for u in spoken} == {0.0, 5.0, 10.0, 15.0}
+    assert {u.tags["noise"] for u in spoken} == set(noise.UNSEEN)
+
+
+@pytest.mark.parametrize("snr_db", [0.0, 15.0])
+@pytest.mark.parametrize("kind", [*noise.TRAINING, *noise.UNSEEN])
+def test_noise_has_the_power_it_says(kind: str, snr_db: float) -> None:
+    draw = np.random.default_rng(0)
+    speech = draw.standard_normal(16_000).astype(np.float32) * 0.1
+    sound = noise.make(kind, 16_000, draw, talkers=[speech, speech[::-1]])
+    added = noise.mix(speech, sound, snr_db) - speech
+    assert 10 * np.log10(np.mean(speech**2) / np.mean(added**2)) == pytest.approx(snr_db, abs=0.1)
+
+
+def test_utterances_carry_their_translations() -> None:
+    [german] = speak("clean", {"de": 1})
+    assert german.language == "de"
+    assert set(german.translation) == {"en", "fr"}
+    assert bucket(german.translation["en"]) == "test"
+
+
+def test_pico_speaks_where_its_wheel_is_installed() -> None:
+    pytest.importorskip("py_nanotts", reason="py-nanotts has no wheel for this machine")
+    [spoken] = speak("pico", {"en": 1})
+    assert str(spoken.speaker).startswith("pico-")
+    assert len(spoken.audio) > 8000  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("splits", "named"), [({"cleen": {"en": 1}}, "splits.cleen"), ({"accent": {"de": 1}}, "splits.accent.de")]
+)
+def test_a_split_or_language_that_is_not_there_is_named(splits: dict[str, dict[str, int]], named: str) -> None:
+    options = corpora.options(Corpus.model_validate({"name": "synthetic", "splits": splits}))
+    with pytest.raises((ConfigError, ValueError), match=named):
+        synthetic.splits(options)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not (MODEL / "sentences.txt").exists(), reason="no shipped model")
+def test_the_shipped_base_never_saw_a_sentence_of_training_dev_or_test() -> None:
+    seen = set((MODEL / "sentences.txt").read_text().split())
+    for name in ("train", "dev", "test"):
+        for sentence in some(name, 4000):
+            for language in LANGUAGES:
+                assert hashlib.sha256(sentence.text(language).encode()).hexdigest()[:16] not in seen

@@ -1,0 +1,133 @@
+"""The train stage: it learns, writes peft's own layout, repeats itself to the byte, and says when it failed."""
+
+import json
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tiny_run
+from concertina import config, integrity, lalm, layout, records, speech, train
+from concertina.speech import Speech
+
+ADAPTER = "adapter_model.safetensors"
+
+
+@pytest.fixture
+def overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tiny_run.write(tmp_path)
+    tiny_run.split(path, "train", 24, seed=1)
+    tiny_run.split(path, "dev", 8, seed=2)
+    return path
+
+
+def change(overlay: Path, **train_keys: object) -> Path:
+    """The same experiment with other keys of `train`."""
+    import yaml
+
+    values = config.merge(yaml.safe_load(overlay.read_text(encoding="utf-8")), {"train": train_keys})
+    overlay.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return overlay
+
+
+def test_the_loss_falls_and_the_folder_is_complete(overlay: Path) -> None:
+    assert train.main(tiny_run.train_arguments(overlay)) == 0
+    folder = layout.train("t", "english", "average", "3", 0)
+    assert len(integrity.verify(folder)["run_key"]) == 16
+    curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    steps = [row for row in curve if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, 31))
+    assert set(steps[0]) == {"step", "loss", "learning_rate", "utterances_per_second"}
+    assert [row["step"] for row in curve if "dev_loss" in row] == [0, 15, 30]
+    assert sum(row["loss"] for row in steps[-5:]) < 0.7 * sum(row["loss"] for row in steps[:5])
+    described = json.loads((folder / "compressor.json").read_text(encoding="utf-8"))
+    assert described == {
+        "name": "average",
+        "ratio": "3",
+        "options": {},
+        "positions": "renumber",
+        "pool_at": "encoder",
+    }
+    record = records.read(folder / "record.json")
+    assert (record.stage, record.status, record.seed) == ("train", "ok", 0)
+    assert record.facts["dev_loss"] < record.facts["zero_shot_dev_loss"]
+
+
+def test_the_adapter_is_pefts_own_and_leaves_the_encoder_alone(overlay: Path) -> None:
+    train.main(tiny_run.train_arguments(overlay))
+    folder = layout.train("t", "english", "average", "3", 0)
+    weights = load_file(folder / ADAPTER)
+    assert weights
+    assert all("language_model" in name and "audio_tower" not in name for name in weights)
+    experiment = config.load(overlay)
+    model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
+    dev = speech.items(model, experiment, experiment.evaluate.sets[0], Speech("t", "synthetic", "dev", "average", "3"))
+    with torch.inference_mode():
+        inputs = speech.batch(model, experiment, dev, answers=True)
+        before = lalm.loss(model, inputs)
+        peft.PeftModel.from_pretrained(model.model, folder)
+        assert lalm.loss(model, inputs) < before
+
+
+def test_a_second_run_makes_the_same_bytes(overlay: Path) -> None:
+    change(overlay, precision="bfloat16", steps=10)
+    folder = layout.train("t", "english", "average", "3", 0)
+    made = []
+    for _ in range(2):
+        train.main(tiny_run.train_arguments(overlay))
+        losses = [
+            {k: v for k, v in json.loads(line).items() if k != "utterances_per_second"}
+            for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
+        made.append(((folder / ADAPTER).read_bytes(), (folder / "adapter_config.json").read_bytes(), losses))
+    assert made[0] == made[1]
+
+
+def test_every_compressor_sees_the_same_items_in_the_same_order() -> None:
+    first = list(train.order(48, 8, 20, seed=3))
+    assert first == list(train.order(48, 8, 20, seed=3))
+    assert first != list(train.order(48, 8, 20, seed=4))
+    assert sorted(i for batch in first[:6] for i in batch) == list(range(48))
+    assert first[:5] == list(train.order(48, 8, 5, seed=3))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_failed_record(
+    overlay: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(overlay, learning_rate=1e30, clip_norm=1e30, warmup_steps=0)
+    assert train.main(tiny_run.train_arguments(overlay)) == 1
+    assert "error: the loss became nan at step" in capsys.readouterr().err
+    assert not layout.train("t", "english", "average", "3", 0).exists()
+    failure = records.read(layout.failure("t", "train", "english/average-3/seed0"))
+    assert isinstance(failure, records.Failure)
+    assert "nan" in failure.error
+    assert (failure.train_set, failure.compressor, failure.ratio, failure.seed) == ("english", "average", "3", 0)
+    assert len(failure.run_key) == 16
+    change(overlay, learning_rate=1e-3, clip_norm=1.0, steps=2)
+    assert train.main(tiny_run.train_arguments(overlay)) == 0
+    assert not layout.failure("t", "train", "english/average-3/seed0").exists()
+
+
+def test_a_growing_loss_is_divergence() -> None:
+    with pytest.raises(train.DivergedError, match="diverged"):
+        train.check_loss([1.0] * 10 + [9.0] * 20, warmup_steps=5)
+    train.check_loss([0.01] * 10 + [0.3] * 20, warmup_steps=5)
+    train.check_loss([1.0] * 5 + [9.0] * 10, warmup_steps=5)
+
+
+def test_an_unknown_target_is_named(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(overlay, lora={"targets": ["q_proj", "query"]})
+    assert train.main(tiny_run.train_arguments(overlay)) == 1
+    assert "no 'query'" in capsys.readouterr().err
+
+
+def test_a_flipped_byte_in_a_feature_shard_stops_the_run(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shard = next(layout.features("t", "synthetic", "train").glob("*.safetensors"))
+    damaged = bytearray(shard.read_bytes())
+    damaged[-3] ^= 1
+    shard.write_bytes(damaged)
+    assert train.main(tiny_run.train_arguments(overlay)) == 1
+    assert str(shard) in capsys.readouterr().err

@@ -1,0 +1,107 @@
+"""`concertina transcribe`: any length, any format, the adapter's own compressor, and clear errors."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import tiny_run
+from concertina import cli, transcribe
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with a base (window 5 s), an adapter for average at 3, and recordings."""
+    from concertina import train
+
+    folder = tmp_path_factory.mktemp("use")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        overlay = tiny_run.write(folder, train={"steps": 4})
+        tiny_run.split(overlay, "train", 12, seed=1)
+        tiny_run.split(overlay, "dev", 4, seed=2)
+        assert train.main(tiny_run.train_arguments(overlay)) == 0
+    rng = np.random.default_rng(0)
+    soundfile.write(folder / "short.wav", rng.normal(0, 0.1, 16_000 * 2), 16_000)
+    soundfile.write(folder / "long.flac", rng.normal(0, 0.1, (44_100 * 13, 2)), 44_100)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _there(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+
+
+ADAPTER = ["--adapter", "build/t/train/english/average-3/seed0"]
+
+
+def run(*arguments: str) -> int:
+    return cli.main(["transcribe", *arguments, "--config", "t.yaml"])
+
+
+def test_text_and_saved_tokens_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("short.wav", "--compressor", "average", "--ratio", "3") == 0
+    text, saved = capsys.readouterr().out.splitlines()
+    assert text
+    assert "17 audio tokens instead of 50, 66 % saved by average at 3; 2.0 s" in saved
+
+
+def test_long_stereo_audio_at_another_rate_is_read_in_windows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("long.flac", "short.wav") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("long.flac: ")
+    assert re.search(
+        r"\(3\d\d audio tokens instead of 3\d\d, 0 % saved by none at 1; 13.0 s in [3-5] windows\)", out[1]
+    )
+    assert out[2].startswith("short.wav: ")
+
+
+def test_an_adapter_brings_its_compressor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("short.wav", *ADAPTER, "--task", "translate", "--to", "de") == 0
+    assert "17 audio tokens instead of 50" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*ADAPTER, "--ratio", "2"], "trained with average at 3"),
+        (["--adapter", "."], "no compressor.json"),
+        (["--compressor", "average"], "wants a --ratio"),
+        (["--compressor", "average", "--ratio", "0.5"], "at least 1"),
+        (["--compressor", "average", "--ratio", "many"], "a number"),
+        (["--compressor", "averag", "--ratio", "3"], "did you mean 'average'"),
+        (["--compressor", "average", "--ratio", "natural"], "natural"),
+        (["--task", "translate"], "--to"),
+        (["--language", "xx"], "no token <|xx|>"),
+    ],
+)
+def test_what_cannot_be_done_is_told(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("short.wav", *arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_corrupt_file_does_not_stop_the_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "broken.wav").write_bytes(b"RIFF nothing")
+    assert run("broken.wav", "nowhere.wav", "short.wav") == 1
+    out, error = capsys.readouterr()
+    assert "broken.wav" in error
+    assert "nowhere.wav" in error
+    assert "short.wav: " in out
+
+
+def test_windows_are_cut_at_the_quietest_place() -> None:
+    samples_T = np.full(16_000 * 12, 1000, dtype=np.int16)
+    for second in (4.0, 7.5):
+        samples_T[int(16_000 * second) : int(16_000 * (second + 0.3))] = 3
+    spans = transcribe.windows(samples_T, 16_000 * 5)
+    assert [stop for _, stop in spans[:-1]] == [spans[i + 1][0] for i in range(len(spans) - 1)]
+    assert spans[0][0] == 0
+    assert spans[-1][1] == len(samples_T)
+    assert all(0 < stop - start <= 16_000 * 5 for start, stop in spans)
+    assert 4.0 < spans[0][1] / 16_000 < 4.3
+    assert 7.5 < spans[1][1] / 16_000 < 7.8
+    assert transcribe.windows(samples_T[:100], 16_000) == [(0, 100)]

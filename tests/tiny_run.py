@@ -1,0 +1,97 @@
+"""A whole experiment in a few files: a random base, made-up frames that stand for words, real stages on top."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+import tiny_model
+from concertina import config, integrity, layout, segments, store
+
+WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf", "six": "sechs"}
+FRAMES_PER_WORD = 5
+WIDTH = 64
+NAME = "t"
+
+
+def write(root: Path, **changes: Any) -> Path:
+    """A base and an overlay in `root`, which must be the working directory; returns the overlay's path."""
+    default = Path(__file__).parents[1] / "config.yaml"
+    (root / "config.yaml").write_text(default.read_text(encoding="utf-8"), encoding="utf-8")
+    base = tiny_model.make(root / "base", window_s=5)
+    part = {"corpus": "synthetic", "language": "en"}
+    transcribe = {**part, "task": "transcribe"}
+    translate = {**part, "task": "translate", "to": "de"}
+    overlay: dict[str, Any] = {
+        "name": NAME,
+        "base": base.model_dump(exclude={"recipe"}),
+        "features": {"dtype": "float32", "threads": 1},
+        "segments": {"cells": [{"compressor": "none", "ratios": [1]}, {"compressor": "average", "ratios": [3]}]},
+        "train": {
+            "sets": [
+                {
+                    "name": "english",
+                    "parts": [{**transcribe, "split": "train"}, {**translate, "split": "train"}],
+                    "dev": [{**transcribe, "split": "dev"}],
+                }
+            ],
+            "steps": 30,
+            "batch": 8,
+            "learning_rate": 1e-2,
+            "warmup_steps": 4,
+            "dev_every_steps": 15,
+            "dev_utterances": 8,
+            "precision": "float32",
+            "threads": 1,
+        },
+        "evaluate": {
+            "sets": [
+                {**transcribe, "split": "dev", "name": "clean"},
+                {**translate, "split": "dev", "name": "clean-en-de", "utterances": 5},
+            ],
+            "batch": 4,
+            "threads": 1,
+        },
+    }
+    path = root / "t.yaml"
+    path.write_text(yaml.safe_dump(config.merge(overlay, changes)), encoding="utf-8")
+    return path
+
+
+def split(overlay: Path, name: str, utterances: int, seed: int) -> None:
+    """Seal the features of a split, and the segments of every cell."""
+    rng = np.random.default_rng(7)
+    voices = {word: rng.normal(0, 1, WIDTH).astype(np.float32) for word in WORDS}
+    rng = np.random.default_rng(seed)
+    with integrity.sealed(layout.features(NAME, "synthetic", name), {"run_key": f"{seed:016d}"}) as folder:
+        writer = store.Writer(folder, "float32", WIDTH, 2**16)
+        rows = []
+        for i in range(utterances):
+            words = rng.choice(list(WORDS), rng.integers(1, 5)).tolist()
+            frames_TD = np.repeat([voices[word] for word in words], FRAMES_PER_WORD, axis=0)
+            writer.add(f"{name}{i}", (frames_TD + rng.normal(0, 0.1, frames_TD.shape)).astype(np.float32))
+            rows.append(
+                {
+                    "id": f"{name}{i}",
+                    "text": " ".join(words),
+                    "translation": {"de": " ".join(WORDS[word] for word in words)},
+                    "language": "en",
+                    "speaker": f"v{i % 3}",
+                    "duration_s": len(frames_TD) / 25,
+                    "tags": {"kind": "digits"},
+                }
+            )
+        writer.close()
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / "manifest.jsonl").write_text(lines, encoding="utf-8")
+    for compressor, ratio in config.load(overlay).cells:
+        cell = ["--compressor", compressor, "--ratio", config.ratio_text(ratio)]
+        segments.main(["--config", str(overlay), "--corpus", "synthetic", "--split", name, *cell])
+
+
+def train_arguments(overlay: Path, compressor: str = "average", ratio: str = "3", seed: int = 0) -> list[str]:
+    """The command line of one adapter."""
+    cell = ["--compressor", compressor, "--ratio", ratio, "--seed", str(seed)]
+    return ["--config", str(overlay), "--train-set", "english", *cell]

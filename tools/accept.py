@@ -1,0 +1,79 @@
+"""Bless an edit that cannot change results: what is there stays, and results/<name>/accepted.jsonl says so.
+
+    python tools/accept.py --config config.yaml --why "renamed a variable"
+
+Only what is planned is accepted, and only where its artefact exists. Nothing is recomputed: the run keys in the
+seals go on saying which code made them.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from concertina.config import ConfigError, load
+from concertina.layout import SEAL
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="config.yaml")
+    parser.add_argument("--why", required=True, help="why the edit cannot change any result")
+    chosen = parser.parse_args()
+    if not chosen.why.strip():
+        return complain('say why the edit cannot change any result: make accept WHY="..."')
+    try:
+        name = load(chosen.config).name
+    except ConfigError as error:
+        return complain(str(error))
+
+    plan = snakemake("-n", "--config", f"experiment={chosen.config}")
+    if plan.returncode:
+        return complain(plan.stdout + plan.stderr)
+    jobs = re.findall(r"^Job \d+: (\w+(?: \S+)?)$", plan.stdout + plan.stderr, flags=re.MULTILINE)
+    if not jobs:
+        print("nothing is planned, so there is nothing to accept")
+        return 0
+    if missing := [job for job in jobs if not (folder(name, job) / SEAL).exists()]:
+        return complain(f"{', '.join(missing)}: not there yet, so there is nothing to keep; run `make reproduce`")
+
+    entry = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "why": chosen.why,
+        "commit": git("rev-parse", "HEAD"),
+        "uncommitted": git("diff", "--name-only", "HEAD").split(),
+        "jobs": sorted(jobs),
+    }
+    touched = snakemake("--touch", "--config", f"experiment={chosen.config}")
+    if touched.returncode:
+        return complain(touched.stdout + touched.stderr)
+    with open(Path("results", name, "accepted.jsonl"), "a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+    print(f"accepted as they are: {', '.join(sorted(jobs))}")
+    return 0
+
+
+def folder(name: str, job: str) -> Path:
+    """The artefact of a planned job: 'train english/none-1/seed0' -> build/<name>/train/english/none-1/seed0."""
+    root = "results" if job.split()[0] in ("evaluate", "report") else "build"
+    return Path(root, name, *job.split())
+
+
+def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "snakemake", *arguments], capture_output=True, text=True, check=False)
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def complain(message: str) -> int:
+    print(f"error: {message.strip()}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,28 @@
+"""Run Snakemake with this folder to itself: `python tools/run.py [arguments of snakemake]`.
+
+The lock is the operating system's, so it goes when the run goes, however it ends; Snakemake's own would stay behind
+after a kill and refuse the next run.
+"""
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+LOCK = Path("scratch/run.lock")
+
+
+def main() -> int:
+    LOCK.parent.mkdir(exist_ok=True)
+    file = os.open(LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("error: another run is going on in this folder; wait for it to end", file=sys.stderr)
+        return 1
+    os.set_inheritable(file, True)
+    os.execvp(sys.executable, [sys.executable, "-m", "snakemake", "--nolock", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

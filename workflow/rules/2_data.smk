@@ -1,0 +1,25 @@
+# Read one split of a corpus into 16 kHz mono audio and a manifest with one row per utterance.
+#
+# INPUTS   the corpus' own sources, judged by content
+# OUTPUTS  build/<name>/data/<corpus>/<split>/seal.json  over manifest.jsonl, rejects.jsonl and audio shards (safetensors)
+
+
+rule data:
+    output:
+        seal(layout.data(NAME, "{corpus}", "{split}")),
+    log:
+        log_of(layout.data(NAME, "{corpus}", "{split}")),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        config=CONFIG_FILE,
+        key=lambda w: keys.data(CONFIG, w.corpus, w.split),
+    message:
+        "data {wildcards.corpus}/{wildcards.split}"
+    shell:
+        "python -m concertina.data --config {params.config}"
+        " --corpus {wildcards.corpus} --split {wildcards.split} --jobs {threads} 2>&1 | tee -i {log}"

@@ -1,0 +1,27 @@
+# Run the frozen encoder once over every utterance of a split; all compressors and ratios share its frames.
+#
+# INPUTS   build/<name>/data/<corpus>/<split>/seal.json
+# OUTPUTS  build/<name>/features/<corpus>/<split>/seal.json  over frame shards (safetensors) and manifest.jsonl
+
+
+rule features:
+    input:
+        seal(layout.data(NAME, "{corpus}", "{split}")),
+    output:
+        seal(layout.features(NAME, "{corpus}", "{split}")),
+    log:
+        log_of(layout.features(NAME, "{corpus}", "{split}")),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: CONFIG.features.threads
+    resources:
+        mem_mb=6000,
+        runtime=240,
+    params:
+        config=CONFIG_FILE,
+        key=lambda w: keys.features(CONFIG, w.corpus, w.split),
+    message:
+        "features {wildcards.corpus}/{wildcards.split}"
+    shell:
+        "python -m concertina.features --config {params.config}"
+        " --corpus {wildcards.corpus} --split {wildcards.split} 2>&1 | tee -i {log}"

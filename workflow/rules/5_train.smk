@@ -1,0 +1,29 @@
+# Finetune one LoRA adapter of the LLM: one training set, one compressor at one ratio, one seed.
+#
+# INPUTS   build/<name>/features/<corpus>/<split>/seal.json                       of every part of the training set
+#          build/<name>/segments/<corpus>/<split>/<compressor>-<ratio>/seal.json  of the same
+# OUTPUTS  build/<name>/train/<train_set>/<compressor>-<ratio>/seed<seed>/seal.json  over the adapter (safetensors, JSON),
+#          compressor.json, curve.jsonl and record.json
+
+
+rule train:
+    input:
+        train_inputs,
+    output:
+        seal(layout.train(NAME, "{train_set}", "{compressor}", "{ratio}", "{seed}")),
+    log:
+        log_of(layout.train(NAME, "{train_set}", "{compressor}", "{ratio}", "{seed}")),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: CONFIG.train.threads
+    resources:
+        mem_mb=6000,
+        runtime=720,
+    params:
+        config=CONFIG_FILE,
+        key=lambda w: keys.train(CONFIG, w.train_set, w.compressor, w.ratio, int(w.seed)),
+    message:
+        "train {wildcards.train_set}/{wildcards.compressor}-{wildcards.ratio}/seed{wildcards.seed}"
+    shell:
+        "python -m concertina.train --config {params.config} --train-set {wildcards.train_set}"
+        " --compressor {wildcards.compressor} --ratio {wildcards.ratio} --seed {wildcards.seed} 2>&1 | tee -i {log}"

@@ -1,0 +1,67 @@
+# What the rules share: the config, the names of artefacts, and which of them a cell is made from.
+# Rules see of an artefact only its seal.json: small, so it is judged by content, and it holds the SHA-256 of the rest.
+
+from pathlib import Path
+
+from concertina import keys, layout
+from concertina.config import ConfigError, load, ratio_text
+
+# A Path, for of params Snakemake compares plain values alone: what the file holds counts, not where it is.
+CONFIG_FILE = Path(config.get("experiment", "config.yaml"))
+try:
+    CONFIG = load(CONFIG_FILE)
+    keys.check(CONFIG)
+except ConfigError as error:
+    raise SystemExit(f"error: {error}")
+NAME = CONFIG.name
+
+
+wildcard_constraints:
+    corpus="[a-z0-9][a-z0-9_-]*",
+    split="[a-z0-9][a-z0-9_-]*",
+    train_set="[a-z0-9][a-z0-9_-]*",
+    compressor="[a-z][a-z0-9_]*",
+    ratio="natural|[0-9.]+",
+    seed="[0-9]+",
+
+
+def seal(folder):
+    """The file that says an artefact is finished; `folder` may hold wildcards."""
+    return f"{folder}/{layout.SEAL}"
+
+
+def log_of(folder):
+    """Where the messages of the job that makes `folder` are kept."""
+    return "logs/{}.log".format("/".join(folder.parts[1:]))
+
+
+def frames_and_cuts(parts, cell):
+    """The features of every (corpus, split) that the parts name, and the cell's segments of them."""
+    places = sorted({(part.corpus, part.split) for part in parts})
+    features = [layout.features(NAME, *place) for place in places]
+    segments = [layout.segments(NAME, *place, cell.compressor, cell.ratio) for place in places]
+    return [seal(folder) for folder in features + segments]
+
+
+def train_inputs(cell):
+    """What one adapter learns from: `cell` names train_set, compressor and ratio."""
+    train_set = CONFIG.train_set(cell.train_set)
+    return frames_and_cuts([*train_set.parts, *train_set.dev], cell)
+
+
+def adapters(compressor, ratio):
+    """Every adapter of a cell: one per training set and seed."""
+    chosen = CONFIG.adapters(compressor, ratio)
+    return [seal(layout.train(NAME, train_set, compressor, ratio, seed)) for train_set, seed in chosen]
+
+
+def evaluate_inputs(cell):
+    """What one cell is scored on, and with: every test set, every adapter."""
+    return frames_and_cuts(CONFIG.evaluate.sets, cell) + adapters(cell.compressor, cell.ratio)
+
+
+def report_inputs(_):
+    """The records of every cell, and the adapters' training curves."""
+    cells = [(compressor, ratio_text(ratio)) for compressor, ratio in CONFIG.cells]
+    records = [seal(layout.evaluate(NAME, *cell)) for cell in cells]
+    return records + [adapter for cell in cells for adapter in adapters(*cell)]
