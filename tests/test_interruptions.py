@@ -76,7 +76,7 @@ class Project:
 
     def start(self, stage: str, *arguments: str) -> int:
         """Begin a stage's command; its process number."""
-        self.console.unlink(missing_ok=True)
+        self.console.write_text("", encoding="utf-8")
         self.requests.write(json.dumps([str(self.console), stage, *arguments]) + "\n")
         self.requests.flush()
         return int(self.answers.readline())
@@ -93,7 +93,8 @@ class Project:
     def strike(self, work: Work, how: signal.Signals) -> tuple[int, list[str]]:
         """Send a signal to a command that is at work; the same again when it had ended before the signal came."""
         for _ in range(5):
-            shutil.rmtree(work.folder, ignore_errors=True)
+            for old in (work.folder, *work.folder.parent.glob(f".{work.folder.name}.*")):
+                shutil.rmtree(old, ignore_errors=True)
             process = self.start(*work.command)
             ends = time.monotonic() + PATIENCE_S
             while lives(process) and not work.at_work() and time.monotonic() < ends:

@@ -92,6 +92,12 @@ class TestCut:
         assert segments.counts_B.tolist() == [2, 0, 1, 3]
         assert segments.weights_T.tolist()[:3] == pytest.approx([1 / 2, 1 / 2, 1 / 3])
 
+    def test_scores_weigh_frames_within_their_token(self) -> None:
+        starts_T = torch.tensor([True, False, True, False, True])
+        scores_T = torch.tensor([1, 3, 0, 0, 7])
+        segments = Segments.cut(starts_T, torch.tensor([4, 1]), scores_T=scores_T)
+        assert segments.weights_T.tolist() == [0.25, 0.75, 0.5, 0.5, 1]
+
 
 class TestPositions:
     def test_renumbered(self) -> None:

@@ -27,21 +27,26 @@ from torch import nn
 from transformers import WhisperFeatureExtractor
 
 from concertina import config as configs
-from concertina import console, encoder, integrity
+from concertina import console, encoder, integrity, lalm
 from concertina.config import Section
 from concertina.pretraining.examples import Mix, Pool, batches, make_pool
 from concertina.pretraining.model import Learner, Shape, create
+from concertina.pretraining.muon import Muon
 from concertina.records import provenance
 
 
 class Phase(Section):
-    """A stretch of training with a warm-up and a cosine of its own; `peak` and `floor` are shares of the rates."""
+    """A stretch of training with a warm-up and a cosine of its own; `peak` and `floor` are shares of the rates.
+
+    `transcribe`, the share of transcription, is the recipe's unless a phase has its own.
+    """
 
     loss: Literal["ctc", "joint"]
     steps: int
     single_steps: int = 0
     peak: float
     floor: float
+    transcribe: float | None = None
 
 
 class Recipe(Shape):
@@ -49,6 +54,7 @@ class Recipe(Shape):
 
     clips: dict[str, int]
     phases: list[Phase]
+    mean_of: int
     batch_s: float
     single_noisy: float
     muon_learning_rate: float
@@ -63,7 +69,9 @@ class Recipe(Shape):
     seed: int
 
 
+@console.run
 def main(argv: list[str] | None = None) -> int:
+    """Train the base, or what of it is not yet in scratch, and publish it."""
     parser = argparse.ArgumentParser(
         prog="concertina.base", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -73,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     config = configs.load(arguments.config)
     recipe = Recipe.model_validate(config.base.recipe)
-    scratch = arguments.scratch / _digest(recipe.model_dump_json(exclude={"phases"}))
+    scratch = arguments.scratch / _digest(recipe.model_dump_json(exclude={"phases", "mean_of"}))
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=recipe.window_s)
     pool = arguments.scratch / "-".join(f"{k}{v}" for k, v in recipe.clips.items()) / f"seed{recipe.seed}"
     if not (pool / "clips.json").exists():
@@ -84,8 +92,10 @@ def main(argv: list[str] | None = None) -> int:
         for text in clip["texts"].values()
     ]
     start = scratch / "untrained"
-    if not (start / "config.json").exists():
-        create(start, recipe, list(recipe.languages), recipe.seed, texts, extractor)
+    if not start.exists():
+        begun = start.with_suffix(".tmp")
+        create(begun, recipe, list(recipe.languages), recipe.seed, texts, extractor)
+        os.replace(begun, start)
     arguments_of_train = (recipe, config.base.prompts, pool, scratch)
     if recipe.processes > 1:
         torch.multiprocessing.spawn(_train, arguments_of_train, nprocs=recipe.processes)
@@ -104,7 +114,7 @@ def _optimisers(learner: Learner, recipe: Recipe) -> list[torch.optim.Optimizer]
     chosen = set(map(id, inner))
     outer = [p for p in learner.parameters() if id(p) not in chosen and p.requires_grad]
     return [
-        torch.optim.Muon(inner, lr=recipe.muon_learning_rate, weight_decay=0.01),
+        Muon(inner, lr=recipe.muon_learning_rate, weight_decay=0.01),
         torch.optim.AdamW(outer, lr=recipe.adam_learning_rate, weight_decay=0.01, betas=(0.9, 0.98)),
     ]
 
@@ -148,8 +158,9 @@ def _digest(text: str) -> str:
 def _phase(phase: Phase, number: int, rank: int, recipe: Recipe, pool: Pool, learner: Learner, saved: Path) -> None:
     draw = np.random.default_rng([recipe.seed, rank, number])
     batch_mel, limit = int(recipe.batch_s * 100), recipe.window_s * 100 - encoder.CONTEXT_MEL
-    easy = Mix(recipe.languages, [1.0], recipe.single_noisy, recipe.transcribe)
-    full = Mix(recipe.languages, recipe.joined, recipe.noisy, recipe.transcribe)
+    transcribe = recipe.transcribe if phase.transcribe is None else phase.transcribe
+    easy = Mix(recipe.languages, [1.0], recipe.single_noisy, transcribe)
+    full = Mix(recipe.languages, recipe.joined, recipe.noisy, transcribe)
     single, joined = (batches(pool, mix, draw, batch_mel, limit) for mix in (easy, full))
     optimisers = _optimisers(learner, recipe)
     peaks = [phase.peak * optimiser.param_groups[0]["lr"] for optimiser in optimisers]
@@ -161,7 +172,7 @@ def _phase(phase: Phase, number: int, rank: int, recipe: Recipe, pool: Pool, lea
             for optimiser, peak in zip(optimisers, peaks, strict=True):
                 optimiser.param_groups[0]["lr"] = peak * _rate(step, phase, recipe.warmup_steps)
                 optimiser.zero_grad(set_to_none=False)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=lalm.computes_bfloat16()):
                 loss, ctc = learner(examples, phase.loss == "joint", recipe.ctc_weight)
             loss.backward()
             _average_gradients(learner, recipe.processes)
@@ -174,7 +185,8 @@ def _phase(phase: Phase, number: int, rank: int, recipe: Recipe, pool: Pool, lea
     if rank == 0:
         curve.append({"seconds": time.monotonic() - started})
         saved.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
-        save_file(_state(learner), saved)
+        save_file(_state(learner), saved.with_suffix(".tmp"))
+        os.replace(saved.with_suffix(".tmp"), saved)
 
 
 def _state(learner: Learner) -> dict[str, torch.Tensor]:
@@ -201,7 +213,7 @@ def publish(scratch: Path, out: Path, recipe: Recipe, texts: list[str], config: 
     phases = [_saved(scratch, recipe.phases[: n + 1]) for n in range(len(recipe.phases))]
     seconds = sum(json.loads(p.with_suffix(".jsonl").read_text().splitlines()[-1])["seconds"] for p in phases)
     learner = Learner(scratch / "untrained", {})
-    learner.load_state_dict(load_file(phases[-1]), strict=False)
+    learner.load_state_dict(_mean(phases[-recipe.mean_of :]), strict=False)
     learner.lalm.lm_head.weight = nn.Parameter(learner.lalm.model.language_model.embed_tokens.weight.detach().clone())
     with integrity.sealed(out) as folder:
         learner.lalm.save_pretrained(folder)
@@ -214,6 +226,12 @@ def publish(scratch: Path, out: Path, recipe: Recipe, texts: list[str], config: 
         integrity.write_json(folder / "training.json", card)
         (folder / "README.md").write_text(_card(recipe, seconds, config, len(hashes)), encoding="utf-8")
     console.say(f"{out}: set base.sha256 to {integrity.sha256(out / 'model.safetensors')}")
+
+
+def _mean(saved: list[Path]) -> dict[str, torch.Tensor]:
+    """The mean of some phases' weights: better than the last alone where each began at the one before."""
+    states = [load_file(path) for path in saved]
+    return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
 
 
 def _card(recipe: Recipe, seconds: float, config: str, sentences: int) -> str:
@@ -233,7 +251,7 @@ human voice.
 Made by `python -m concertina.base --config {config}` in {seconds / 60:.0f} minutes of training on 2 cores; the commit,
 versions and the whole recipe stand in training.json. Clips: {clips}; 1 to {recipe.window_s} s, joined, in white, pink
 and band noise, with time and frequency masking. It never saw pooled, merged or dropped tokens. The encoder's last
-phase trained through the language model's loss.
+phases trained through the language model's loss; the weights are the mean of those after the last {recipe.mean_of}.
 
 sentences.txt holds the first 16 hexadecimal digits of the SHA-256 of each of its {sentences:,} training sentences, in
 every language; no sentence of an adapter's training, of dev or of test is among them.

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser().parse_args(argv)
     config = configs.load(asked.config)
     config.cell(asked.compressor, asked.ratio)
-    lalm.fix_arithmetic(config.evaluate.threads)
+    lalm.fix_arithmetic(config.evaluate.threads, config.evaluate.precision)
     splits = sorted({(test_set.corpus, test_set.split) for test_set in config.evaluate.sets})
     opened = {split: Speech(config.name, *split, asked.compressor, asked.ratio) for split in splits}
     chosen = config.adapters(asked.compressor, asked.ratio)

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     config = configs.load(arguments.config)
     chosen = config.features
-    lalm.fix_arithmetic(chosen.threads)
+    lalm.fix_arithmetic(chosen.threads, chosen.precision)
     source = layout.data(config.name, arguments.corpus, arguments.split)
     inputs = integrity.verify(source)
     key = keys.run_key(keys.features(config, arguments.corpus, arguments.split), [inputs["run_key"]])

@@ -66,8 +66,8 @@ def sealed(folder: Path, facts: dict[str, Any] | None = None) -> Iterator[Path]:
     temporary, before = _beside(folder, "tmp"), _beside(folder, "old")
     with writing(folder):
         _remove_leftovers(folder)
-        temporary.mkdir(parents=True)
         try:
+            temporary.mkdir(parents=True)
             yield temporary
             files = {}
             for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
@@ -79,6 +79,8 @@ def sealed(folder: Path, facts: dict[str, Any] | None = None) -> Iterator[Path]:
                 os.replace(folder, before)
             os.replace(temporary, folder)
         finally:
+            if before.exists() and not folder.exists():  # interrupted between the two renames
+                os.replace(before, folder)
             for rest in (temporary, before):
                 shutil.rmtree(rest, ignore_errors=True)
 

@@ -8,6 +8,7 @@ of a key where they can change the last bits of a result.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from concertina import corpora, fingerprint
@@ -15,6 +16,7 @@ from concertina.config import Config, ConfigError, Corpus, Part, ratio_text
 from concertina.spelling import nearest
 
 Key = dict[str, Any]
+ABOUT = {"seal.json", "training.json"}  # beside a checkpoint: its provenance, which no result depends on
 
 
 def run_key(key: Key, inputs: Sequence[str] = ()) -> str:
@@ -50,7 +52,7 @@ def data(config: Config, corpus: str, split: str) -> Key:
 
 def features(config: Config, corpus: str, split: str) -> Key:
     """The frozen encoder over one split; the same for every split."""
-    return {**_code("features"), "model": config.base.sha256, **config.features.model_dump()}
+    return {**_code("features"), **_base(config), **config.features.model_dump()}
 
 
 def segments(config: Config, corpus: str, split: str, compressor: str, ratio: str) -> Key:
@@ -105,7 +107,14 @@ def _code(stage: str, *plugins: str) -> Key:
 
 def _model(config: Config, parts: Iterable[Part]) -> Key:
     prompts = {task: config.base.prompts[task] for task in sorted({part.task for part in parts})}
-    return {"model": config.base.sha256, "prompts": prompts}
+    return {**_base(config), "prompts": prompts}
+
+
+def _base(config: Config) -> Key:
+    """The pinned weights, and the files beside them that say how they are read: configs, tokenizer, processor."""
+    beside = (path for pattern in ("*.json", "*.jinja", "merges.txt") for path in Path(config.base.model).glob(pattern))
+    said = sorted(path for path in beside if path.name not in ABOUT)
+    return {"model": config.base.sha256, "said": [path.name for path in said], "files": fingerprint.files_hash(said)}
 
 
 def _tokens(config: Config, compressor: str, ratio: str) -> Key:

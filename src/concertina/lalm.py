@@ -19,7 +19,7 @@ import torch
 from transformers import AutoConfig, AutoProcessor, Qwen2AudioForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
-from concertina import integrity
+from concertina import console, integrity
 from concertina.config import Base, ConfigError
 
 IGNORED = -100
@@ -68,11 +68,18 @@ class Generated:
     capped: bool
 
 
-def fix_arithmetic(threads: int) -> None:
+def fix_arithmetic(threads: int, precision: str = "float32") -> None:
     """Make the results of this process a matter of the config: a fixed number of threads, deterministic kernels."""
+    if precision == "bfloat16" and not computes_bfloat16():
+        console.say("warning: this processor emulates bfloat16, hundreds of times slower; set `precision: float32`")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs for that, before its first product
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def computes_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; one that does not is hundreds of times slower at it."""
+    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def load(base: Base, *, encoder: bool, llm: bool, dtype: str = "float32", device: str | None = None) -> Lalm:

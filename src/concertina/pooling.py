@@ -27,18 +27,25 @@ class Segments:
     peaks: int | None = None
 
     @classmethod
-    def cut(cls, starts_T: Tensor, lengths_B: Tensor, peaks: int | None = None) -> "Segments":
-        """Tokens that are the means of their frames.
+    def cut(
+        cls, starts_T: Tensor, lengths_B: Tensor, peaks: int | None = None, scores_T: Tensor | None = None
+    ) -> "Segments":
+        """Tokens that are the means of their frames, or weighted means.
 
         `starts_T`: bool, true where a token begins (an utterance's first frame always does); `lengths_B`: frames
-        of each utterance, int64.
+        of each utterance, int64; `scores_T`: how much each frame counts beside the others of its token, at least 0
+        (where all of a token's are 0, they count the same).
         """
         starts_T = starts_T | (packed.position(lengths_B) == 0)
         start_N = starts_T.nonzero()[:, 0]
         lengths_N = torch.diff(start_N, append=start_N.new_tensor([len(starts_T)]))
         utterance_T = packed.spread(torch.arange(len(lengths_B), device=lengths_B.device), lengths_B)
         counts_B = torch.bincount(utterance_T[start_N], minlength=len(lengths_B))
-        return cls(lengths_N, counts_B, packed.spread(1 / lengths_N.float(), lengths_N), peaks)
+        weights_T = packed.spread(1 / lengths_N.float(), lengths_N)
+        if scores_T is not None:
+            sum_T = packed.spread(torch.segment_reduce(scores_T.float(), "sum", lengths=lengths_N), lengths_N)
+            weights_T = torch.where(sum_T > 0, scores_T.float() / sum_T, weights_T)
+        return cls(lengths_N, counts_B, weights_T, peaks)
 
 
 def pool(frames_TD: Tensor, segments: Segments) -> Tensor:

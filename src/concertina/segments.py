@@ -9,7 +9,6 @@ Names end in their shape: B utterances, T frames and N tokens of all of them end
 
 import argparse
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = layout.segments(experiment.name, asked.corpus, asked.split, asked.compressor, asked.ratio)
     with integrity.sealed(folder, facts) as temporary:
         facts |= write(temporary / FILE, Reader(source), cell, ratio, experiment.segments.seed)
-    console.say(f"{folder}: {facts['realised_ratio']:.3g} frames per token in {facts['seconds']:.1f} s")
+    console.say(f"{folder}: {facts['realised_ratio']:.3g} frames per token")
     return 0
 
 
@@ -88,7 +87,6 @@ def write(path: Path, features: Reader, cell: config.Cell, ratio: config.Ratio, 
 
     Errors: DamagedError naming the utterance whose frames are not finite, ConfigError, ContractError.
     """
-    began = time.perf_counter()
     decide = decider(cell.compressor, ratio, cell.options)
     answers: list[Segments] = []
     with torch.inference_mode(), console.Progress(len(features), "utterances") as progress:
@@ -112,7 +110,6 @@ def write(path: Path, features: Reader, cell: config.Cell, ratio: config.Ratio, 
     return {
         "realised_ratio": len(weights_T) / max(len(lengths_N), 1),
         "peak_share": sum(peaks) / cuts if peaks and cuts else None,
-        "seconds": round(time.perf_counter() - began, 3),
     }
 
 

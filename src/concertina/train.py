@@ -26,6 +26,7 @@ from concertina.lalm import Lalm
 from concertina.speech import Item, Speech
 
 WINDOW = 20  # steps over which the loss is averaged when divergence is judged
+SHELF = 16  # batches that are sorted by length together
 PROBE = 4  # utterances on which a saved adapter is checked
 
 
@@ -87,7 +88,7 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
     # 1. Everything random comes from the seed, everything parallel from the config.
     began = time.monotonic()
     chosen = config.train
-    lalm.fix_arithmetic(chosen.threads)
+    lalm.fix_arithmetic(chosen.threads, chosen.precision)
     torch.manual_seed(seed)
 
     # 2. The data: the same items in the same order for every compressor and ratio.
@@ -103,6 +104,7 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
         for p in parts.dev
         for item in speech.items(model, config, p, opened[p.corpus, p.split], chosen.dev_utterances)
     ]
+    frames = [int(item.speech.lengths_B[item.at]) for item in items]
     inputs = [key for cached in opened.values() for key in cached.run_keys]
     head["run_key"] = keys.run_key(keys.train(config, train_set, compressor, ratio, seed), inputs)
 
@@ -119,7 +121,7 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
         curve: list[dict[str, float]] = [{"step": 0, "dev_loss": dev_loss(model, config, dev)}]
         losses: list[float] = []
         with console.Progress(chosen.steps * chosen.batch, "utterances") as progress:
-            for step, indices in enumerate(order(len(items), chosen.batch, chosen.steps, seed), start=1):
+            for step, indices in enumerate(order(frames, chosen.batch, chosen.steps, seed), start=1):
                 tick = time.monotonic()
                 adapted.train()
                 with autocast:
@@ -168,16 +170,24 @@ def lora(config: Config, model: Lalm) -> peft.LoraConfig:
     )
 
 
-def order(count: int, batch: int, steps: int, seed: int) -> Iterator[list[int]]:
-    """Which items each step sees: one seeded permutation after another, cut into batches. Knows no compressor."""
+def order(frames: Sequence[int], batch: int, steps: int, seed: int) -> Iterator[list[int]]:
+    """Which items each step sees: one seeded permutation after another, cut into batches.
+
+    Within SHELF batches (or one permutation) items of like length are put together, so that little is padded. `frames` is their length
+    before compression: the order knows no compressor.
+    """
+    draw = np.random.default_rng(seed)
+    batches = max(1, min(SHELF, len(frames) // batch))
     waiting: list[int] = []
-    epoch = 0
-    for _ in range(steps):
-        while len(waiting) < batch:
-            waiting += np.random.default_rng([seed, epoch]).permutation(count).tolist()
-            epoch += 1
-        yield waiting[:batch]
-        waiting = waiting[batch:]
+    for step in range(steps):
+        if step % batches == 0:
+            while len(waiting) < batch * batches:
+                waiting += draw.permutation(len(frames)).tolist()
+            shelf = sorted(waiting[: batch * batches], key=frames.__getitem__)
+            waiting = waiting[batch * batches :]
+            places = draw.permutation(batches)
+        place = int(places[step % batches])
+        yield shelf[place * batch : (place + 1) * batch]
 
 
 def learning_rate_at(step: int, config: Config) -> float:

@@ -4,8 +4,9 @@ A grammar (synthesis/grammar.py) draws sentences; eSpeak NG, a formant synthesis
 `espeakng-loader`), speaks them with voices that each occur in one role only. Splits:
 
   base      sentences and voices of the base model's training, nothing else
-  train     LoRA's sentences, training voices, half of them in noise of training kinds
-  dev       unseen sentences and voices          dev-hard  the same under the conditions of `hard`
+  train     LoRA's sentences, training voices, half of them in noise of training kinds, some said two or three at once
+  dev       unseen sentences and voices, half of them in noise of training kinds, from 0 to 15 dB
+  dev-hard  the same under the conditions of `hard`
   clean     unseen sentences and voices, 25-40 dB
   hard      the same in noise of unseen kinds, graded from 0 to 15 dB, spoken slower and faster
   accent    the same as clean, in accents never trained on (English, French)
@@ -32,6 +33,7 @@ from concertina.synthesis.grammar import Sentence
 
 PART = 250  # utterances: small enough to share out, large enough to start a process for
 RATE_HZ = 16_000
+LONGEST = 110  # characters said at once, however slowly, within the 10 s that the tiny base hears
 
 
 class Options(Section):
@@ -52,14 +54,17 @@ class Condition:
     accents: dict[str, list[str]] | None = None
     kinds: tuple[str, ...] = tuple(kind for kind in grammar.KINDS if kind != grammar.SPELLED)
     engine: str = "espeak"
+    joined: tuple[float, ...] = (1.0,)  # shares of utterances of one sentence, of two, ...
 
 
 _EVERY_KIND = tuple(grammar.KINDS)
 _HARD = {"words_per_minute": (120, 260), "noises": noise.UNSEEN, "snr_db": (0.0, 5.0, 10.0, 15.0)}
 CONDITIONS = {
     "base": Condition("base", (140, 240), (), (), kinds=_EVERY_KIND),
-    "train": Condition("train", (140, 240), noise.TRAINING, (5, 10, 15, 20, 30, 35, 40, 40), kinds=_EVERY_KIND),
-    "dev": Condition("dev"),
+    "train": Condition(
+        "train", (140, 240), noise.TRAINING, (5, 10, 15, 20, 30, 35, 40, 40), kinds=_EVERY_KIND, joined=(0.75, 0.15, 0.1)
+    ),
+    "dev": Condition("dev", noises=noise.TRAINING, snr_db=(0, 5, 10, 15, 25, 30, 35, 40)),
     "dev-hard": Condition("dev", **_HARD),  # type: ignore[arg-type]
     "clean": Condition("test"),
     "hard": Condition("test", **_HARD),  # type: ignore[arg-type]
@@ -103,16 +108,26 @@ def _speak(seed: int, split: str, language: str, numbers: range) -> Iterator[Utt
     if "babble" in condition.noises:
         crowd = default_rng([seed, numbers.start, len(split)])
         talkers = [_voice(sentence.text(language), language, condition, crowd)[0] for sentence in spoken[:16]]
-    for number, sentence in zip(numbers, spoken, strict=True):
+    for at, number in enumerate(numbers):
         draw = default_rng([seed, number, *f"{split}/{language}".encode()])
-        yield _utterance(f"{split}-{language}-{number:05d}", sentence, language, condition, talkers, draw)
+        count = int(draw.choice(len(condition.joined), p=condition.joined)) + 1 if len(condition.joined) > 1 else 1
+        said = _at_once(spoken[at : at + count], language)
+        yield _utterance(f"{split}-{language}-{number:05d}", said, language, condition, talkers, draw)
+
+
+def _at_once(sentences: list[Sentence], language: str) -> list[Sentence]:
+    """The first sentence, and as many of those after it as are short enough to be said with it."""
+    lengths = itertools.accumulate(len(sentence.text(language)) for sentence in sentences)
+    return sentences[: max(1, sum(length <= LONGEST for length in lengths))]
 
 
 def _utterance(
-    name: str, sentence: Sentence, language: str, condition: Condition, talkers: list[np.ndarray], draw: Generator
+    name: str, said: list[Sentence], language: str, condition: Condition, talkers: list[np.ndarray], draw: Generator
 ) -> Utterance | Reject:
+    texts = {other: " ".join(sentence.text(other) for sentence in said) for other in grammar.LANGUAGES}
     try:
-        speech, speaker, tags = _voice(sentence.text(language), language, condition, draw)
+        with_pauses = ". ".join(sentence.text(language) for sentence in said)
+        speech, speaker, tags = _voice(with_pauses, language, condition, draw)
     except ImportError as missing:
         return Reject(name, f"{missing.name} is not installed: pip install py-nanotts (some machines have no wheel)")
     if condition.noises:
@@ -125,11 +140,11 @@ def _utterance(
         id=name,
         audio=np.round(speech * 32767).astype(np.int16),
         rate_hz=RATE_HZ,
-        text=sentence.text(language),
+        text=texts[language],
         language=language,
         speaker=speaker,
-        translation={other: sentence.text(other) for other in grammar.LANGUAGES if other != language},
-        tags={"kind": sentence.kind, **tags},
+        translation={other: text for other, text in texts.items() if other != language},
+        tags={"kind": said[0].kind if len(said) == 1 else "joined", **tags},
     )
 
 

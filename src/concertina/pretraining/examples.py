@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from transformers import WhisperFeatureExtractor
 
-from concertina import encoder
+from concertina import encoder, integrity
 from concertina.console import Progress
 from concertina.corpora import Reject, synthetic
 from concertina.synthesis import noise
@@ -182,7 +182,7 @@ def make_pool(folder: Path, extractor: WhisperFeatureExtractor, counts: dict[str
     tensors = {"mel": np.concatenate(mels), "phonemes": np.concatenate(phonemes), "noise": bank_KLM.astype(np.float16)}
     # safetensors writes an array's memory as it lies, so a transposed one would be read back scrambled
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / "mels.safetensors")
-    (folder / "clips.json").write_text(json.dumps(clips, ensure_ascii=False), encoding="utf-8")
+    integrity.write_json(folder / "clips.json", clips)  # last: a pool that has it is whole
 
 
 def _per_mel_frame(said: list[tuple[int, str]], length: int, numbers: dict[str, int]) -> np.ndarray:
