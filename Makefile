@@ -9,7 +9,7 @@ RUN    = python tools/run.py
 CHOSEN = $(PROFILE:%=--profile profiles/%) --config experiment=$(CONFIG)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan base test check accept unlock clean
+.PHONY: help setup reproduce plan base test check readme accept unlock clean
 
 help:       ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -18,7 +18,7 @@ setup:      ## everything that is needed, in .venv; the other targets call it
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
 
 reproduce: setup ## from speech to a report [CONFIG=configs/NAME.yaml] [PROFILE=NAME]
-	@$(RUN) $(CHOSEN)
+	@$(RUN) $(CHOSEN) || { python -m concertina.report --config "$(CONFIG)" 2>/dev/null; exit 1; }
 
 plan: setup ## which jobs `make reproduce` would run, and why [CONFIG=..]
 	@snakemake -n -q host $(CHOSEN)
@@ -35,6 +35,9 @@ check: setup ## style, types, workflow and quick tests (under a minute)
 	@snakemake --lint
 	@OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile -m "not slow"
 	@snakemake -n -q all
+
+readme: setup   ## put the tables of results/ into README.md
+	@python tools/readme.py
 
 accept: setup ## record that an edit changes no result, and keep what is there [CONFIG=..] WHY="..."
 	@python tools/accept.py --config "$(CONFIG)" --why "$(WHY)"

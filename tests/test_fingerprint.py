@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -183,11 +184,17 @@ def test_threads_count_where_they_can_change_bits(config: Config) -> None:
     assert keys.evaluate(with_threads("evaluate"), *cell) != keys.evaluate(config, *cell)
 
 
-def test_the_model_counts_by_its_pinned_hash_where_it_is_used(config: Config) -> None:
-    other = config.model_copy(update={"base": config.base.model_copy(update={"sha256": "0" * 64})})
-    moved = config.model_copy(update={"base": config.base.model_copy(update={"model": "models/elsewhere"})})
-    cell = ("average", "3")
-    for chosen, same in ((other, False), (moved, True)):
+def test_the_model_counts_by_its_pinned_hash_and_what_says_how_it_is_read(config: Config, tmp_path: Path) -> None:
+    def with_base(**values: str) -> Config:
+        return config.model_copy(update={"base": config.base.model_copy(update=values)})
+
+    for name in ("moved", "edited"):
+        shutil.copytree(config.base.model, tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors"))
+    with open(tmp_path / "edited" / "tokenizer.json", "a", encoding="utf-8") as file:
+        file.write("\n")
+    other, moved = with_base(sha256="0" * 64), with_base(model=str(tmp_path / "moved"))
+    edited, cell = with_base(model=str(tmp_path / "edited")), ("average", "3")
+    for chosen, same in ((other, False), (moved, True), (edited, False)):
         assert (keys.features(chosen, "synthetic", "dev") == keys.features(config, "synthetic", "dev")) is same
         assert (keys.train(chosen, "english", *cell, 0) == keys.train(config, "english", *cell, 0)) is same
         assert (keys.evaluate(chosen, *cell) == keys.evaluate(config, *cell)) is same

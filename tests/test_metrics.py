@@ -31,8 +31,8 @@ def metric(request: pytest.FixtureRequest) -> metrics.Metric:
     return metrics.load(request.param)
 
 
-def test_the_four_metrics_are_found_by_file_name() -> None:
-    assert metrics.names() == ["bleu", "cer", "chrf", "wer"]
+def test_metrics_are_found_by_file_name() -> None:
+    assert {"bleu", "cer", "chrf", "wer"} <= set(metrics.names())
 
 
 def test_an_unknown_metric_names_the_file_and_the_nearest() -> None:

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-import peft
 import numpy as np
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -46,6 +46,7 @@ def test_the_loss_falls_and_the_folder_is_complete(overlay: Path) -> None:
     assert sum(row["loss"] for row in steps[-5:]) < 0.7 * sum(row["loss"] for row in steps[:5])
     described = json.loads((folder / "compressor.json").read_text(encoding="utf-8"))
     assert described == {
+        "base": config.load(overlay).base.sha256,
         "name": "average",
         "ratio": "3",
         "options": {},

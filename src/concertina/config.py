@@ -272,7 +272,7 @@ def load(path: str | Path = DEFAULT) -> Config:
     Errors: ConfigError naming the file, the key and the nearest valid key.
     """
     path = Path(path)
-    values = _read(DEFAULT) if DEFAULT.exists() else {}
+    values = _read(DEFAULT) if DEFAULT.exists() or path == DEFAULT else {}
     if path.resolve() != DEFAULT.resolve():
         values = merge(values, _read(path))
     try:

@@ -50,29 +50,39 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser().parse_args(argv)
     config = configs.load(asked.config)
     config.cell(asked.compressor, asked.ratio)
-    lalm.fix_arithmetic(config.evaluate.threads, config.evaluate.precision)
-    splits = sorted({(test_set.corpus, test_set.split) for test_set in config.evaluate.sets})
-    opened = {split: Speech(config.name, *split, asked.compressor, asked.ratio) for split in splits}
-    chosen = config.adapters(asked.compressor, asked.ratio)
-    adapters = [Adapter(config.train_set(train_set), seed) for train_set, seed in chosen]
-    folders = {
-        (train_set.name, seed): layout.train(config.name, train_set.name, asked.compressor, asked.ratio, seed)
-        for train_set, seed in adapters
-    }
-    inputs = [key for cached in opened.values() for key in cached.run_keys]
-    inputs += [integrity.verify(folder)["run_key"] for folder in folders.values()]
-    key = keys.run_key(keys.evaluate(config, asked.compressor, asked.ratio), inputs)
     head: dict[str, Any] = {
+        "stage": "evaluate",
         "name": config.name,
         "compressor": asked.compressor,
         "ratio": asked.ratio,
         "positions": config.segments.positions,
-        "run_key": key,
         "config": config.evaluate.model_dump(mode="json"),
         "threads": config.evaluate.threads,
+        "run_key": "",
         **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
     }
-    with integrity.sealed(layout.evaluate(config.name, asked.compressor, asked.ratio), {"run_key": key}) as folder:
+    run = f"{asked.compressor}-{asked.ratio}"
+    with records.failures(layout.failure(config.name, "evaluate", run), head):
+        evaluate(config, asked.compressor, asked.ratio, head)
+    return 0
+
+
+def evaluate(config: Config, compressor: str, ratio: str, head: dict[str, Any]) -> None:
+    """Decode and score one cell and seal its folder; puts the run key into `head`, the records' head."""
+    lalm.fix_arithmetic(config.evaluate.threads, config.evaluate.precision)
+    splits = sorted({(test_set.corpus, test_set.split) for test_set in config.evaluate.sets})
+    opened = {split: Speech(config.name, *split, compressor, ratio) for split in splits}
+    chosen = config.adapters(compressor, ratio)
+    adapters = [Adapter(config.train_set(train_set), seed) for train_set, seed in chosen]
+    folders = {
+        (train_set.name, seed): layout.train(config.name, train_set.name, compressor, ratio, seed)
+        for train_set, seed in adapters
+    }
+    inputs = [key for cached in opened.values() for key in cached.run_keys]
+    inputs += [integrity.verify(folder)["run_key"] for folder in folders.values()]
+    head["run_key"] = keys.run_key(keys.evaluate(config, compressor, ratio), inputs)
+    target = layout.evaluate(config.name, compressor, ratio)
+    with integrity.sealed(target, {"run_key": head["run_key"]}) as folder:
         for adapter in [None, *adapters]:
             model = lalm.load(config.base, encoder=False, llm=True, dtype=config.evaluate.precision)
             if adapter:
@@ -81,7 +91,6 @@ def main(argv: list[str] | None = None) -> int:
                 told = f"{adapter.train_set.name}-seed{adapter.seed}" if adapter else "zero-shot"
                 console.say(f"{test_set.name}, {told}")
                 measure(model, config, test_set, opened[test_set.corpus, test_set.split], adapter, head, folder)
-    return 0
 
 
 def attach(model: Lalm, folder: Path) -> None:

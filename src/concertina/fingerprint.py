@@ -17,9 +17,9 @@ SOURCES = Path(__file__).parent
 CACHE = Path("scratch/files.json")
 # These carry values, messages and paths, and decide no result: what they hold reaches a stage through its key.
 NEUTRAL = {"config", "layout", "integrity", "records", "tracking", "console", "keys", "fingerprint", "spelling"}
-NEUTRAL_PACKAGES = {"pydantic", "yaml"}
+NEUTRAL_PACKAGES = {"pydantic", "yaml", "nanotts", "py_nanotts"}  # Pico's one release; who lacks it lacks that split
 # Imported under one name, distributed under another.
-DISTRIBUTIONS = {"yaml": "PyYAML", "nanotts": "py-nanotts", "py_nanotts": "py-nanotts"}
+DISTRIBUTIONS = {"yaml": "PyYAML"}
 
 
 def code_hash(module: str, plugins: Iterable[str] = ()) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from concertina import corpora, fingerprint
+from concertina import compressors, corpora, fingerprint
 from concertina.config import Config, ConfigError, Corpus, Part, ratio_text
 from concertina.spelling import nearest
 
@@ -30,10 +30,19 @@ def check(config: Config) -> None:
     sets = [*config.evaluate.sets, *(part for chosen in config.train.sets for part in (*chosen.parts, *chosen.dev))]
     for corpus, split in sorted({(part.corpus, part.split) for part in sets}):
         data(config, corpus, split)
-    for compressor, _ in config.cells:
-        _plugin("compressors", compressor)
+        _check_split(config, corpus, split)
+    for line in config.segments.cells:
+        for ratio in line.ratios:
+            compressors.check_cell(line.compressor, ratio, line.options)
     for name in {name for names in config.evaluate.metrics.values() for name in names}:
         _plugin("metrics", name)
+
+
+def _check_split(config: Config, corpus: str, split: str) -> None:
+    """See that a corpus which lists its splits has this one. Errors: ConfigError naming the nearest."""
+    splits = config.corpus(corpus).options.get("splits")
+    if isinstance(splits, dict | list) and split not in splits:
+        raise ConfigError(f"data.corpora: {corpus} has no split {split!r}{nearest(split, [str(s) for s in splits])}")
 
 
 def data(config: Config, corpus: str, split: str) -> Key:
@@ -96,7 +105,8 @@ def report(config: Config) -> Key:
     code = _code("report", "concertina.records", *(_plugin("metrics", name) for name in names))
     templates = fingerprint.files_hash(sorted((fingerprint.SOURCES / "reporting" / "templates").glob("*")))
     cells = [[compressor, ratio_text(ratio)] for compressor, ratio in config.cells]
-    shown = {"cells": cells, "metrics": config.evaluate.metrics, **config.report.model_dump()}
+    skipped = config.evaluate.skipped
+    shown = {"cells": cells, "metrics": config.evaluate.metrics, "skipped": skipped, **config.report.model_dump()}
     return {**code, "templates": templates, **shown}
 
 

@@ -4,13 +4,15 @@ The report, and whatever mirrors results elsewhere, read these files; nothing el
 Shapes: U utterances, K statistics of a metric.
 """
 
+import contextlib
 import functools
 import json
 import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from concertina import integrity, metrics
+from concertina import console, integrity, metrics
 from concertina.config import Language
 from concertina.layout import SEAL
 
@@ -147,6 +149,24 @@ def failed(error: BaseException | str, **fields: Any) -> Failure:
     """The record of a run that failed, for layout.failure(...). Errors: RecordError naming the field."""
     text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     return _checked(Failure, {**fields, "error": " ".join(text.split())})
+
+
+@contextlib.contextmanager
+def failures(path: Path, head: dict[str, Any]) -> Iterator[None]:
+    """Keep the record of a failure at `path` when the block raises; when it ends well, remove an earlier one's.
+
+    `head`: the record's fields as far as they are known; the block may add to it.
+    """
+    began = time.monotonic()
+    try:
+        yield
+    except Exception as error:
+        try:
+            write(path, failed(error, seconds=time.monotonic() - began, **head))
+        except (OSError, integrity.OutputError) as unwritten:
+            console.say(f"no record of this failure could be kept: {unwritten}")
+        raise
+    path.unlink(missing_ok=True)
 
 
 def write(path: Path, record: Run) -> None:

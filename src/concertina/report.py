@@ -48,7 +48,7 @@ def make(config: Config, config_path: Path = DEFAULT) -> Path:
         html = page.render(config, grid, found, tables, facts, run_key)
         (temporary / "report.html").write_text(html, encoding="utf-8", newline="\n")
         (temporary / "table.md").write_text(prose.markdown(tables, _caption(config, tables, facts)), encoding="utf-8")
-        summary = prose.summary(config.name, tables, len(found.failures), str(copy))
+        summary = prose.summary(config.name, tables, len(found.failures), config.evaluate.skipped, str(copy))
         (temporary / "summary.txt").write_text(summary, encoding="utf-8")
     for name in ("scores.csv", "report.html"):
         _copy(folder / name, folder.parent / name)
@@ -105,11 +105,13 @@ def _caption(config: Config, tables: Sequence[Table], facts: dict[str, Any]) -> 
     shown = tables[: prose.README_SETS]
     date = f" on {facts['dates']}" if facts["dates"] else ""
     utterances = ", ".join(f"{table.board.name} {table.board.n_utterances}" for table in shown) or "none"
+    seeds = ", ".join(map(str, facts["seeds"])) or "none"
+    seeds += " (of a cell with several, pooled)" if len(facts["seeds"]) > 1 else ""
     labels = ", ".join(dict.fromkeys(table.board.label for table in shown))
     return " ".join(
         [
-            f"Made by `{facts['command']}` at commit `{facts['commits'][0]}`{date}.",
-            f"Utterances: {utterances}; LoRA seeds: {', '.join(map(str, facts['seeds'])) or 'none'};",
+            f"Made by `{facts['command']}` at commit `{', '.join(facts['commits'])}`{date}.",
+            f"Utterances: {utterances}; LoRA seeds: {seeds};",
             f"brackets: {config.report.confidence_percent:g} % bootstrap intervals{f', {labels}' if labels else ''}.",
             "Recovery: share of the zero-shot loss won back, against adapted `none`.",
         ]

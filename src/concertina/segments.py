@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from concertina import compressors, config, console, contract, integrity, keys, layout
+from concertina import compressors, config, console, contract, integrity, keys, layout, records
 from concertina.integrity import DamagedError
 from concertina.pooling import Segments
 from concertina.store import Reader
@@ -76,7 +76,18 @@ def main(argv: list[str] | None = None) -> int:
     key = keys.segments(experiment, asked.corpus, asked.split, asked.compressor, asked.ratio)
     facts: dict[str, Any] = {"run_key": keys.run_key(key, [seal["run_key"]])}
     folder = layout.segments(experiment.name, asked.corpus, asked.split, asked.compressor, asked.ratio)
-    with integrity.sealed(folder, facts) as temporary:
+    head = {
+        "stage": "segments",
+        "name": experiment.name,
+        "compressor": asked.compressor,
+        "ratio": asked.ratio,
+        "run_key": facts["run_key"],
+        "config": experiment.segments.model_dump(mode="json"),
+        "threads": 1,
+        **records.provenance(),
+    }
+    failure = layout.failure(experiment.name, "segments", "/".join(folder.parts[-3:]))
+    with records.failures(failure, head), integrity.sealed(folder, facts) as temporary:
         facts |= write(temporary / FILE, Reader(source), cell, ratio, experiment.segments.seed)
     console.say(f"{folder}: {facts['realised_ratio']:.3g} frames per token")
     return 0

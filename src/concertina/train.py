@@ -56,7 +56,6 @@ def main(argv: list[str] | None = None) -> int:
     config = configs.load(asked.config)
     config.cell(asked.compressor, asked.ratio)
     run = f"{asked.train_set}/{asked.compressor}-{asked.ratio}/seed{asked.seed}"
-    failure = layout.failure(config.name, "train", run)
     head: dict[str, Any] = {
         "stage": "train",
         "name": config.name,
@@ -70,16 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         "run_key": "",
         **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
     }
-    began = time.monotonic()
-    try:
+    with records.failures(layout.failure(config.name, "train", run), head):
         train(config, asked.train_set, asked.compressor, asked.ratio, asked.seed, head)
-    except Exception as error:
-        try:
-            records.write(failure, records.failed(error, seconds=time.monotonic() - began, **head))
-        except (OSError, integrity.OutputError) as unwritten:
-            console.say(f"no record of this failure could be kept: {unwritten}")
-        raise
-    failure.unlink(missing_ok=True)
     return 0
 
 
@@ -173,8 +164,8 @@ def lora(config: Config, model: Lalm) -> peft.LoraConfig:
 def order(frames: Sequence[int], batch: int, steps: int, seed: int) -> Iterator[list[int]]:
     """Which items each step sees: one seeded permutation after another, cut into batches.
 
-    Within SHELF batches (or one permutation) items of like length are put together, so that little is padded. `frames` is their length
-    before compression: the order knows no compressor.
+    Within SHELF batches (or one permutation) items of like length go together, so that little is padded. `frames`
+    is their length before compression: the order knows no compressor.
     """
     draw = np.random.default_rng(seed)
     batches = max(1, min(SHELF, len(frames) // batch))
@@ -248,8 +239,9 @@ def save(model: Lalm, adapted: peft.PeftModel, config: Config, probe: Sequence[I
 
 
 def description(config: Config, compressor: str, ratio: str) -> dict[str, Any]:
-    """What a reader of the adapter must do to the audio tokens before the LLM sees them."""
+    """What a reader of the adapter must do to the audio tokens before the LLM sees them, and which LLM that is."""
     return {
+        "base": config.base.sha256,
         "name": compressor,
         "ratio": ratio,
         "options": config.cell(compressor, ratio).options,

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     if (asked.task == "translate") != (asked.to is not None):
         raise ConfigError("--to LANGUAGE belongs to --task translate, and only to it")
     config = configs.load(asked.config)
-    described = description(asked.adapter) if asked.adapter else {}
+    described = description(asked.adapter, config) if asked.adapter else {}
     method = choose(config, asked.compressor, asked.ratio, described)
     where: dict[str, Any] = {str(key): described[key] for key in ("positions", "pool_at") if key in described}
     config = config.model_copy(update={"segments": config.segments.model_copy(update=where)})
@@ -88,14 +88,19 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def description(adapter: Path) -> dict[str, Any]:
-    """An adapter's compressor.json, its folder verified where it is sealed. Errors: ConfigError, DamagedError."""
+def description(adapter: Path, config: Config) -> dict[str, Any]:
+    """An adapter's compressor.json, its folder verified where it is sealed.
+
+    Errors: ConfigError when it is no adapter of ours, or one of another base; DamagedError.
+    """
     if (adapter / "seal.json").exists():
         integrity.verify(adapter)
     try:
         described: dict[str, Any] = json.loads((adapter / "compressor.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"--adapter: {adapter} holds no compressor.json, so it is no adapter of ours") from None
+    if described.get("base") != config.base.sha256:
+        raise ConfigError(f"--adapter: {adapter} was trained on another base than {config.base.model}; train it again")
     return described
 
 

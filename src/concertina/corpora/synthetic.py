@@ -58,12 +58,11 @@ class Condition:
 
 
 _EVERY_KIND = tuple(grammar.KINDS)
+_LIGHT = (5.0, 10.0, 15.0, 20.0, 30.0, 35.0, 40.0, 40.0)
 _HARD = {"words_per_minute": (120, 260), "noises": noise.UNSEEN, "snr_db": (0.0, 5.0, 10.0, 15.0)}
 CONDITIONS = {
     "base": Condition("base", (140, 240), (), (), kinds=_EVERY_KIND),
-    "train": Condition(
-        "train", (140, 240), noise.TRAINING, (5, 10, 15, 20, 30, 35, 40, 40), kinds=_EVERY_KIND, joined=(0.75, 0.15, 0.1)
-    ),
+    "train": Condition("train", (140, 240), noise.TRAINING, _LIGHT, kinds=_EVERY_KIND, joined=(0.75, 0.15, 0.1)),
     "dev": Condition("dev", noises=noise.TRAINING, snr_db=(0, 5, 10, 15, 25, 30, 35, 40)),
     "dev-hard": Condition("dev", **_HARD),  # type: ignore[arg-type]
     "clean": Condition("test"),

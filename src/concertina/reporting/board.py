@@ -96,13 +96,32 @@ class Board:
             self.runs.setdefault((record.compressor, record.ratio, record.train_set), []).append(result)
         self._check_utterances(results)
         self.predictions = results[0].predictions
-        drawn = statistics.units(self.predictions["speaker"])
-        self.label, self.n_utterances = drawn.label, len(self.predictions)
-        stats = {system: self.statistics(system) for system in self.runs}
-        sums_SM = statistics.resampled_sums(np.hstack([*stats.values()]), drawn, config.report.bootstrap_samples)
+        self._drawn, self._samples = statistics.units(self.predictions["speaker"]), config.report.bootstrap_samples
+        self.label, self.n_utterances = self._drawn.label, len(self.predictions)
+        self.values: dict[System, float] = {}
+        self.resampled: dict[System, np.ndarray] = {}
+        self._score(list(self.runs))
+
+    def _score(self, systems: Sequence[System]) -> None:
+        """Score systems on the resamples, which are the same at every call."""
+        stats = {system: self.statistics(system) for system in systems}
+        sums_SM = statistics.resampled_sums(np.hstack([*stats.values()]), self._drawn, self._samples)
         width, combine = len(metrics.load(self.metric.name).columns), metrics.load(self.metric.name).combine
-        self.values = {system: float(combine(stats_UK.sum(0)[None])[0]) for system, stats_UK in stats.items()}
-        self.resampled = {s: combine(sums_SM[:, i * width : (i + 1) * width]) for i, s in enumerate(stats)}
+        for i, (system, stats_UK) in enumerate(stats.items()):
+            self.values[system] = float(combine(stats_UK.sum(0)[None])[0])
+            self.resampled[system] = combine(sums_SM[:, i * width : (i + 1) * width])
+
+    def matched(self, system: System, other: System) -> System:
+        """A system with those of its seeds alone that the other system has too, so that like is compared with like."""
+        runs, seeds = self.runs.get(system, []), {run.record.seed for run in self.runs.get(other, [])}
+        shared = [run for run in runs if run.record.seed in seeds]
+        if len(shared) in (0, len(runs)):
+            return system
+        narrowed = (system[0], system[1], f"{system[2]}, seeds {', '.join(str(run.record.seed) for run in shared)}")
+        if narrowed not in self.runs:
+            self.runs[narrowed] = shared
+            self._score([narrowed])
+        return narrowed
 
     def _check_utterances(self, results: Sequence[Result]) -> None:
         for result in results:
@@ -150,10 +169,11 @@ class Board:
         points = [c for c in curve if c.system(train_set) in self.runs]
         rates = [self.record(c).audio_tokens_per_second.mean for c in points]
         rate = self.record(cell).audio_tokens_per_second.mean
-        value = statistics.interpolate(rates, [self.values[c.system(train_set)] for c in points], rate)
+        systems = [self.matched(c.system(train_set), system) for c in points]
+        value = statistics.interpolate(rates, [self.values[s] for s in systems], rate)
         if value is None:
             return None, None
-        values_S = statistics.interpolate(rates, [self.resampled[c.system(train_set)] for c in points], rate)
+        values_S = statistics.interpolate(rates, [self.resampled[s] for s in systems], rate)
         return value, self._percentile(self.values[system] - value, self.resampled[system] - values_S)
 
     def _percentile(self, value: float, values_S: np.ndarray) -> Interval:

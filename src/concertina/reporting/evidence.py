@@ -12,7 +12,7 @@ from concertina.config import Config
 from concertina.reporting.board import Cell, cells
 from concertina.scores import Result
 
-STAGES = ("base", "data", "features", "segments", "train", "evaluate")
+STAGES = ("segments", "train", "evaluate")  # whose failures are kept
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def _failures(config: Config) -> Iterator[Failed]:
         folder = layout.failure(config.name, stage, "_").parent
         for path, record in records.read_folder(folder).items():
             where = (record.compressor, record.ratio)
-            if isinstance(record, records.Failure) and where in grid:
+            trained = stage != "train" or (record.train_set, record.seed) in config.adapters(*map(str, where))
+            if isinstance(record, records.Failure) and where in grid and trained:
                 run = path.relative_to(folder).with_suffix("").as_posix()
                 yield Failed(stage, run, record.error, str(record.compressor), str(record.ratio))
 

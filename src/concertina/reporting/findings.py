@@ -51,7 +51,10 @@ def main_rows(
             rows.append(Row(cell, failed=failed.get((cell.compressor, cell.ratio), "no result on this set")))
             continue
         recovery = board.paired(
-            lambda z, a, n: statistics.recoveries(z, a, n, board.metric.higher_is_better), zero, adapted, reference
+            lambda z, a, n: statistics.recoveries(z, a, n, board.metric.higher_is_better),
+            zero,
+            adapted,
+            board.matched(reference, adapted),
         )
         rows.append(
             Row(
@@ -122,9 +125,9 @@ def contrasts(board: Board, grid: Sequence[Cell], train_set: str | None) -> list
         ]
         for ratio in ratios:
             zero = board.paired(np.subtract, (pivot, ratio, None), (other, ratio, None))
-            adapted = (
-                board.paired(np.subtract, (pivot, ratio, train_set), (other, ratio, train_set)) if train_set else None
-            )
+            both = (pivot, ratio, train_set), (other, ratio, train_set)
+            alike = board.matched(*both), board.matched(*reversed(both))
+            adapted = board.paired(np.subtract, *alike) if train_set else None
             if zero or adapted:
                 new = not found or found[-1].second != other
                 found.append(Contrast(pivot, other, ratio, zero, adapted, _verdict(board, pivot, other, adapted), new))

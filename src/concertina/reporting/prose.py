@@ -1,6 +1,6 @@
 """The findings in words: headline sentences, the README's table, the console summary, and what it all rests on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from concertina.reporting.board import UNTOUCHED, Board, Cell, excludes_zero
@@ -142,7 +142,7 @@ def escape_markdown(text: str) -> str:
     return text
 
 
-def summary(name: str, tables: Sequence[Table], n_failed: int, path: str) -> str:
+def summary(name: str, tables: Sequence[Table], n_failed: int, skipped: Mapping[str, str], path: str) -> str:
     """What the console shows when a run ends: the best cell per ratio and what it costs against `none`."""
     lines = [f"{name}: {len(tables[0].rows) if tables else 0} cells on {len(tables)} test sets"]
     for table in tables:
@@ -158,6 +158,7 @@ def summary(name: str, tables: Sequence[Table], n_failed: int, path: str) -> str
                 lines.append(_summary_line(table, rows, untouched))
     if n_failed:
         lines += ["", f"{n_failed} failed: see the report"]
+    lines += [f"{test_set} was skipped: {reason}" for test_set, reason in skipped.items()]
     return "\n".join([*lines, "", f"report: {path}", ""]).replace(NO_BREAK, " ")
 
 
@@ -182,7 +183,9 @@ def _value(interval: Interval | None) -> float | None:
     return interval.value if interval else None
 
 
-def conditions(tables: Sequence[Table], seeds: Sequence[int], base: str, synthetic: bool) -> list[str]:
+def conditions(
+    tables: Sequence[Table], seeds: Sequence[int], base: str, synthetic: bool, skipped: Mapping[str, str]
+) -> list[str]:
     """What the numbers are conditional on, in plain words."""
     sentences = [
         f"One base model ({base}). Another base may rank the compressors differently: how an encoder was trained "
@@ -217,4 +220,4 @@ def conditions(tables: Sequence[Table], seeds: Sequence[int], base: str, synthet
             "The speech is synthetic: it shows how the methods behave under controlled conditions, and decides nothing "
             "about recorded speech or large models."
         )
-    return sentences
+    return [*sentences, *(f"The test set {name} was skipped: {reason}." for name, reason in skipped.items())]
