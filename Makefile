@@ -18,7 +18,7 @@ setup:      ## everything that is needed, in .venv; the other targets call it
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
 
 reproduce: setup ## from speech to a report [CONFIG=configs/NAME.yaml] [PROFILE=NAME]
-	@$(RUN) $(CHOSEN) || { python -m concertina.report --config "$(CONFIG)" 2>/dev/null; exit 1; }
+	@$(RUN) $(CHOSEN)
 
 plan: setup ## which jobs `make reproduce` would run, and why [CONFIG=..]
 	@snakemake -n -q host $(CHOSEN)

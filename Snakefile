@@ -21,3 +21,7 @@ rule all:
         report_inputs,
     message:
         f"results/{NAME}/report.html is the page to read"
+
+
+onerror:
+    shell(f"python -m concertina.report --config {CONFIG_FILE} --partial")

@@ -9,6 +9,7 @@ the run had: its wall time, as `time make reproduce` tells it, times the cores.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import time
@@ -26,13 +27,12 @@ def main() -> None:
     parser.add_argument("--cores", type=int, required=True, help="cores that the measured run had")
     parser.add_argument("--run-seconds", type=float, required=True, help="wall time of the measured run")
     asked = parser.parse_args()
-    snakemake = [sys.executable, "-m", "snakemake", "-q", "all", "--config", f"experiment={asked.config}"]
-    jobs = planned(snakemake)
+    jobs = planned([sys.executable, "-m", "snakemake", "--config", f"experiment={asked.config}"])
     starts = {stage: seconds([sys.executable, "-m", f"concertina.{stage}", "--help"]) for stage in STAGES}
-    nothing = seconds([*snakemake, "--", "all"])
+    nothing = seconds(["make", "reproduce", f"CONFIG={asked.config}"])
     outside = nothing + sum(starts[stage] * count for stage, count in jobs.items())
     row = {
-        "dry_run_s": seconds([*snakemake, "-n", "--", "all"]),
+        "dry_run_s": seconds(["make", "plan", f"CONFIG={asked.config}"]),
         "nothing_to_do_s": nothing,
         "jobs": jobs,
         "start_s": starts,
@@ -54,15 +54,8 @@ def seconds(command: list[str]) -> float:
 
 def planned(snakemake: list[str]) -> dict[str, int]:
     """How many jobs of each stage the whole run has."""
-    command = [part for part in snakemake if part not in ("-q", "all")]
-    out = subprocess.run([*command, "-n", "--forceall", "-q", "host"], check=True, capture_output=True, text=True)
-    told = Counter(
-        line.split()[1].rstrip(":") for line in out.stdout.splitlines() if line.startswith(("rule ", "localrule "))
-    )
-    if not told:  # jobs that have a message are told by it, whose first word is the stage
-        told = Counter(
-            word for line in out.stdout.splitlines() if (word := line.partition(": ")[2].split(" ")[0]) in STAGES
-        )
+    out = subprocess.run([*snakemake, "-n", "--forceall"], check=True, capture_output=True, text=True)
+    told = Counter(re.findall(r"^Job \d+: (\w+)", out.stdout + out.stderr, flags=re.MULTILINE))
     return {stage: told[stage] for stage in STAGES}
 
 

@@ -13,15 +13,20 @@ from concertina import integrity, layout
 from concertina.config import Config, load, ratio_text
 
 ROOT = Path(__file__).parent.parent
-PARTS = ["Snakefile", "config.yaml", "configs", "workflow", "profiles", "envs", "src", "tools", "requirements-dev.txt"]
+PARTS = [
+    *("Snakefile", "config.yaml", "configs", "workflow", "profiles", "envs", "src", "tools", "models"),
+    *("constraints.txt", "requirements.txt", "requirements-dev.txt"),
+]
 
 
 def copy_project(folder: Path) -> None:
-    """Copy what a run is made of; models/ stays out, since a plan needs only the hash that pins it."""
+    """Copy what a run is made of, without the weights: a plan needs only the hash that pins them."""
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            shutil.copytree(
+                source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "*.safetensors")
+            )
         elif source.exists():
             shutil.copy2(source, folder / part)
 

@@ -1,9 +1,17 @@
 """`make base`, end to end and small: from synthetic speech to a checkpoint that the other stages load."""
 
+import contextlib
 import hashlib
 import itertools
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +19,9 @@ import torch
 import yaml
 from transformers import WhisperFeatureExtractor
 
-from concertina import base, config, encoder, integrity, lalm
+from concertina import base, config, encoder, integrity, lalm, metrics, transcribe
 from concertina.corpora import Utterance, synthetic
-from concertina.pretraining.examples import Pool, make_pool
+from concertina.pretraining.examples import Mix, Pool, make_pool
 from concertina.pretraining.muon import Muon
 from concertina.synthesis.grammar import KINDS, sentences
 
@@ -69,6 +77,81 @@ def test_a_second_run_makes_the_same_weights_from_the_kept_phases(made: Path) ->
     (made / "base" / "model.safetensors").unlink()
     assert base.main(["--config", "small.yaml"]) == 0
     assert integrity.sha256(made / "base" / "model.safetensors") == first
+
+
+@pytest.mark.slow
+def test_training_that_is_killed_goes_on_to_the_same_weights(made: Path) -> None:
+    whole = integrity.sha256(made / "base" / "model.safetensors")
+    shutil.rmtree("scratch")
+    shutil.rmtree("base")
+    command = [sys.executable, "-m", "concertina.base", "--config", "small.yaml"]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}) as process:
+        ends = time.monotonic() + 300
+        while not list(Path("scratch").rglob("phase1-*.safetensors")) and time.monotonic() < ends:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not Path("base").exists()
+    assert base.main(["--config", "small.yaml"]) == 0
+    assert integrity.sha256(made / "base" / "model.safetensors") == whole
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        ({"widht": 64}, "unknown key base.recipe.widht (did you mean 'width'?)"),
+        ({"phases": [{"loss": "ctc", "stepps": 6}]}, "unknown key base.recipe.phases.0.stepps (did you mean 'steps'?)"),
+        ({"heads": "four"}, "base.recipe.heads: "),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recipe: dict[str, Any],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "typo.yaml").write_text(yaml.safe_dump({"base": {"recipe": recipe}}), encoding="utf-8")
+    assert base.main(["--config", "typo.yaml"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: typo.yaml: ")
+    assert told in line
+
+
+def test_a_language_gets_the_share_that_the_recipe_gives_it(tmp_path: Path) -> None:
+    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=10)
+    make_pool(tmp_path, extractor, {"en": 4, "de": 4, "fr": 4}, seed=0, jobs=1)
+    mix = Mix({"fr": 0.1, "en": 0.7, "de": 0.2}, [1.0], noisy=0.5, transcribe=1.0)
+    pool, draw = Pool(tmp_path), np.random.default_rng(0)
+    drawn = [pool.example(draw, mix, 960).language for _ in range(600)]
+    for language, share in mix.languages.items():
+        assert abs(drawn.count(language) / len(drawn) - share) < 0.08
+
+
+@pytest.fixture(scope="module")
+def shipped() -> tuple[config.Config, lalm.Lalm]:
+    with contextlib.chdir(ROOT):
+        chosen = config.load()
+        return chosen, lalm.load(chosen.base, encoder=True, llm=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", ["en", "de", "fr", "en-de", "en-fr", "de-en", "fr-en"])
+def test_the_shipped_base_hears_and_translates(shipped: tuple[config.Config, lalm.Lalm], pair: str) -> None:
+    chosen, model = shipped
+    source, _, target = pair.partition("-")
+    said = list(synthetic.read(synthetic.Options(splits={"clean": {source: 20}}), "clean", 0))
+    prompt = lalm.prompt_ids(model, chosen.base, "translate" if target else "transcribe", source, target or None)
+    method = transcribe.choose(chosen, None, None, {})
+    answers, references = [], []
+    for utterance in said:
+        assert isinstance(utterance, Utterance)
+        answers.append(transcribe.transcribe(model, chosen, np.asarray(utterance.audio), method, prompt).text)
+        references.append(utterance.translation[target] if target else utterance.text)
+    score = metrics.load("bleu" if target else "wer").score(references, answers, target or source).value
+    assert score > 50 if target else score < 20
 
 
 def test_what_an_example_sounds_like_is_what_it_says(tmp_path: Path) -> None:

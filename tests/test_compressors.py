@@ -181,9 +181,9 @@ class TestSegment:
 
     def test_counts_the_cuts_at_peaks(self) -> None:
         batch = torch.tensor(self.FRAMES * 2), torch.tensor([8, 8]), torch.tensor([0, 0])
-        assert segments.decider("segment", "natural", {})(*batch).peaks == 4
-        assert segments.decider("segment", 2.0, {})(*batch).peaks == 4
-        assert segments.decider("segment", 8.0, {})(*batch).peaks == 0
+        assert segments.decider("segment", "natural", {})(*batch).peaks_B.tolist() == [2, 2]
+        assert segments.decider("segment", 2.0, {})(*batch).peaks_B.tolist() == [2, 2]
+        assert segments.decider("segment", 8.0, {})(*batch).peaks_B.tolist() == [0, 0]
 
     @pytest.mark.parametrize("ratio", [1.5, 2.0, 3.0, 6.0, "natural"])
     def test_agrees_with_a_loop_over_frames(self, ratio: config.Ratio) -> None:

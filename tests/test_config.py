@@ -9,6 +9,7 @@ from concertina import keys
 from concertina.config import Config, ConfigError, load, merge, ratio_text
 
 ROOT = Path(__file__).parent.parent
+PART = "{corpus: synthetic, split: train, task: transcribe, language: en}"
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,12 @@ def loaded(tmp_path: Path, text: str) -> Config:
             "evaluate: {sets: [{name: a, corpus: synthetic, split: x, task: translate, language: en}]}",
             "`to` (a language) belongs to task translate",
         ),
+        (
+            "train: {sets: [{name: a, seeds: [7], parts: [PART], dev: [PART]}]}".replace("PART", PART),
+            "train.sets.a: no cell of the grid has one of its seeds [7]",
+        ),
+        ("evaluate: {skipped: {a: b}}", "unknown key evaluate.skipped"),
+        ("base: {sha256: 123abc}", "base.sha256: String should match pattern"),
         ("train: {steps: 0}", "train.steps: Input should be greater than 0"),
         ("name: Not A Name", "name: String should match pattern"),
         ("train: [", "not valid YAML"),
@@ -81,6 +88,15 @@ def test_a_plugin_without_a_file_is_an_error_naming_the_file(
         keys.check(loaded(tmp_path, text))
     assert file in str(error.value)
     assert f"did you mean '{nearest}'?" in str(error.value)
+
+
+def test_a_set_whose_package_is_missing_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    sets = [
+        {"name": name, "corpus": "synthetic", "split": "clean", "task": "transcribe", "language": "en"} for name in "ab"
+    ]
+    config = loaded(tmp_path, yaml.safe_dump({"evaluate": {"sets": [sets[0], sets[1] | {"needs": "no_such_package"}]}}))
+    assert [test_set.name for test_set in config.evaluate.sets] == ["a"]
+    assert "no_such_package is not installed" in config.evaluate.skipped["b"]
 
 
 def test_mappings_merge_and_everything_else_replaces() -> None:

@@ -171,6 +171,7 @@ def test_good_rows_are_kept_and_bad_ones_listed(project: Path, capsys: pytest.Ca
             {"audio_filepath": "clips/text.wav", "text": "words"},
             {"audio_filepath": "clips/cut.wav", "text": "half"},
             {"audio_filepath": "clips/b.flac", "text": "  "},
+            {"audio_filepath": "clips/b.flac", "text": "[laughter] ..."},
             {"audio_filepath": "clips/b.flac", "text": "\ud800", "id": "lone surrogate"},
             b'{"audio_filepath": "clips/b.flac", "text": "\xff"}',
             {"audio_filepath": "clips/b.flac", "text": "again", "id": "a"},
@@ -180,7 +181,7 @@ def test_good_rows_are_kept_and_bad_ones_listed(project: Path, capsys: pytest.Ca
     kept = rows_of(folder, "manifest.jsonl")
     assert [(row["id"], row["text"], row["samples"]) for row in kept] == [
         ("a", "Straße und 東京", 16_000),
-        ("clips/b.flac@0.5", "good", 16_000),
+        ("clips/b.flac@0.5+1.0", "good", 16_000),
     ]
     assert kept[0]["translation"] == {"de": "x"}
     assert [row["speaker"] for row in kept] == [None, "s"]
@@ -191,7 +192,18 @@ def test_good_rows_are_kept_and_bad_ones_listed(project: Path, capsys: pytest.Ca
     for line, (reason, told) in enumerate(
         zip(
             reasons,
-            ["zero length", "20 ms", "NaN", "not audio", "truncated", "no text", "Unicode", "UTF-8", "duplicate id"],
+            [
+                "zero length",
+                "20 ms",
+                "NaN",
+                "not audio",
+                "truncated",
+                "no text",
+                "no words",
+                "Unicode",
+                "UTF-8",
+                "duplicate id",
+            ],
             strict=True,
         ),
         start=2,
@@ -200,8 +212,8 @@ def test_good_rows_are_kept_and_bad_ones_listed(project: Path, capsys: pytest.Ca
         assert told in reason
     shown = capsys.readouterr().err
     assert "rejected clips/empty.wav" in shown
-    assert "4 more rejected" in shown
-    assert "9 rejected: build/test/data/mine/test/rejects.jsonl" in shown
+    assert "5 more rejected" in shown
+    assert "10 rejected: build/test/data/mine/test/rejects.jsonl" in shown
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_processes(

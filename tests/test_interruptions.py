@@ -228,7 +228,7 @@ def read(path: Path) -> str:
     ("options", "reason"),
     [("size=16k", "the disk is full; free some space"), ("ro", "it is on a read-only file system")],
 )
-@pytest.mark.parametrize("stage", ["features", "train"])
+@pytest.mark.parametrize("stage", ["features", "segments", "train", "evaluate"])
 def test_a_stage_that_cannot_write_says_so_in_one_line(
     project: Project, undisturbed: dict[str, dict[str, Any]], stage: str, options: str, reason: str
 ) -> None:
@@ -240,8 +240,8 @@ def test_a_stage_that_cannot_write_says_so_in_one_line(
     assert told[-1].startswith(f"error: cannot write {work.folder}")
     assert reason in told[-1]
     assert not any("Traceback" in line for line in told)
-    failures = [path.name for path in Path("results/t").rglob("failed/**/*.json")]
-    assert failures == (["seed0.json"] if stage == "train" else [])
+    failures = [path.relative_to("results/t/failed").parts[0] for path in Path("results/t").rglob("failed/**/*.json")]
+    assert failures == ([] if stage == "features" else [stage])
 
     status, told = project.run(*work.command)
     assert status == 0, told

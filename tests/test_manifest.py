@@ -115,6 +115,13 @@ def test_a_row_that_cannot_be_used_is_rejected_with_its_line(clips: Path, kind: 
     assert told in reject.reason
 
 
+def test_parts_of_one_file_have_names_of_their_own(clips: Path) -> None:
+    parts = [{"offset": 0}, {"offset": 0, "duration": 0.5}, {"offset": 0, "duration": 0.25}, {"duration": 0.5}]
+    items = read(clips, [GOOD | part for part in parts])
+    names = ["clips/a.wav@0", "clips/a.wav@0+0.5", "clips/a.wav@0+0.25", "clips/a.wav"]
+    assert [item.id for item in items] == names
+
+
 def test_a_row_needs_a_language_from_somewhere(clips: Path) -> None:
     reject, utterance = read(clips, [GOOD, GOOD | {"language": "fr"}], language=None)
     assert isinstance(reject, Reject)

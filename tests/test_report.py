@@ -198,18 +198,19 @@ def test_cells_without_an_adapter_show_their_zero_shot_score(here: Path) -> None
 def test_failed_runs_are_rows(here: Path) -> None:
     config, path = made_results.config(here, **SECTIONS)
     made_results.write(config, UTTERANCES, cells=["sample-2"], adapted=["average-2"])
-    for compressor in ("sample", "average", "segment"):
-        ratio = "3" if compressor == "segment" else "2"
+    for compressor, ratio in (("sample", "2"), ("average", "2"), ("segment", "3"), ("segment", "9")):
         run = made_results.head(config, stage="train", compressor=compressor, ratio=ratio, train_set="english", seed=0)
         failed = records.failed(f"loss is NaN <b>at</b> step 7 of {compressor}", **run)
         records.write(layout.failure("tiny", "train", f"english/{compressor}-{ratio}/seed0"), failed)
     report.make(config, path)
     rows = Page(page()).rows
     listed = [row for row in rows if len(row) == 3 and row[0] == "train"]
-    assert [row[1] for row in listed] == ["english/average-2/seed0", "english/sample-2/seed0"]  # segment was made good
+    assert [row[1] for row in listed] == [f"english/{cell}/seed0" for cell in ("average-2", "sample-2", "segment-3")]
     assert "loss is NaN <b>at</b> step 7 of sample" in listed[1][2]
+    older = [row for row in tidy() if row["compressor"] == "segment" and row["ratio"] == "3"]
+    assert {row["adapted"] for row in older} == {"false"}  # of before the failure; 9 is no longer in the grid
     assert any(row[:2] == ["sample", "2"] and "NaN" in row[2] for row in rows)
-    assert "2 failed" in Path("results/tiny/report/summary.txt").read_text()
+    assert "3 failed" in Path("results/tiny/report/summary.txt").read_text()
 
 
 def test_a_result_that_is_missing_or_altered_is_an_error(made: Config, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,6 +220,25 @@ def test_a_result_that_is_missing_or_altered_is_an_error(made: Config, capsys: p
     shutil.rmtree(layout.evaluate("tiny", "none", "1"))
     assert report.main(["--config", "overlay.yaml"]) == 1
     assert "results/tiny/evaluate/none-1" in capsys.readouterr().err
+    assert report.main(["--config", "overlay.yaml", "--partial"]) == 0
+    assert ["evaluate", "none", "not finished: run `make reproduce`"] in Page(page()).rows
+
+
+def test_trainings_of_unlike_budgets_are_not_compared(here: Path) -> None:
+    config, path = made_results.config(here, **SECTIONS)
+    made_results.write(config, UTTERANCES)
+    budget = config.train.model_dump(mode="json")
+    for folder in Path("build/tiny/train/english").glob("*/seed0"):
+        record = json.loads((folder / "record.json").read_text())
+        kept = {name: (folder / name).read_text() for name in ("curve.jsonl",)}
+        record["config"] = budget | ({"steps": 7} if folder.parent.name == "sample-2" else {})
+        with integrity.sealed(folder, {"run_key": folder.parent.name}) as again:
+            integrity.write_json(again / "record.json", record)
+            (again / "curve.jsonl").write_text(kept["curve.jsonl"])
+    report.make(config, path)
+    told = f"trained with steps: 7, not {config.train.steps} like others; run `make reproduce`"
+    assert ["train", "english/sample-2/seed0", told] in Page(page()).rows
+    assert ("sample", "2", "true") not in {(row["compressor"], row["ratio"], row["adapted"]) for row in tidy()}
 
 
 def test_the_command_prints_the_summary(made: Config, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from concertina import config, integrity, layout, segments
+from concertina import config, integrity, layout, records, segments
+from concertina.compressors import average
 from concertina.integrity import DamagedError
+from concertina.pooling import Segments
 from concertina.store import Reader, Writer
 
 LENGTHS = [40, 1, 2, 133, 75, 7]
@@ -60,7 +62,7 @@ def test_default_cell(features: Path, compressor: str, ratio: str) -> None:
         "counts_B": torch.int32,
         "weights_T": torch.float32,
         "frames_B": torch.int32,
-    }
+    } | ({"peaks_B": torch.int32} if compressor == "segment" else {})
     tokens = tensors["lengths_N"].split(tensors["counts_B"].tolist())
     assert [int(lengths.sum()) for lengths in tokens] == LENGTHS
     if ratio != "natural":
@@ -69,6 +71,22 @@ def test_default_cell(features: Path, compressor: str, ratio: str) -> None:
     assert seal["realised_ratio"] == pytest.approx(sum(LENGTHS) / len(tensors["lengths_N"]))
     assert (seal["peak_share"] is not None) == (compressor == "segment")
     assert len(seal["run_key"]) == 16
+
+
+def test_a_compressor_that_breaks_its_contract_is_named_and_leaves_a_failed_record(
+    features: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def greedy(frames_TD: torch.Tensor, lengths_B: torch.Tensor, *_: object, **__: object) -> Segments:
+        return Segments(lengths_B, torch.ones_like(lengths_B), torch.ones(len(frames_TD)))
+
+    monkeypatch.setattr(average, "segment", greedy)
+    assert run("average", "3") == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: compressor average breaks its contract: the weights of a token's frames sum to 1")
+    assert not layout.segments("tiny", "synthetic", "clean", "average", "3").exists()
+    failure = records.read(layout.failure("tiny", "segments", "synthetic/clean/average-3"))
+    assert isinstance(failure, records.Failure)
+    assert failure.error.startswith("ContractError: compressor average breaks its contract")
 
 
 def test_natural_cuts_are_all_peaks(features: Path) -> None:

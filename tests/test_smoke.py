@@ -1,21 +1,31 @@
 """The whole workflow on the smoke config: same rules, every default compressor; only counts and steps are small."""
 
 import csv
+import hashlib
+import itertools
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from concertina import integrity
+from concertina import integrity, layout
 from concertina.config import Config, load, ratio_text
-from planning import ROOT, artefacts, copy_project, plan, snakemake
+from planning import ROOT, artefacts, copy_project, plan, python, snakemake
 
 SMOKE = "configs/smoke.yaml"
 HEADER = (
     "name,corpus,split,task,source_language,target_language,compressor,ratio,positions,adapted,train_set,seed,"
     "metric,value,n_utterances,low,high,realised_ratio,audio_tokens_per_second,signature,run_key"
 )
+
+PATIENCE_S = 300  # for a machine that is busy with something else
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +35,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the smoke config has run from nothing."""
     folder = tmp_path_factory.mktemp("smoke")
     copy_project(folder)
-    shutil.copytree(ROOT / "models", folder / "models")
+    shutil.copytree(ROOT / "models", folder / "models", dirs_exist_ok=True)
     result = snakemake(folder, "--config", f"experiment={SMOKE}")
     assert result.returncode == 0, result.stdout + result.stderr
     return folder
@@ -90,6 +100,47 @@ def test_records_say_how_they_were_made(config: Config) -> None:
         assert all(score["signature"] for score in record["scores"].values())
 
 
+def manifest(config: Config, split: str) -> list[dict[str, Any]]:
+    path = layout.features(config.name, "synthetic", split) / "manifest.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def texts(row: dict[str, Any]) -> dict[str, str]:
+    return {row["language"]: row["text"], **row["translation"]}
+
+
+def test_nothing_that_is_tested_was_trained_on(config: Config) -> None:
+    trained, dev, *tested = (manifest(config, split) for split in ("train", "dev", "clean", "hard"))
+    groups = [trained, dev, [row for rows in tested for row in rows]]
+    for one, other in itertools.combinations(groups, 2):
+        assert not {row["speaker"] for row in one} & {row["speaker"] for row in other}
+    base = set(Path("models/tiny/sentences.txt").read_text(encoding="utf-8").split())
+    for row in (row for rows in groups for row in rows):
+        for text in texts(row).values():
+            assert hashlib.sha256(text.encode()).hexdigest()[:16] not in base
+    for language in ("en", "de", "fr"):
+        held_out = "\n".join(f" {texts(row)[language]} " for rows in groups[1:] for row in rows)
+        assert not [row["id"] for row in trained if f" {texts(row)[language]} " in held_out]
+    noises = [{row["tags"]["noise"] for row in manifest(config, split)} for split in ("train", "hard")]
+    assert not noises[0] & noises[1]
+
+
+def test_every_cell_was_trained_on_the_same_pairs_in_the_same_order(config: Config) -> None:
+    made = [json.loads(path.read_text()) for path in Path("build", config.name, "train").rglob("record.json")]
+    assert len(made) == len(config.cells)
+    assert len({record["facts"]["order_sha256"] for record in made}) == 1
+    assert all(record["config"] == made[0]["config"] for record in made)
+
+
+def test_the_base_hears_before_it_is_compressed(config: Config) -> None:
+    [wer] = [
+        float(row["value"])
+        for row in rows(config.name)
+        if (row["compressor"], row["split"], row["adapted"], row["metric"]) == ("none", "clean", "false", "wer")
+    ]
+    assert wer < 15
+
+
 def test_the_page_is_one_self_contained_file(config: Config) -> None:
     page = Path("results", config.name, "report.html").read_text(encoding="utf-8")
     assert page == Path("results", config.name, "report", "report.html").read_text(encoding="utf-8")
@@ -110,6 +161,34 @@ def test_an_artefact_that_was_lost_is_made_again_with_the_same_scores(done: Path
     result = snakemake(done, "--config", f"experiment={SMOKE}")
     assert result.returncode == 0, result.stdout + result.stderr
     assert rows(config.name) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "how"),
+    [("train/english", signal.SIGKILL), ("evaluate", signal.SIGKILL), ("train/english", signal.SIGINT)],
+)
+def test_a_run_that_is_stopped_goes_on_to_the_same_scores(
+    done: Path, config: Config, stage: str, how: signal.Signals
+) -> None:
+    before = rows(config.name)
+    for root in ("build", "results"):
+        for folder in ("train/english", "evaluate"):
+            shutil.rmtree(Path(root, config.name, folder, "average-3"), ignore_errors=True)
+    root = Path("results" if stage == "evaluate" else "build", config.name, stage)
+    command = [sys.executable, "tools/run.py", "--config", f"experiment={SMOKE}"]
+    environment = {**os.environ, "PYTHONPATH": str(done / "src")}
+    with open("console.txt", "w", encoding="utf-8") as console:
+        run = subprocess.Popen(command, env=environment, stdout=console, stderr=console, start_new_session=True)
+        ends = time.monotonic() + PATIENCE_S
+        while not list(root.rglob(".*.tmp")) and run.poll() is None and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert run.poll() is None, Path("console.txt").read_text(encoding="utf-8")
+        os.killpg(run.pid, how)
+        assert run.wait(PATIENCE_S) != 0
+    again = python(done, "tools/run.py", "--config", f"experiment={SMOKE}")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert rows(config.name) == before
+    assert not list(root.rglob(".*.tmp"))
 
 
 def test_damage_is_named_on_the_console_and_stops_nothing_else(done: Path, config: Config) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import espeakng_loader
 import numpy as np
 import pytest
+import yaml
 
-from concertina import corpora
+from concertina import corpora, data, integrity, layout
 from concertina.config import ConfigError, Corpus
 from concertina.corpora import Utterance, synthetic
 from concertina.synthesis import grammar, noise, voices
@@ -35,10 +36,16 @@ def test_a_sentence_keeps_its_bucket_whatever_the_seed_and_size() -> None:
     assert not {s.en for s in some("train", seed=7)} & {s.en for s in some("test", seed=0)}
 
 
+def drawn_for(split: str, count: int) -> list[Sentence]:
+    """The sentences that the corpus speaks in a split: its own stream of them."""
+    condition = synthetic.CONDITIONS[split]
+    return list(itertools.islice(sentences(condition.bucket, 0, list(condition.kinds)), count))
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_trained_text_equals_or_is_contained_in_a_held_out_one(language: str) -> None:
-    held_out = [s.text(language) for name in ("dev", "test") for s in some(name, 800)]
-    trained = {s.text(language) for name in ("base", "train") for s in some(name, 4000)}
+    held_out = [s.text(language) for split in ("dev", "clean", "hard", "spelled") for s in drawn_for(split, 800)]
+    trained = {s.text(language) for split, n in (("base", 16_000), ("train", 6_000)) for s in drawn_for(split, n)}
     assert not trained & set(held_out)
     joined = "\n".join(f" {text} " for text in held_out)
     assert not [text for text in trained if f" {text} " in joined]
@@ -122,6 +129,40 @@ def test_utterances_carry_their_translations() -> None:
     assert bucket(german.translation["en"]) == "test"
 
 
+def test_no_voice_breathes_for_such_a_one_never_speaks_the_same_way_twice() -> None:
+    files = {path.name: path for path in Path(espeakng_loader.get_data_path(), "voices", "!v").iterdir()}
+    chosen = {variant for variants in voices.VARIANTS.values() for variant in variants}
+    assert not [name for name in chosen if re.search(r"^breath", files[name].read_text(errors="replace"), re.M)]
+    assert len(voices.VARIANTS["test"]) >= 20
+
+
+def test_babble_never_says_the_words_that_it_covers(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    voice = synthetic._voice
+    monkeypatch.setattr(synthetic, "_voice", lambda text, *rest: (said.append(text), voice(text, *rest))[1])
+    spoken = [utterance.text for utterance in speak("hard", {"en": 20})]
+    assert len(said) == synthetic.TALKERS + len(spoken)
+    assert not set(said[: synthetic.TALKERS]) & set(spoken)
+
+
+@pytest.mark.parametrize("split", ["hard", "pico"])
+def test_shards_are_the_same_bytes_on_any_number_of_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    if split == "pico":
+        pytest.importorskip("py_nanotts", reason="py-nanotts has no wheel for this machine")
+    (tmp_path / "config.yaml").write_text((MODEL.parents[1] / "config.yaml").read_text(encoding="utf-8"), "utf-8")
+    overlay = {"data": {"corpora": [{"name": "synthetic", "splits": {split: {"en": 260}}}]}}
+    (tmp_path / "many.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    seals = []
+    for jobs in ("1", "2"):
+        assert data.main(["--config", "many.yaml", "--corpus", "synthetic", "--split", split, "--jobs", jobs]) == 0
+        seals.append(integrity.verify(layout.data("tiny", "synthetic", split)))
+    assert seals[0]["files"] == seals[1]["files"]
+    assert seals[0]["utterances"] == 260
+
+
 def test_pico_speaks_where_its_wheel_is_installed() -> None:
     pytest.importorskip("py_nanotts", reason="py-nanotts has no wheel for this machine")
     [spoken] = speak("pico", {"en": 1})
@@ -141,7 +182,7 @@ def test_a_split_or_language_that_is_not_there_is_named(splits: dict[str, dict[s
 @pytest.mark.skipif(not (MODEL / "sentences.txt").exists(), reason="no shipped model")
 def test_the_shipped_base_never_saw_a_sentence_of_training_dev_or_test() -> None:
     seen = set((MODEL / "sentences.txt").read_text().split())
-    for name in ("train", "dev", "test"):
-        for sentence in some(name, 4000):
+    for split in ("train", "dev", "clean", "hard", "spelled"):
+        for sentence in drawn_for(split, 6000 if split == "train" else 800):
             for language in LANGUAGES:
                 assert hashlib.sha256(sentence.text(language).encode()).hexdigest()[:16] not in seen

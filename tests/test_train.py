@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import tiny_run
 from concertina import config, integrity, lalm, layout, records, speech, train
@@ -116,6 +117,30 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_failed_record(
     change(overlay, learning_rate=1e-3, clip_norm=1.0, steps=2)
     assert train.main(tiny_run.train_arguments(overlay)) == 0
     assert not layout.failure("t", "train", "english/average-3/seed0").exists()
+
+
+def test_an_adapter_that_is_saved_as_another_stops_the_run(
+    overlay: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = peft.PeftModel.save_pretrained
+
+    def falsify(model: peft.PeftModel, folder: str, **options: Any) -> None:
+        save(model, folder, **options)
+        weights = load_file(Path(folder) / ADAPTER)
+        save_file({name: 2 * weight for name, weight in weights.items()}, Path(folder) / ADAPTER)
+
+    change(overlay, steps=3)
+    monkeypatch.setattr(peft.PeftModel, "save_pretrained", falsify)
+    assert train.main(tiny_run.train_arguments(overlay)) == 1
+    assert "the saved adapter is not the trained one" in capsys.readouterr().err
+    assert not layout.train("t", "english", "average", "3", 0).exists()
+
+
+def test_an_adapter_that_learned_nothing_stops_the_run(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(overlay, steps=3, learning_rate=1e-30)
+    assert train.main(tiny_run.train_arguments(overlay)) == 1
+    assert "the saved adapter changes nothing" in capsys.readouterr().err
+    assert not layout.train("t", "english", "average", "3", 0).exists()
 
 
 def test_a_growing_loss_is_divergence() -> None:

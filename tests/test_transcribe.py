@@ -84,6 +84,14 @@ def test_what_cannot_be_done_is_told(arguments: list[str], message: str, capsys:
     assert "Traceback" not in error
 
 
+def test_it_works_from_any_folder(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["transcribe", str(root / "short.wav"), "--compressor", "average", "--ratio", "2.5"]) == 0
+    assert "20 audio tokens instead of 50" in capsys.readouterr().out
+
+
 def test_a_corrupt_file_does_not_stop_the_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "broken.wav").write_bytes(b"RIFF nothing")
     assert run("broken.wav", "nowhere.wav", "short.wav") == 1

@@ -4,6 +4,7 @@ import ast
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import wave
@@ -221,7 +222,7 @@ def test_a_touch_plans_nothing(project: Path, what: str) -> None:
 
 @pytest.mark.slow
 def test_a_checkout_and_a_linter_upgrade_plan_nothing(project: Path) -> None:
-    for part in ("src", "workflow", "profiles", "envs"):
+    for part in ("src", "workflow", "profiles", "envs", "models"):
         shutil.rmtree(project / part)
     checkout = project.parent / "checkout"
     checkout.mkdir()
@@ -230,8 +231,49 @@ def test_a_checkout_and_a_linter_upgrade_plan_nothing(project: Path) -> None:
         if path.is_file():
             os.utime(path)
     shutil.copytree(checkout, project, dirs_exist_ok=True)
+    pins = re.sub(r"^ruff==.*$", "ruff==99.0", (project / "constraints.txt").read_text(encoding="utf-8"), flags=re.M)
+    assert "ruff==99.0" in pins
+    (project / "constraints.txt").write_text(pins, encoding="utf-8")
     (project / "requirements-dev.txt").write_text("ruff==99.0\n", encoding="utf-8")
     assert plan(project) == []
+
+
+@pytest.mark.slow
+def test_another_tokenizer_plans_everything_but_the_data(project: Path) -> None:
+    edit(project / "models/tiny/tokenizer.json", "{", "{ ")
+    every = [f"features synthetic/{split}" for split in SPLITS]
+    assert plan(project) == sorted([*every, *cells_again(CELLS)])
+
+
+@pytest.mark.slow
+def test_another_seed_of_compressors_plans_those_that_draw(project: Path) -> None:
+    overlay(project, "segments: {seed: 5}")
+    assert plan(project) == cells_again(["random-3"])
+
+
+@pytest.mark.slow
+def test_a_new_compressor_is_one_file_and_one_line(project: Path) -> None:
+    own = project / "src/concertina/compressors/middle.py"
+    shutil.copy(project / "src/concertina/compressors/average.py", own)
+    line = "    - {compressor: random, ratios: [3]}\n"
+    edit(project / "config.yaml", line, line + "    - {compressor: middle, ratios: [3]}\n")
+    assert plan(project) == cells_again(["middle-3"])
+
+
+@pytest.mark.slow
+def test_a_new_corpus_is_one_file_and_one_line(project: Path) -> None:
+    text = (
+        "from concertina.corpora import Utterance\n"
+        "def splits(options): return ['all']\n"
+        "def read(options, split, part): yield Utterance('a', b'', 16_000, 'one', 'en')\n"
+    )
+    (project / "src/concertina/corpora/beeps.py").write_text(text, encoding="utf-8")
+    edit(project / "config.yaml", "    - name: synthetic\n", "    - {name: beeps}\n    - name: synthetic\n")
+    assert plan(project) == []
+    new = "    - {name: beeps, corpus: beeps, split: all, task: transcribe, language: en}\n"
+    edit(project / "config.yaml", "    - {name: hard,", new + "    - {name: hard,")
+    cuts = [f"segments beeps/all/{cell}" for cell in CELLS]
+    assert plan(project) == sorted(["data beeps/all", "features beeps/all", *cuts, *EVALUATED_AGAIN])
 
 
 @pytest.mark.slow

@@ -22,17 +22,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.distributed as dist
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import WhisperFeatureExtractor
 
 from concertina import config as configs
-from concertina import console, encoder, integrity, lalm
-from concertina.config import Section
+from concertina import console, encoder, fingerprint, integrity, lalm
+from concertina.config import Config, ConfigError, Section
 from concertina.pretraining.examples import Mix, Pool, batches, make_pool
 from concertina.pretraining.model import Learner, Shape, create
 from concertina.pretraining.muon import Muon
 from concertina.records import provenance
+from concertina.spelling import nearest
 
 
 class Phase(Section):
@@ -80,10 +82,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scratch", type=Path, default=Path("scratch/base"), help="folder for mels and checkpoints")
     arguments = parser.parse_args(argv)
     config = configs.load(arguments.config)
-    recipe = Recipe.model_validate(config.base.recipe)
-    scratch = arguments.scratch / _digest(recipe.model_dump_json(exclude={"phases", "mean_of"}))
+    recipe = read_recipe(config, arguments.config)
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=recipe.window_s)
-    pool = arguments.scratch / "-".join(f"{k}{v}" for k, v in recipe.clips.items()) / f"seed{recipe.seed}"
+    speaking = fingerprint.code_hash("concertina.pretraining.examples", ["concertina.synthesis.espeak"])
+    pool = arguments.scratch / f"clips-{_digest(str(recipe.clips), str(recipe.seed), str(recipe.window_s), speaking)}"
+    recipe_text, prompts = recipe.model_dump_json(exclude={"phases", "mean_of"}), str(config.base.prompts)
+    scratch = arguments.scratch / _digest(pool.name, recipe_text, prompts, fingerprint.code_hash("concertina.base"))
     if not (pool / "clips.json").exists():
         make_pool(pool, extractor, recipe.clips, recipe.seed, recipe.processes)
     texts = [
@@ -94,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     start = scratch / "untrained"
     if not start.exists():
         begun = start.with_suffix(".tmp")
-        create(begun, recipe, list(recipe.languages), recipe.seed, texts, extractor)
+        create(begun, recipe, list(recipe.clips), recipe.seed, texts, extractor)
         os.replace(begun, start)
     arguments_of_train = (recipe, config.base.prompts, pool, scratch)
     if recipe.processes > 1:
@@ -103,6 +107,22 @@ def main(argv: list[str] | None = None) -> int:
         _train(0, *arguments_of_train)
     publish(scratch, arguments.out or Path(config.base.model), recipe, texts, arguments.config)
     return 0
+
+
+def read_recipe(config: Config, path: str) -> Recipe:
+    """The config's base.recipe. Errors: ConfigError naming the key and the nearest valid one."""
+    try:
+        return Recipe.model_validate(config.base.recipe)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "; ".join(map(_explain, error.errors()))) from None
+
+
+def _explain(fact: Any) -> str:
+    where = ".".join(map(str, ("base.recipe", *fact["loc"])))
+    if fact["type"] != "extra_forbidden":
+        return f"{where}: {fact['msg']}"
+    model = Phase if "phases" in fact["loc"] else Recipe
+    return f"unknown key {where}{nearest(str(fact['loc'][-1]), list(model.model_fields))}"
 
 
 # ---- training
@@ -131,8 +151,8 @@ def _train(rank: int, recipe: Recipe, prompts: dict[Any, str], pool_folder: Path
     """All phases in one of `processes` processes, gradients averaged after every step."""
     torch.set_num_threads(1)
     if recipe.processes > 1:
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29517")
-        dist.init_process_group("gloo", rank=rank, world_size=recipe.processes)
+        meeting = f"file://{(scratch / f'meeting-{os.getppid()}').resolve()}"
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=recipe.processes)
     pool = Pool(pool_folder)
     learner = Learner(scratch / "untrained", prompts)
     for number, phase in enumerate(recipe.phases, start=1):
@@ -151,8 +171,8 @@ def _saved(scratch: Path, phases: list[Phase]) -> Path:
     return scratch / f"phase{len(phases)}-{_digest(''.join(p.model_dump_json() for p in phases))}.safetensors"
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
 def _phase(phase: Phase, number: int, rank: int, recipe: Recipe, pool: Pool, learner: Learner, saved: Path) -> None:
@@ -224,7 +244,8 @@ def publish(scratch: Path, out: Path, recipe: Recipe, texts: list[str], config: 
         (folder / "sentences.txt").write_text("\n".join(hashes) + "\n", encoding="ascii")
         card = {"recipe": recipe.model_dump(), "seconds": round(seconds), **provenance("cpu")}
         integrity.write_json(folder / "training.json", card)
-        (folder / "README.md").write_text(_card(recipe, seconds, config, len(hashes)), encoding="utf-8")
+        text = _card(recipe, seconds, config, len(hashes), card["commit"])
+        (folder / "README.md").write_text(text, encoding="utf-8")
     console.say(f"{out}: set base.sha256 to {integrity.sha256(out / 'model.safetensors')}")
 
 
@@ -234,12 +255,13 @@ def _mean(saved: list[Path]) -> dict[str, torch.Tensor]:
     return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
 
 
-def _card(recipe: Recipe, seconds: float, config: str, sentences: int) -> str:
+def _card(recipe: Recipe, seconds: float, config: str, sentences: int, commit: str) -> str:
     clips = ", ".join(f"{count:,} {language}" for language, count in recipe.clips.items())
+    shares = ", ".join(f"{100 * share:.0f} % {language}" for language, share in recipe.languages.items())
     return f"""---
 library_name: transformers
 license: apache-2.0
-language: [{", ".join(recipe.languages)}]
+language: [{", ".join(recipe.clips)}]
 ---
 # The tiny base of Concertina
 
@@ -248,10 +270,12 @@ width {recipe.width}, a window of {recipe.window_s} s), trained from nothing on 
 English, German and French and translates en-de, en-fr, de-en and fr-en, by prompt. It is a test bench: it knows no
 human voice.
 
-Made by `python -m concertina.base --config {config}` in {seconds / 60:.0f} minutes of training on 2 cores; the commit,
-versions and the whole recipe stand in training.json. Clips: {clips}; 1 to {recipe.window_s} s, joined, in white, pink
-and band noise, with time and frequency masking. It never saw pooled, merged or dropped tokens. The encoder's last
-phases trained through the language model's loss; the weights are the mean of those after the last {recipe.mean_of}.
+Made by `python -m concertina.base --config {config}` in {seconds / 60:.0f} minutes of training on 2 cores, at commit
+{commit}; versions and the whole recipe stand in training.json.
+Clips: {clips}; examples: {shares}; 1 to {recipe.window_s} s,
+joined, in white, pink and band noise, with time and frequency masking. It never saw pooled, merged or dropped tokens.
+The encoder's last phases trained through the language model's loss; the weights are the mean of those after the
+last {recipe.mean_of}.
 
 sentences.txt holds the first 16 hexadecimal digits of the SHA-256 of each of its {sentences:,} training sentences, in
 every language; no sentence of an adapter's training, of dev or of test is among them.
@@ -259,4 +283,4 @@ every language; no sentence of an adapter's training, of dev or of test is among
 
 
 if __name__ == "__main__":
-    raise SystemExit(console.run(main)())
+    raise SystemExit(main())

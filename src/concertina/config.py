@@ -47,7 +47,7 @@ class Base(Section):
     """The base LALM: which files, and how it is prompted."""
 
     model: str
-    sha256: str
+    sha256: str = Field(pattern="^([0-9a-f]{64})?$")  # empty: not pinned, for a model that is only tried out
     prompts: dict[Literal["transcribe", "translate"], str]
     recipe: dict[str, Any] = {}
 
@@ -200,6 +200,8 @@ class Config(Section):
     def _skip_what_cannot_be_made(cls, values: Any) -> Any:
         """Leave out the test sets whose package is not on this machine, and keep the reason."""
         evaluate = values.get("evaluate") if isinstance(values, dict) else None
+        if isinstance(evaluate, dict) and "skipped" in evaluate:
+            raise ValueError("unknown key evaluate.skipped (it is filled in; a set is skipped by what it `needs`)")
         if not isinstance(evaluate, dict) or not isinstance(evaluate.get("sets"), list):
             return values
         needs = {str(s.get("name")): s["needs"] for s in evaluate["sets"] if isinstance(s, dict) and s.get("needs")}
@@ -219,11 +221,14 @@ class Config(Section):
         _unique("evaluate.sets", [s.name for s in self.evaluate.sets])
         _unique("segments.cells", [f"{c}-{ratio_text(r)}" for c, r in self.cells])
         cells = [f"{c}-{ratio_text(r)}" for c, r in self.cells]
+        adapted = {train_set for c, r in self.cells for train_set, _ in self.adapters(c, ratio_text(r))}
         for chosen in self.train.sets:
             if missing := sorted(set(chosen.cells or []) - set(cells)):
                 raise ValueError(
                     f"train.sets.{chosen.name}: no cell {missing[0]!r} in the grid{nearest(missing[0], cells)}"
                 )
+            if chosen.name not in adapted:
+                raise ValueError(f"train.sets.{chosen.name}: no cell of the grid has one of its seeds {chosen.seeds}")
         used = [(f"train.sets.{s.name}", p) for s in self.train.sets for p in (*s.parts, *s.dev)]
         for where, part in [*used, *((f"evaluate.sets.{s.name}", s) for s in self.evaluate.sets)]:
             if part.corpus not in names:

@@ -94,8 +94,13 @@ def evaluate(config: Config, compressor: str, ratio: str, head: dict[str, Any]) 
 
 
 def attach(model: Lalm, folder: Path) -> None:
-    """Put an adapter's weights into the model's own, which decodes as fast as the base."""
-    peft.PeftModel.from_pretrained(model.model, folder).merge_and_unload(safe_merge=True)
+    """Put an adapter's weights into the model's own, which decodes as fast as the base.
+
+    In bfloat16 they stay beside them: the small sums would be rounded away, in adapted cells alone.
+    """
+    adapted = peft.PeftModel.from_pretrained(model.model, folder)
+    if model.model.dtype == torch.float32:
+        adapted.merge_and_unload(safe_merge=True)
     model.model.eval()
 
 
@@ -119,6 +124,8 @@ def measure(
         np.array([row[name] for row in rows]) for name in ("audio_tokens", "frames", "duration_s")
     )
     per_second = tokens / np.maximum(seconds, 1e-3)
+    cuts = int((tokens - 1).sum())
+    peaks = cached.peaks([item.at for item in items])
     record = records.build(
         **head,
         test_set=test_set.name,
@@ -138,7 +145,7 @@ def measure(
             "p05": float(np.percentile(per_second, 5)),
             "p95": float(np.percentile(per_second, 95)),
         },
-        peak_share=cached.peak_share,
+        peak_share=peaks / cuts if peaks is not None and cuts else None,
         loops=sum(row["loop"] for row in rows),
         cap_hits=sum(row["cap_hit"] for row in rows),
         seconds=time.monotonic() - began,

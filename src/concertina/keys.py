@@ -65,10 +65,11 @@ def features(config: Config, corpus: str, split: str) -> Key:
 
 
 def segments(config: Config, corpus: str, split: str, compressor: str, ratio: str) -> Key:
-    """One cell's cuts in one split: the compressor's file and options, the ratio, the seed."""
+    """One cell's cuts in one split: the compressor's file and options, the ratio, the seed where it draws."""
     options = config.cell(compressor, ratio).options
     code = _code("segments", _plugin("compressors", compressor))
-    return {**code, "compressor": compressor, "ratio": ratio, "options": options, "seed": config.segments.seed}
+    seed = config.segments.seed if compressors.describe(compressor).draws else None
+    return {**code, "compressor": compressor, "ratio": ratio, "options": options, "seed": seed}
 
 
 def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int) -> Key:

@@ -18,25 +18,27 @@ class Segments:
     """Where a batch of utterances is cut into tokens, and how frames weigh within them.
 
     `lengths_N`: frames of each token, int64; `counts_B`: tokens of each utterance, int64; `weights_T`: of each
-    frame, float32, summing to 1 within each token; `peaks`: how many cuts are peaks, where that means something.
+    frame, float32, summing to 1 within each token; `peaks_B`: how many of an utterance's cuts are peaks, where that
+    means something.
     """
 
     lengths_N: Tensor
     counts_B: Tensor
     weights_T: Tensor
-    peaks: int | None = None
+    peaks_B: Tensor | None = None
 
     @classmethod
     def cut(
-        cls, starts_T: Tensor, lengths_B: Tensor, peaks: int | None = None, scores_T: Tensor | None = None
+        cls, starts_T: Tensor, lengths_B: Tensor, peaks_T: Tensor | None = None, scores_T: Tensor | None = None
     ) -> "Segments":
         """Tokens that are the means of their frames, or weighted means.
 
         `starts_T`: bool, true where a token begins (an utterance's first frame always does); `lengths_B`: frames
-        of each utterance, int64; `scores_T`: how much each frame counts beside the others of its token, at least 0
-        (where all of a token's are 0, they count the same).
+        of each utterance, int64; `peaks_T`: bool, which frames are peaks; `scores_T`: how much each frame counts
+        beside the others of its token, at least 0 (where all of a token's are 0, they count the same).
         """
-        starts_T = starts_T | (packed.position(lengths_B) == 0)
+        first_T = packed.position(lengths_B) == 0
+        starts_T = starts_T | first_T
         start_N = starts_T.nonzero()[:, 0]
         lengths_N = torch.diff(start_N, append=start_N.new_tensor([len(starts_T)]))
         utterance_T = packed.spread(torch.arange(len(lengths_B), device=lengths_B.device), lengths_B)
@@ -45,7 +47,11 @@ class Segments:
         if scores_T is not None:
             sum_T = packed.spread(torch.segment_reduce(scores_T.float(), "sum", lengths=lengths_N), lengths_N)
             weights_T = torch.where(sum_T > 0, scores_T.float() / sum_T, weights_T)
-        return cls(lengths_N, counts_B, weights_T, peaks)
+        peaks_B = None
+        if peaks_T is not None:
+            cut_at_peak_T = starts_T & peaks_T & ~first_T
+            peaks_B = torch.bincount(utterance_T[cut_at_peak_T], minlength=len(lengths_B))
+        return cls(lengths_N, counts_B, weights_T, peaks_B)
 
 
 def pool(frames_TD: Tensor, segments: Segments) -> Tensor:
@@ -69,7 +75,8 @@ def select(segments: Segments, lengths_B: Tensor, chosen_B: Tensor) -> Segments:
     """The segments of some of the utterances, in the order asked for; `lengths_B`: frames of each, int64."""
     tokens_N = packed.places(chosen_B, segments.counts_B.long())
     frames_T = packed.places(chosen_B, lengths_B)
-    return Segments(segments.lengths_N[tokens_N], segments.counts_B[chosen_B], segments.weights_T[frames_T])
+    peaks_B = None if segments.peaks_B is None else segments.peaks_B[chosen_B]
+    return Segments(segments.lengths_N[tokens_N], segments.counts_B[chosen_B], segments.weights_T[frames_T], peaks_B)
 
 
 def positions(segments: Segments, mode: Literal["renumber", "keep"]) -> Tensor:

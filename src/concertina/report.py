@@ -24,18 +24,19 @@ def main(argv: list[str] | None = None) -> int:
     """Make the report of a config and print its summary."""
     parser = argparse.ArgumentParser(prog="python -m concertina.report", description=__doc__.split("\n")[0])
     parser.add_argument("--config", type=Path, default=DEFAULT, help="config.yaml, or an overlay over it")
+    parser.add_argument("--partial", action="store_true", help="also when cells have no result yet: they are told")
     arguments = parser.parse_args(argv)
-    folder = make(load(arguments.config), arguments.config)
+    folder = make(load(arguments.config), arguments.config, arguments.partial)
     print((folder / "summary.txt").read_text(encoding="utf-8"), end="")
     return 0
 
 
-def make(config: Config, config_path: Path = DEFAULT) -> Path:
+def make(config: Config, config_path: Path = DEFAULT, partial: bool = False) -> Path:
     """Write the sealed report folder and the two copies; the same records give the same bytes.
 
     Errors: DamagedError naming what is missing or altered.
     """
-    found = evidence.read(config)
+    found = evidence.read(config, partial)
     grid = cells(config)
     tables = _tables(config, grid, found)
     run_key = keys.run_key(keys.report(config), found.inputs)

@@ -115,12 +115,13 @@ def write(path: Path, features: Reader, cell: config.Cell, ratio: config.Ratio, 
     weights_T = torch.cat([torch.empty(0), *(answer.weights_T.float() for answer in answers)])
     frames_B = torch.from_numpy(features.lengths).int()
     tensors = {"lengths_N": lengths_N, "counts_B": counts_B, "weights_T": weights_T, "frames_B": frames_B}
+    if peaks := [answer.peaks_B.int() for answer in answers if answer.peaks_B is not None]:
+        tensors["peaks_B"] = torch.cat(peaks)
     save_file(tensors, path)
-    peaks = [answer.peaks for answer in answers if answer.peaks is not None]
     cuts = len(lengths_N) - int((counts_B > 0).sum())
     return {
         "realised_ratio": len(weights_T) / max(len(lengths_N), 1),
-        "peak_share": sum(peaks) / cuts if peaks and cuts else None,
+        "peak_share": int(tensors["peaks_B"].sum()) / cuts if peaks and cuts else None,
     }
 
 

@@ -27,12 +27,11 @@ class Speech:
         folder = layout.segments(name, corpus, split, compressor, ratio)
         seals = [integrity.verify(features), integrity.verify(folder)]
         self.run_keys: list[str] = [seal["run_key"] for seal in seals]
-        self.peak_share: float | None = seals[1].get("peak_share")
         self.frames = store.Reader(features)
         with open(features / "manifest.jsonl", encoding="utf-8") as file:
             self.rows: list[dict[str, Any]] = [json.loads(line) for line in file]
         cut = load_file(folder / "segments.safetensors")
-        self.segments = Segments(cut["lengths_N"].long(), cut["counts_B"].long(), cut["weights_T"])
+        self.segments = Segments(cut["lengths_N"].long(), cut["counts_B"].long(), cut["weights_T"], cut.get("peaks_B"))
         self.lengths_B = torch.from_numpy(self.frames.lengths)
         if not torch.equal(cut["frames_B"].long(), self.lengths_B) or self.frames.ids != [r["id"] for r in self.rows]:
             raise DamagedError(f"{folder} was not made from {features}; delete both and run `make reproduce`")
@@ -45,14 +44,19 @@ class Speech:
             frames_TD = frames_TD.view(torch.bfloat16)
         return frames_TD, contract.select(self.segments, self.lengths_B, torch.tensor(indices, dtype=torch.long))
 
+    def peaks(self, indices: Sequence[int]) -> int | None:
+        """How many cuts within some utterances are peaks; None for a compressor that knows none."""
+        return None if self.segments.peaks_B is None else int(self.segments.peaks_B[list(indices)].sum())
+
 
 class Item(NamedTuple):
-    """One utterance with a task: what is asked about it, and what is right."""
+    """One utterance with a task: what is asked about it, and what is right, as a text and as token ids."""
 
     speech: Speech
     at: int  # its place in the split
     prompt: Prompt
     text: str
+    answer: list[int]
 
 
 def items(model: Lalm, config: Config, part: Part, speech: Speech, at_most: int | None = None) -> list[Item]:
@@ -67,7 +71,7 @@ def items(model: Lalm, config: Config, part: Part, speech: Speech, at_most: int 
         wanted = f"{part.language} to {part.to}" if part.to else part.language
         raise ConfigError(f"{part.corpus}/{part.split} has no utterance to {part.task} ({wanted})")
     chosen = sorted(texts, key=lambda i: hashlib.sha256(speech.rows[i]["id"].encode()).digest())[:at_most]
-    return [Item(speech, i, prompt, texts[i]) for i in sorted(chosen)]
+    return [Item(speech, i, prompt, texts[i], lalm.answer_ids(model, texts[i])) for i in sorted(chosen)]
 
 
 def reference(row: dict[str, Any], part: Part) -> str | None:
@@ -102,7 +106,7 @@ def batch(
         counts_B,
         torch.cat(places),
         frames_B if chosen.positions == "keep" else counts_B,
-        [lalm.answer_ids(model, item.text) for item in batch_items] if answers else None,
+        [item.answer for item in batch_items] if answers else None,
         pad_left,
     )
 

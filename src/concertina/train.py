@@ -8,6 +8,7 @@ Tensor names: L positions that predict a label, V vocabulary.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import time
@@ -96,6 +97,7 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
         for item in speech.items(model, config, p, opened[p.corpus, p.split], chosen.dev_utterances)
     ]
     frames = [int(item.speech.lengths_B[item.at]) for item in items]
+    steps = list(order(frames, chosen.batch, chosen.steps, seed))
     inputs = [key for cached in opened.values() for key in cached.run_keys]
     head["run_key"] = keys.run_key(keys.train(config, train_set, compressor, ratio, seed), inputs)
 
@@ -112,7 +114,7 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
         curve: list[dict[str, float]] = [{"step": 0, "dev_loss": dev_loss(model, config, dev)}]
         losses: list[float] = []
         with console.Progress(chosen.steps * chosen.batch, "utterances") as progress:
-            for step, indices in enumerate(order(frames, chosen.batch, chosen.steps, seed), start=1):
+            for step, indices in enumerate(steps, start=1):
                 tick = time.monotonic()
                 adapted.train()
                 with autocast:
@@ -141,6 +143,7 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
             "zero_shot_dev_loss": curve[0]["dev_loss"],
             "utterances": len(items),
             "parameters": sum(p.numel() for p in trainable),
+            "order_sha256": order_hash(items, steps),
         }
         records.write(folder / "record.json", records.run(facts=facts, seconds=time.monotonic() - began, **head))
 
@@ -179,6 +182,12 @@ def order(frames: Sequence[int], batch: int, steps: int, seed: int) -> Iterator[
             places = draw.permutation(batches)
         place = int(places[step % batches])
         yield shelf[place * batch : (place + 1) * batch]
+
+
+def order_hash(items: Sequence[Item], steps: Sequence[Sequence[int]]) -> str:
+    """A hash of what was asked about which utterance at which step: the same for every cell of a seed."""
+    names = [f"{item.speech.rows[item.at]['id']} {item.prompt} {item.answer}" for item in items]
+    return hashlib.sha256("\n".join(names[i] for step in steps for i in step).encode()).hexdigest()
 
 
 def learning_rate_at(step: int, config: Config) -> float:

@@ -17,6 +17,7 @@ from concertina.config import Config, ConfigError
 from concertina.lalm import Lalm, Prompt
 from concertina.pooling import positions
 
+PROJECT = Path(__file__).parents[2]
 HUSH_SAMPLES = encoder.RATE_HZ // 5  # a place to cut is the quietest stretch of this length
 
 
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser().parse_args(argv)
     if (asked.task == "translate") != (asked.to is not None):
         raise ConfigError("--to LANGUAGE belongs to --task translate, and only to it")
-    config = configs.load(asked.config)
+    config = load(asked.config)
     described = description(asked.adapter, config) if asked.adapter else {}
     method = choose(config, asked.compressor, asked.ratio, described)
     where: dict[str, Any] = {str(key): described[key] for key in ("positions", "pool_at") if key in described}
@@ -86,6 +87,15 @@ def main(argv: list[str] | None = None) -> int:
         transcript = transcribe(model, config, samples_T, method, prompt)
         print(told(file, transcript, method, named=len(asked.files) > 1), flush=True)
     return 1 if failed else 0
+
+
+def load(path: Path) -> Config:
+    """The config; away from the project's folder the project's own, with its model."""
+    if path != configs.DEFAULT or path.exists() or not (PROJECT / path).exists():
+        return configs.load(path)
+    config = configs.load(PROJECT / path)
+    base = config.base.model_copy(update={"model": str(PROJECT / config.base.model)})
+    return config.model_copy(update={"base": base})
 
 
 def description(adapter: Path, config: Config) -> dict[str, Any]:

@@ -33,10 +33,11 @@ PARAMETERS = ["frames_TD", "lengths_B", "ratio", "cues", "seeds_B"]
 
 @dataclass(frozen=True)
 class Compressor:
-    """What a compressor's file says about itself; `options` is None where it takes any."""
+    """What a compressor's file says about itself; `options` is None where it takes any, `draws`: it reads seeds_B."""
 
     name: str
     options: tuple[str, ...] | None
+    draws: bool
     natural: bool = False
     exact: bool = True
     ratios: tuple[float, ...] | None = None
@@ -81,7 +82,8 @@ def describe(name: str) -> Compressor:
         facts = {key: ast.literal_eval(said[key]) for key in ("natural", "exact", "ratios", "cues") if key in said}
     except ValueError:
         raise ConfigError(f"compressor {name}: natural, exact, ratios and cues are plain constants in {path}") from None
-    return Compressor(name, options, **facts)
+    draws = any(isinstance(node, ast.Name) and node.id == "seeds_B" for node in ast.walk(functions[-1]))
+    return Compressor(name, options, draws, **facts)
 
 
 def check_cell(name: str, ratio: float | Literal["natural"], options: dict[str, Any]) -> None:

@@ -28,11 +28,10 @@ def segment(
     jump_T = jumps(frames_TD, lengths_B)
     edge_T = jump_T.new_full((1,), math.inf)
     peak_T = (jump_T > torch.cat([edge_T, jump_T[:-1]])) & (jump_T > torch.cat([jump_T[1:], edge_T]))
-    first_T = jump_T.isinf()
-    starts_T = peak_T | first_T
+    starts_T = peak_T | jump_T.isinf()
     if ratio != "natural":
         starts_T = packed.first_in_each(packed.token_counts(lengths_B, ratio), lengths_B, starts_T, jump_T)
-    return Segments.cut(starts_T, lengths_B, peaks=int((starts_T & peak_T & ~first_T).sum()))
+    return Segments.cut(starts_T, lengths_B, peaks_T=peak_T)
 
 
 def jumps(frames_TD: Tensor, lengths_B: Tensor) -> Tensor:

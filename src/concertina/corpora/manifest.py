@@ -2,7 +2,8 @@
 
 Fields: `audio_filepath` (relative to the manifest's folder, or absolute) and `text`; optionally `offset` and
 `duration` (seconds: the part of the file that is meant), `language`, `translation` (by language: {"de": "..."}),
-`speaker`, `id` (otherwise the path as written, and @offset where there is one). Other fields are ignored.
+`speaker`, `id` (otherwise the path as written, with @offset or @offset+duration where there is an offset).
+Other fields are ignored.
 A row that cannot be used is rejected with its line number; the rest goes on.
 Source: the manifest of NVIDIA NeMo's ASR collection.
 """
@@ -106,8 +107,9 @@ def _id(row: dict[str, Any], number: int) -> str:
     for value in (row.get("id"), row.get("audio_filepath")):
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             continue
-        at = f"@{row['offset']}" if "id" not in row and row.get("offset") else ""
-        return f"{value}{at}"
+        if "id" in row or "offset" not in row:
+            return str(value)
+        return f"{value}@{row['offset']}" + (f"+{row['duration']}" if row.get("duration") else "")
     return f"line {number}"
 
 

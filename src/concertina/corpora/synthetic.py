@@ -4,8 +4,8 @@ A grammar (synthesis/grammar.py) draws sentences; eSpeak NG, a formant synthesis
 `espeakng-loader`), speaks them with voices that each occur in one role only. Splits:
 
   base      sentences and voices of the base model's training, nothing else
-  train     LoRA's sentences, training voices, half of them in noise of training kinds, some said two or three at once
-  dev       unseen sentences and voices, half of them in noise of training kinds, from 0 to 15 dB
+  train     LoRA's sentences, training voices, noise of training kinds from 0 to 40 dB, some said two or three at once
+  dev       unseen sentences and voices, in the same noise
   dev-hard  the same under the conditions of `hard`
   clean     unseen sentences and voices, 25-40 dB
   hard      the same in noise of unseen kinds, graded from 0 to 15 dB, spoken slower and faster
@@ -33,6 +33,7 @@ from concertina.synthesis.grammar import Sentence
 
 PART = 250  # utterances: small enough to share out, large enough to start a process for
 RATE_HZ = 16_000
+TALKERS = 16  # whom the babble of a part is mixed from; they say none of its sentences
 LONGEST = 110  # characters said at once, however slowly, within the 10 s that the tiny base hears
 
 
@@ -58,12 +59,12 @@ class Condition:
 
 
 _EVERY_KIND = tuple(grammar.KINDS)
-_LIGHT = (5.0, 10.0, 15.0, 20.0, 30.0, 35.0, 40.0, 40.0)
+_GRADED = (0.0, 5.0, 10.0, 15.0, 25.0, 30.0, 35.0, 40.0)
 _HARD = {"words_per_minute": (120, 260), "noises": noise.UNSEEN, "snr_db": (0.0, 5.0, 10.0, 15.0)}
 CONDITIONS = {
     "base": Condition("base", (140, 240), (), (), kinds=_EVERY_KIND),
-    "train": Condition("train", (140, 240), noise.TRAINING, _LIGHT, kinds=_EVERY_KIND, joined=(0.75, 0.15, 0.1)),
-    "dev": Condition("dev", noises=noise.TRAINING, snr_db=(0, 5, 10, 15, 25, 30, 35, 40)),
+    "train": Condition("train", (140, 240), noise.TRAINING, _GRADED, kinds=_EVERY_KIND, joined=(0.75, 0.15, 0.1)),
+    "dev": Condition("dev", noises=noise.TRAINING, snr_db=_GRADED),
     "dev-hard": Condition("dev", **_HARD),  # type: ignore[arg-type]
     "clean": Condition("test"),
     "hard": Condition("test", **_HARD),  # type: ignore[arg-type]
@@ -102,11 +103,12 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
 def _speak(seed: int, split: str, language: str, numbers: range) -> Iterator[Utterance | Reject]:
     condition = CONDITIONS[split]
     drawn = grammar.sentences(condition.bucket, seed, list(condition.kinds))
-    spoken = list(itertools.islice(drawn, numbers.start, numbers.stop))
+    spoken = list(itertools.islice(drawn, numbers.start, numbers.stop + TALKERS))
+    spoken, talk = spoken[: len(numbers)], spoken[len(numbers) :]
     talkers: list[np.ndarray] = []
     if "babble" in condition.noises:
         crowd = default_rng([seed, numbers.start, len(split)])
-        talkers = [_voice(sentence.text(language), language, condition, crowd)[0] for sentence in spoken[:16]]
+        talkers = [_voice(sentence.text(language), language, condition, crowd)[0] for sentence in talk]
     for at, number in enumerate(numbers):
         draw = default_rng([seed, number, *f"{split}/{language}".encode()])
         count = int(draw.choice(len(condition.joined), p=condition.joined)) + 1 if len(condition.joined) > 1 else 1

@@ -71,7 +71,7 @@ class Pool:
 
     def example(self, draw: Generator, mix: "Mix", limit: int) -> Example:
         """One example of at most `limit` mel frames: joined clips, noise, masks, a task."""
-        language = str(draw.choice(list(self.by_language), p=list(mix.languages.values())))
+        language = str(draw.choice(list(mix.languages), p=list(mix.languages.values())))
         chosen: list[Clip] = []
         room = limit
         for _ in range(int(draw.choice(len(mix.joined), p=mix.joined)) + 1):

@@ -1,23 +1,25 @@
 """Everything that a report rests on, read from sealed folders: results, failures, training curves and data sets."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from concertina import integrity, layout, records
-from concertina.config import Config
+from concertina.config import Config, Section
 from concertina.reporting.board import Cell, cells
 from concertina.scores import Result
 
 STAGES = ("segments", "train", "evaluate")  # whose failures are kept
+UNFINISHED = "not finished: run `make reproduce`"
+NOT_A_BUDGET = {"sets", "metrics", "skipped"}  # what a cell may have more of than another
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A run that failed and was not made good since."""
+    """A run that has no result to show: it failed and was not made good since, or cannot be compared."""
 
     stage: str
     run: str
@@ -37,6 +39,7 @@ class Training:
     dev_losses: tuple[tuple[int, float], ...]
     utterances_per_second: float | None
     minutes: float
+    record: records.Run
 
     @property
     def steps(self) -> int:
@@ -74,19 +77,48 @@ class Evidence:
     inputs: list[str]
 
 
-def read(config: Config) -> Evidence:
-    """Read and verify. Errors: DamagedError for a result that is damaged, or missing with no record of its failure."""
+def read(config: Config, partial: bool = False) -> Evidence:
+    """Read and verify; a result that is older than the failure of what it rests on is left out.
+
+    Errors: DamagedError for a result that is damaged, or (unless `partial`) missing with no record of its failure.
+    """
     inputs: list[str] = []
     failed = list(_failures(config))
+    trainings = list(_trainings(config, inputs))
+    failed += _unlike(trainings, config.train)
     results: list[Result] = []
     for cell in cells(config):
         folder = layout.evaluate(config.name, cell.compressor, cell.ratio)
-        if folder.exists() or (cell.compressor, cell.ratio) not in {(f.compressor, f.ratio) for f in failed}:
+        of_cell = [f for f in failed if (f.compressor, f.ratio) == (cell.compressor, cell.ratio)]
+        if any(f.stage != "train" for f in of_cell):
+            continue
+        if (folder / layout.SEAL).exists() or not (of_cell or partial):
             inputs.append(str(integrity.verify(folder).get("run_key", "")))
-            results += _results(config, cell, folder)
-    failures = [f for f in failed if not _made_good(f, results, config.name)]
-    trainings = list(_trainings(config, inputs))
-    return Evidence(results, failures, trainings, list(_datasets(config)), inputs)
+            without = {f.run for f in of_cell}
+            results += (result for result in _results(config, cell, folder) if _run(result) not in without)
+        elif not of_cell:
+            failed.append(Failed("evaluate", str(cell), UNFINISHED, cell.compressor, cell.ratio))
+    return Evidence(results, failed, trainings, list(_datasets(config)), inputs)
+
+
+def _run(result: Result) -> str:
+    """The name of the training that a result rests on; of a zero-shot one, none."""
+    record = result.record
+    return f"{record.train_set}/{record.compressor}-{record.ratio}/seed{record.seed}" if record.adapted else ""
+
+
+def _unlike(trainings: Sequence[Training], budget: Section) -> Iterator[Failed]:
+    """Where trainings had different budgets (the config was edited during a run, say), those not of this config's."""
+    wanted = budget.model_dump(mode="json", exclude=NOT_A_BUDGET)
+    budgets = [{key: training.record.config.get(key) for key in wanted} for training in trainings]
+    if all(other == budgets[0] for other in budgets):
+        return
+    for training, made in zip(trainings, budgets, strict=True):
+        if odd := [key for key in wanted if made[key] != wanted[key]]:
+            cell = training.cell
+            run = f"{training.train_set}/{cell.compressor}-{cell.ratio}/seed{training.seed}"
+            error = f"trained with {odd[0]}: {made[odd[0]]}, not {wanted[odd[0]]} like others; run `make reproduce`"
+            yield Failed("train", run, error, cell.compressor, cell.ratio)
 
 
 def _results(config: Config, cell: Cell, folder: Path) -> Iterator[Result]:
@@ -108,18 +140,11 @@ def _failures(config: Config) -> Iterator[Failed]:
         folder = layout.failure(config.name, stage, "_").parent
         for path, record in records.read_folder(folder).items():
             where = (record.compressor, record.ratio)
-            trained = stage != "train" or (record.train_set, record.seed) in config.adapters(*map(str, where))
-            if isinstance(record, records.Failure) and where in grid and trained:
+            if not isinstance(record, records.Failure) or where not in grid:
+                continue
+            if stage != "train" or (record.train_set, record.seed) in config.adapters(*map(str, where)):
                 run = path.relative_to(folder).with_suffix("").as_posix()
                 yield Failed(stage, run, record.error, str(record.compressor), str(record.ratio))
-
-
-def _made_good(failure: Failed, results: list[Result], name: str) -> bool:
-    """Whether the run that failed has a result now."""
-    if failure.stage != "train":
-        return layout.evaluate(name, failure.compressor, failure.ratio).exists()
-    runs = {f"{r.train_set}/{r.compressor}-{r.ratio}/seed{r.seed}" for r, _ in results if r.adapted}
-    return failure.run in runs
 
 
 def _trainings(config: Config, inputs: list[str]) -> Iterator[Training]:
@@ -144,6 +169,7 @@ def _training(cell: Cell, train_set: str, seed: int, folder: Path) -> Training:
         tuple((row["step"], row["dev_loss"]) for row in rows if "dev_loss" in row),
         median(speeds) if speeds else None,
         record.seconds / 60,
+        record,
     )
 
 

@@ -2,17 +2,18 @@
 
 Variants are formant synthesis with changed settings, some far from any human voice. Those of dev and test keep their
 first two formants within 60 to 140 % of the engine's own and their third above half of it, by their voice files.
+None has `breath` in its file: such a voice (f2, f3, f5, sandro, victor ...) sounds different in every process.
 """
 
 from concertina.synthesis.grammar import BUCKETS
 
 VARIANTS = {
-    "train": """f1 f2 f3 m1 m2 m3 m4 m6 m7 Alex Andrea Andy Diogo Gene Gene2 Mario Michael Reed antonio benjamin boris
-        caleb ed edward edward2 gustave iven iven2 iven3 iven4 john kaukovalta max michel miguel pablo sandro shelby
+    "train": """f1 m1 m2 m3 m4 m6 m7 Alex Andrea Andy Diogo Gene Gene2 Mario Michael antonio benjamin boris
+        ed edward edward2 gustave iven iven2 iven3 iven4 john kaukovalta max michel miguel pablo shelby
         steph steph2 steph3""".split(),
-    "dev": "f5 m8 pedro anika robert Mike".split(),
-    "test": """f4 m5 linda paul Annie Hugo Nguyen Denis Henrique Marco belinda david ian marcelo norbert rob quincy victor
-        grandma grandpa aunty adam""".split(),  # noqa: E501
+    "dev": "m8 pedro anika robert Mike".split(),
+    "test": """f4 m5 linda paul Annie Hugo Nguyen Denis Henrique Marco belinda david ian marcelo norbert rob quincy
+        grandma grandpa aunty adam""".split(),
 }
 VARIANTS["base"] = VARIANTS["train"]
 assert VARIANTS.keys() == BUCKETS.keys()
