@@ -14,7 +14,7 @@ import pytest
 import made_results
 from concertina import integrity, layout, records, report
 from concertina.config import Config, load
-from concertina.reporting import browser, findings, prose
+from concertina.reporting import browser, findings, prose, readme
 from concertina.reporting.board import Board, cells
 from concertina.reporting.evidence import read
 from concertina.statistics import Interval
@@ -272,6 +272,25 @@ def test_transfer_is_shown_where_there_are_several_training_sets(here: Path) -> 
     report.make(config, path)
     heads = [row for row in Page(page()).rows if row[-2:] == ["english", "speech-only"]]
     assert len(heads) == len(config.evaluate.sets)
+    markdown = Path("results/tiny/report/table.md").read_text()
+    first = config.evaluate.sets[0].name
+    [row] = [line for line in markdown.split("Transfer, ")[1].splitlines() if line.startswith(f"| {first}: ")]
+    scored = [row["value"] for row in tidy() if (row["compressor"], row["metric"]) == ("average", "wer")]
+    shown = [field.split("[")[0].strip() for field in row.split("|")[2:-1]]
+    assert len(shown) == 3
+    assert set(shown) <= {f"{float(value):.1f}" for value in scored}
+
+
+def test_a_readme_tells_the_test_sets_that_do_not_fit_its_table(here: Path) -> None:
+    part = {"corpus": "synthetic", "split": "clean", "task": "transcribe", "language": "en"}
+    sets = [{**part, "name": name} for name in ("one", "two", "three", "four")]
+    config, path = made_results.config(here, **SECTIONS | {"evaluate": {"sets": sets}})
+    made_results.write(config, UTTERANCES)
+    report.make(config, path)
+    main, others = Path("results/tiny/report/table.md").read_text().split("The other test sets, at")
+    assert "three: WER" in main
+    assert "four: WER" not in main
+    assert [line for line in others.splitlines() if line.startswith("| four: WER, % ↓ | ")]
 
 
 def test_words_are_marked_without_case_and_punctuation() -> None:
@@ -297,7 +316,7 @@ def test_signs() -> None:
 
 
 def test_markdown_cannot_be_broken_out_of() -> None:
-    assert prose.escape_markdown("a|b <i> [x](y) `c`\nd") == "a\\|b &lt;i&gt; [x] (y) 'c' d"
+    assert readme.escape("a|b <i> [x](y) `c`\nd") == "a\\|b &lt;i&gt; [x] (y) 'c' d"
 
 
 def test_the_readme_gets_its_table(made: Config, here: Path) -> None:

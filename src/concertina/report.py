@@ -14,7 +14,7 @@ from typing import Any
 
 from concertina import console, integrity, keys, layout, scores
 from concertina.config import DEFAULT, Config, load
-from concertina.reporting import evidence, findings, page, prose
+from concertina.reporting import evidence, findings, page, prose, readme
 from concertina.reporting.board import Board, Cell, cells
 from concertina.reporting.prose import Table
 
@@ -48,7 +48,8 @@ def make(config: Config, config_path: Path = DEFAULT, partial: bool = False) -> 
         scores.write(temporary / "scores.csv", scores.rows(found.results, samples, percent))
         html = page.render(config, grid, found, tables, facts, run_key)
         (temporary / "report.html").write_text(html, encoding="utf-8", newline="\n")
-        (temporary / "table.md").write_text(prose.markdown(tables, _caption(config, tables, facts)), encoding="utf-8")
+        train_sets, caption = [chosen.name for chosen in config.train.sets], _caption(config, tables, facts)
+        (temporary / "table.md").write_text(readme.markdown(tables, grid, train_sets, caption), encoding="utf-8")
         summary = prose.summary(config.name, tables, len(found.failures), config.evaluate.skipped, str(copy))
         (temporary / "summary.txt").write_text(summary, encoding="utf-8")
     for name in ("scores.csv", "report.html"):
@@ -103,7 +104,7 @@ def _count(n: int, noun: str) -> str:
 
 def _caption(config: Config, tables: Sequence[Table], facts: dict[str, Any]) -> str:
     """What made the README's table, in one line."""
-    shown = tables[: prose.README_SETS]
+    shown = tables[: readme.WIDEST]
     date = f" on {facts['dates']}" if facts["dates"] else ""
     utterances = ", ".join(f"{table.board.name} {table.board.n_utterances}" for table in shown) or "none"
     seeds = ", ".join(map(str, facts["seeds"])) or "none"

@@ -1,4 +1,4 @@
-"""The findings in words: headline sentences, the README's table, the console summary, and what it all rests on."""
+"""The findings in words: headline sentences, the console summary, and what it all rests on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ from concertina.reporting.board import UNTOUCHED, Board, Cell, excludes_zero
 from concertina.reporting.findings import Contrast, Row
 from concertina.statistics import BLOCKED, Interval
 
-README_SETS = 3  # a wider table than this does not fit a README
 MINUS, NO_BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 
@@ -50,7 +49,7 @@ def bounds(interval: Interval | None, write: Callable[[float], str] = number) ->
 
 def headlines(tables: Sequence[Table], grid: Sequence[Cell]) -> list[str]:
     """The findings in brief, at the ratio where most compressors meet, for the first two test sets."""
-    ratio = _meeting_ratio(grid)
+    ratio = meeting_ratio(grid)
     sentences = []
     for table in tables[:2]:
         if best := _best_sentence(table, ratio):
@@ -58,7 +57,8 @@ def headlines(tables: Sequence[Table], grid: Sequence[Cell]) -> list[str]:
     return sentences or ["No adapted cell has been scored yet; the zero-shot scores are below."]
 
 
-def _meeting_ratio(grid: Sequence[Cell]) -> str:
+def meeting_ratio(grid: Sequence[Cell]) -> str:
+    """The ratio at which most compressors can be compared; the larger of equals."""
     ratios = [cell.ratio for cell in grid if cell.compressor != UNTOUCHED and cell.ratio != "natural"]
     return max(ratios, key=lambda r: (ratios.count(r), float(r)), default="1")
 
@@ -95,51 +95,6 @@ def _contrast_sentence(table: Table, ratio: str) -> list[str]:
         groups.setdefault(phrase, []).append(f"{contrast.second} ({difference})")
     said = "; it ".join(f"{phrase} {' and '.join(names)}" for phrase, names in groups.items())
     return [f"There, paired over utterances, {found[0].first} {said}."] if found else []
-
-
-def markdown(tables: Sequence[Table], caption: str) -> str:
-    """The README's table: a row per cell; per headline test set zero-shot, adapted with interval, and recovery."""
-    tables = tables[:README_SETS]
-    names = [
-        f"{t.board.name}: {t.board.metric.label} {'↑' if t.board.metric.higher_is_better else '↓'}" for t in tables
-    ]
-    heads = ["compressor", "ratio", "realised", "tokens/s"]
-    heads += [f"{name}<br>{condition}" for name in names for condition in ("zero-shot", "adapted", "recovery")]
-    lines = ["| " + " | ".join(heads) + " |", "|:--" + "|--:" * (len(heads) - 1) + "|"]
-    for row in tables[0].rows if tables else ():
-        fields = [
-            row.cell.compressor,
-            row.cell.ratio,
-            number(row.realised_ratio, 2),
-            number(row.rate.mean if row.rate else None),
-        ]
-        for table in tables:
-            fields += _markdown_fields(table.row(row.cell))
-        lines.append("| " + " | ".join(escape_markdown(field) for field in fields) + " |")
-    return "\n".join([*lines, "", caption, ""])
-
-
-def _markdown_fields(row: Row) -> list[str]:
-    if row.failed:
-        return ["failed", "failed", "–"]
-    adapted = "–" if row.adapted is None else f"{number(row.adapted.value)}{bounds(row.adapted)}"
-    recovery = "reference" if row.is_reference else percent(row.recovery.value if row.recovery else None)
-    return [number(row.zero_shot.value if row.zero_shot else None), adapted, recovery]
-
-
-def escape_markdown(text: str) -> str:
-    """Text that cannot end a cell, start a tag or open a link."""
-    for mark, harmless in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ("|", "\\|"),
-        ("`", "'"),
-        ("\n", " "),
-        ("](", "] ("),
-    ):
-        text = text.replace(mark, harmless)
-    return text
 
 
 def summary(name: str, tables: Sequence[Table], n_failed: int, skipped: Mapping[str, str], path: str) -> str:

@@ -1,0 +1,87 @@
+"""The tables that the README shows, in Markdown: the main one, the findings, the other test sets, and transfer."""
+
+from collections.abc import Sequence
+
+from concertina.reporting import findings
+from concertina.reporting.board import UNTOUCHED, Board, Cell
+from concertina.reporting.findings import Row
+from concertina.reporting.prose import Table, bounds, headlines, meeting_ratio, number, percent
+
+WIDEST = 3  # test sets: a wider table than this does not fit a README
+
+
+def markdown(tables: Sequence[Table], grid: Sequence[Cell], train_sets: Sequence[str], caption: str) -> str:
+    """Everything between the README's markers. `train_sets`: the main tables' first, then the others."""
+    ratio = meeting_ratio(grid)
+    met = [cell for cell in grid if cell.compressor == UNTOUCHED or cell.ratio == ratio]
+    parts = [_main(tables[:WIDEST]), caption, "\n".join(f"- {escape(said)}" for said in headlines(tables, grid))]
+    if len(tables) > WIDEST:
+        parts += [f"The other test sets, at {ratio} frames per token, adapted:", _others(tables[WIDEST:], met)]
+    if len(train_sets) > 1:
+        pivot = [cell for cell in met if cell.compressor == findings.pivot_of(grid)]
+        title = f"Transfer, {pivot[0]}: adapters of each training set, on every test set:" if pivot else ""
+        parts += [title, _transfer([table.board for table in tables], pivot, train_sets)] if pivot else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _main(tables: Sequence[Table]) -> str:
+    """A row per cell; per test set zero-shot, adapted with its interval, and recovery."""
+    heads = ["compressor", "ratio", "realised", "tokens/s"]
+    heads += [f"{_title(t.board)}<br>{shown}" for t in tables for shown in ("zero-shot", "adapted", "recovery")]
+    rows = []
+    for row in tables[0].rows if tables else ():
+        rate = number(row.rate.mean if row.rate else None)
+        fields = [row.cell.compressor, row.cell.ratio, number(row.realised_ratio, 2), rate]
+        rows.append(fields + [field for table in tables for field in _scores(table.row(row.cell))])
+    return _table(heads, rows)
+
+
+def _others(tables: Sequence[Table], shown: Sequence[Cell]) -> str:
+    """A row per test set; the adapted score of each cell, with its interval."""
+    rows = []
+    for table in tables:
+        cells = [table.row(cell) for cell in shown]
+        rows.append([_title(table.board), *(_scores(row)[1] for row in cells)])
+    return _table(["test set", *map(str, shown)], rows)
+
+
+def _transfer(boards: Sequence[Board], pivot: Sequence[Cell], train_sets: Sequence[str]) -> str:
+    """A row per test set; zero-shot, then adapted on each training set."""
+    rows = []
+    for board in boards:
+        for row in findings.transfer(board, pivot, train_sets)["rows"]:
+            values = [number(one.value) + bounds(one) if one else "–" for one in row["adapted"]]
+            rows.append([_title(board), number(row["zero_shot"].value if row["zero_shot"] else None), *values])
+    return _table(["test set", "zero-shot", *train_sets], rows)
+
+
+def _title(board: Board) -> str:
+    return f"{board.name}: {board.metric.label} {'↑' if board.metric.higher_is_better else '↓'}"
+
+
+def _scores(row: Row) -> list[str]:
+    if row.failed:
+        return ["failed", "failed", "–"]
+    adapted = "–" if row.adapted is None else f"{number(row.adapted.value)}{bounds(row.adapted)}"
+    recovery = "reference" if row.is_reference else percent(row.recovery.value if row.recovery else None)
+    return [number(row.zero_shot.value if row.zero_shot else None), adapted, recovery]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|:--" + "|--:" * (len(heads) - 1) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(map(escape, fields)) + " |" for fields in rows)])
+
+
+def escape(text: str) -> str:
+    """Text that cannot end a cell, start a tag or open a link."""
+    for mark, harmless in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ("|", "\\|"),
+        ("`", "'"),
+        ("\n", " "),
+        ("](", "] ("),
+    ):
+        text = text.replace(mark, harmless)
+    return text
