@@ -120,6 +120,7 @@ def test_a_recipe_that_cannot_be_followed_is_one_line(
     assert told in line
 
 
+@pytest.mark.slow
 def test_a_language_gets_the_share_that_the_recipe_gives_it(tmp_path: Path) -> None:
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=10)
     make_pool(tmp_path, extractor, {"en": 4, "de": 4, "fr": 4}, seed=0, jobs=1)

@@ -145,6 +145,7 @@ def test_babble_never_says_the_words_that_it_covers(monkeypatch: pytest.MonkeyPa
     assert not set(said[: synthetic.TALKERS]) & set(spoken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["hard", "pico"])
 def test_shards_are_the_same_bytes_on_any_number_of_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str

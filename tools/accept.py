@@ -14,6 +14,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import run
+
 from concertina.config import ConfigError, load
 from concertina.layout import SEAL
 
@@ -25,6 +27,8 @@ def main() -> int:
     chosen = parser.parse_args()
     if not chosen.why.strip():
         return complain('say why the edit cannot change any result: make accept WHY="..."')
+    if not run.hold():
+        return 1
     try:
         name = load(chosen.config).name
     except ConfigError as error:

@@ -12,15 +12,22 @@ from pathlib import Path
 LOCK = Path("scratch/run.lock")
 
 
-def main() -> int:
+def hold() -> bool:
+    """Take the lock for this process and what it becomes; False, and a line on the console, where another has it."""
     LOCK.parent.mkdir(exist_ok=True)
     file = os.open(LOCK, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print("error: another run is going on in this folder; wait for it to end", file=sys.stderr)
-        return 1
+        return False
     os.set_inheritable(file, True)
+    return True
+
+
+def main() -> int:
+    if not hold():
+        return 1
     os.execvp(sys.executable, [sys.executable, "-m", "snakemake", "--nolock", *sys.argv[1:]])
 
 

@@ -154,6 +154,7 @@ def _train(rank: int, recipe: Recipe, prompts: dict[Any, str], pool_folder: Path
         meeting = f"file://{(scratch / f'meeting-{os.getppid()}').resolve()}"
         dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=recipe.processes)
     pool = Pool(pool_folder)
+    torch.manual_seed(recipe.seed)
     learner = Learner(scratch / "untrained", prompts)
     for number, phase in enumerate(recipe.phases, start=1):
         saved = _saved(scratch, recipe.phases[:number])
@@ -184,6 +185,7 @@ def _phase(phase: Phase, number: int, rank: int, recipe: Recipe, pool: Pool, lea
     single, joined = (batches(pool, mix, draw, batch_mel, limit) for mix in (easy, full))
     optimisers = _optimisers(learner, recipe)
     peaks = [phase.peak * optimiser.param_groups[0]["lr"] for optimiser in optimisers]
+    learner.zero_grad(set_to_none=True)  # as a process that begins with this phase has it, to the last bit
     curve: list[dict[str, float]] = []
     started = time.monotonic()
     with console.Progress(phase.steps, "steps") as progress:
