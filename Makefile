@@ -23,7 +23,7 @@ reproduce: setup ## from speech to a report [CONFIG=configs/NAME.yaml] [PROFILE=
 plan: setup ## which jobs `make reproduce` would run, and why [CONFIG=..]
 	@snakemake -n -q host $(CHOSEN)
 
-base: setup ## train the shipped tiny model again, from nothing (an hour or two on 2 cores)
+base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
 	@$(RUN) $(CHOSEN) -- base
 
 test: setup ## every test, the whole workflow included (4 minutes on 2 cores)

@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -80,20 +79,28 @@ def test_a_second_run_makes_the_same_weights_from_the_kept_phases(made: Path) ->
 
 
 @pytest.mark.slow
-def test_training_that_is_killed_goes_on_to_the_same_weights(made: Path) -> None:
-    whole = integrity.sha256(made / "base" / "model.safetensors")
-    shutil.rmtree("scratch")
-    shutil.rmtree("base")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_training_that_is_killed_goes_on_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    chosen = {"model": "base", "sha256": "", "recipe": SMALL | {"processes": processes}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump({"base": chosen}), encoding="utf-8")
     command = [sys.executable, "-m", "concertina.base", "--config", "small.yaml"]
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}) as process:
+    with subprocess.Popen(command, start_new_session=True) as process:
         ends = time.monotonic() + 300
         while not list(Path("scratch").rglob("phase1-*.safetensors")) and time.monotonic() < ends:
             time.sleep(0.01)
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert not Path("base").exists()
-    assert base.main(["--config", "small.yaml"]) == 0
-    assert integrity.sha256(made / "base" / "model.safetensors") == whole
+    weights = []
+    for scratch in ("scratch/base", "scratch/another"):
+        subprocess.run([*command, "--scratch", scratch], check=True)
+        weights.append(integrity.sha256(Path("base", "model.safetensors")))
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.parametrize(

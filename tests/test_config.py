@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from concertina import keys
+from concertina import compressors, keys
 from concertina.config import Config, ConfigError, load, merge, ratio_text
 
 ROOT = Path(__file__).parent.parent
@@ -97,6 +97,27 @@ def test_a_set_whose_package_is_missing_is_left_out_with_the_reason(tmp_path: Pa
     config = loaded(tmp_path, yaml.safe_dump({"evaluate": {"sets": [sets[0], sets[1] | {"needs": "no_such_package"}]}}))
     assert [test_set.name for test_set in config.evaluate.sets] == ["a"]
     assert "no_such_package is not installed" in config.evaluate.skipped["b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("def segment(frames_TD, lengths_B, ratio, cues, seeds): ...", "has no function segment(frames_TD, lengths_B"),
+        (
+            "def segment(frames_TD, lengths_B, ratio, cues, seeds_B, *, k): ...",
+            "give every option of segment a default",
+        ),
+        ("def segment(frames_TD", "line 1 of"),
+    ],
+)
+def test_a_compressors_file_that_cannot_be_used_is_named_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    monkeypatch.setattr(compressors, "FOLDER", tmp_path)
+    (tmp_path / "own.py").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"compressor own: ") as error:
+        compressors.check_cell("own", 3.0, {})
+    assert told in str(error.value)
 
 
 def test_mappings_merge_and_everything_else_replaces() -> None:

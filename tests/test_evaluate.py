@@ -58,6 +58,18 @@ def test_every_test_set_has_a_record_and_predictions_of_every_run() -> None:
         assert json.dumps(predictions["tags"][0]) == '{"kind": "digits"}'
 
 
+def test_a_reference_without_words_is_left_out_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    test_set = config.load("t.yaml").evaluate.sets[0]
+    cached = Speech("t", "synthetic", "dev", "average", "3")
+    spoken = [speech.Item(cached, at, ([], []), text, []) for at, text in enumerate(["one", "[laughter] ...", "um"])]
+    found, wordless = evaluate.scorable(spoken, test_set)
+    assert [item.text for item in found] == ["one"]
+    assert wordless == ["dev1", "dev2"]
+    assert "clean: 2 left out, whose reference has no words when normalised: dev1, dev2" in capsys.readouterr().err
+    with pytest.raises(config.ConfigError, match=r"evaluate\.sets\.clean: no reference has words"):
+        evaluate.scorable(spoken[1:], test_set)
+
+
 def test_training_shows_in_the_scores() -> None:
     folder = layout.evaluate("t", "average", "3")
     before, after = (records.read(folder / "clean" / f"{run}.json") for run in ("zero-shot", "english-seed0"))

@@ -210,7 +210,7 @@ def test_failed_runs_are_rows(here: Path) -> None:
     older = [row for row in tidy() if row["compressor"] == "segment" and row["ratio"] == "3"]
     assert {row["adapted"] for row in older} == {"false"}  # of before the failure; 9 is no longer in the grid
     assert any(row[:2] == ["sample", "2"] and "NaN" in row[2] for row in rows)
-    assert "3 failed" in Path("results/tiny/report/summary.txt").read_text()
+    assert "3 without a result" in Path("results/tiny/report/summary.txt").read_text()
 
 
 def test_a_result_that_is_missing_or_altered_is_an_error(made: Config, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,7 +221,19 @@ def test_a_result_that_is_missing_or_altered_is_an_error(made: Config, capsys: p
     assert report.main(["--config", "overlay.yaml"]) == 1
     assert "results/tiny/evaluate/none-1" in capsys.readouterr().err
     assert report.main(["--config", "overlay.yaml", "--partial"]) == 0
-    assert ["evaluate", "none", "not finished: run `make reproduce`"] in Page(page()).rows
+    assert ["evaluate", "none-1", "not finished: run `make reproduce`"] in Page(page()).rows
+    assert "The run did not finish" in page()
+    assert "The run did not finish" in capsys.readouterr().out
+
+
+def test_a_failure_of_a_split_that_is_no_longer_used_hides_nothing(made: Config) -> None:
+    for split in ("clean", "gone"):
+        run = made_results.head(made, stage="segments", compressor="average", ratio="3")
+        records.write(layout.failure("tiny", "segments", f"synthetic/{split}/average-3"), records.failed("x", **run))
+    assert [failure.run for failure in read(made).failures] == ["synthetic/clean/average-3"]
+    layout.failure("tiny", "segments", "synthetic/clean/average-3").unlink()
+    assert read(made).failures == []
+    shutil.rmtree("results/tiny/failed")
 
 
 def test_trainings_of_unlike_budgets_are_not_compared(here: Path) -> None:
@@ -275,10 +287,15 @@ def test_transfer_is_shown_where_there_are_several_training_sets(here: Path) -> 
     markdown = Path("results/tiny/report/table.md").read_text()
     first = config.evaluate.sets[0].name
     [row] = [line for line in markdown.split("Transfer, ")[1].splitlines() if line.startswith(f"| {first}: ")]
-    scored = [row["value"] for row in tidy() if (row["compressor"], row["metric"]) == ("average", "wer")]
-    shown = [field.split("[")[0].strip() for field in row.split("|")[2:-1]]
-    assert len(shown) == 3
-    assert set(shown) <= {f"{float(value):.1f}" for value in scored}
+    ratio = markdown.split("Transfer, average at ")[1].split(":")[0]
+    values = {
+        row["train_set"]: f"{float(row['value']):.1f}"
+        for row in tidy()
+        if (row["compressor"], row["ratio"], row["metric"], row["split"]) == ("average", ratio, "wer", "clean")
+    }
+    assert [field.split("[")[0].strip() for field in row.split("|")[2:-1]] == [
+        values[train_set] for train_set in ("", "english", "speech-only")
+    ]
 
 
 def test_a_readme_tells_the_test_sets_that_do_not_fit_its_table(here: Path) -> None:

@@ -227,7 +227,7 @@ class Config(Section):
                 raise ValueError(
                     f"train.sets.{chosen.name}: no cell {missing[0]!r} in the grid{nearest(missing[0], cells)}"
                 )
-            if chosen.name not in adapted:
+            if chosen.seeds is not None and chosen.name not in adapted:
                 raise ValueError(f"train.sets.{chosen.name}: no cell of the grid has one of its seeds {chosen.seeds}")
         used = [(f"train.sets.{s.name}", p) for s in self.train.sets for p in (*s.parts, *s.dev)]
         for where, part in [*used, *((f"evaluate.sets.{s.name}", s) for s in self.evaluate.sets)]:

@@ -31,6 +31,9 @@ def check(
             raise _broken(name, f"{label} is a row of whole numbers, not {_kind(tensor)}")
     if weights_T.dim() != 1 or not weights_T.is_floating_point():
         raise _broken(name, f"weights_T is a row of floating-point numbers, not {_kind(weights_T)}")
+    peaks_B = segments.peaks_B
+    if peaks_B is not None and (peaks_B.shape != counts_B.shape or peaks_B.is_floating_point()):
+        raise _broken(name, f"peaks_B is None or a whole number per utterance, not {_kind(peaks_B)}")
     if len(counts_B) != len(lengths_B) or bool((counts_B < 0).any()) or int(counts_B.sum()) != len(lengths_N):
         raise _broken(name, "counts_B says for each utterance how many of lengths_N are its own")
     if bool((lengths_N < 1).any()):

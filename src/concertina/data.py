@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from concertina import audio, console, corpora, integrity, keys, layout, normaliser
+from concertina import audio, console, corpora, integrity, keys, layout
 from concertina.config import Config, ConfigError, Corpus, load
 from concertina.corpora import Reject, Utterance
 from concertina.spelling import nearest
@@ -78,8 +78,6 @@ def usable(utterance: Utterance) -> tuple[dict[str, Any], np.ndarray]:
         "".join((utterance.id, text, *utterance.translation.values())).encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError("its text is not valid Unicode, so it cannot be written as UTF-8") from None
-    if not any(map(str.isalnum, normaliser.normalise([text], utterance.language)[0])):
-        raise ValueError(f"no words: {text!r} is nothing to the normaliser that scores are taken with")
     name = str(utterance.audio) if isinstance(utterance.audio, Path) else utterance.id
     samples_T = audio.mono(utterance.audio, utterance.rate_hz, utterance.offset_s, utterance.duration_s, name)
     if len(samples_T) < MIN_SAMPLES:

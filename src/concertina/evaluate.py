@@ -17,7 +17,7 @@ import peft
 import torch
 
 from concertina import config as configs
-from concertina import console, integrity, keys, lalm, layout, metrics, records, speech
+from concertina import console, integrity, keys, lalm, layout, metrics, normaliser, records, speech
 from concertina.config import Config, ConfigError, TestSet, TrainSet
 from concertina.lalm import Generated, Lalm
 from concertina.loops import loops
@@ -96,7 +96,7 @@ def evaluate(config: Config, compressor: str, ratio: str, head: dict[str, Any]) 
 def attach(model: Lalm, folder: Path) -> None:
     """Put an adapter's weights into the model's own, which decodes as fast as the base.
 
-    In bfloat16 they stay beside them: the small sums would be rounded away, in adapted cells alone.
+    In bfloat16 the adapter stays unmerged: rounding would lose part of its small update, in adapted cells alone.
     """
     adapted = peft.PeftModel.from_pretrained(model.model, folder)
     if model.model.dtype == torch.float32:
@@ -115,7 +115,7 @@ def measure(
 ) -> None:
     """Decode one test set, score it, and write its record and predictions below `folder`."""
     began = time.monotonic()
-    items = speech.items(model, config, test_set, cached, test_set.utterances)
+    items, wordless = scorable(speech.items(model, config, test_set, cached, test_set.utterances), test_set)
     generated = decode(model, config, items)
     language = test_set.to or test_set.language
     scores = score(config, test_set.task, items, [g.text for g in generated], language)
@@ -139,6 +139,7 @@ def measure(
         seed=adapter.seed if adapter else None,
         scores=scores,
         n_utterances=len(items),
+        facts={"left_out": wordless},
         realised_ratio=float(frames.sum() / tokens.sum()),
         audio_tokens_per_second={
             "mean": float(tokens.sum() / seconds.sum()),
@@ -153,6 +154,23 @@ def measure(
     path = folder / test_set.name / (f"{adapter.train_set.name}-seed{adapter.seed}" if adapter else "zero-shot")
     records.write(path.with_name(f"{path.name}.json"), record)
     records.write_predictions(path.with_name(f"{path.name}.parquet"), rows, scores)
+
+
+def scorable(items: list[Item], test_set: TestSet) -> tuple[list[Item], list[str]]:
+    """The items whose reference has words left when it is normalised, and the ids of the others ('[laughter]').
+
+    Errors: ConfigError when there are only others.
+    """
+    texts = normaliser.normalise([item.text for item in items], test_set.to or test_set.language)
+    found = [item for item, text in zip(items, texts, strict=True) if any(map(str.isalnum, text))]
+    kept = {id(item) for item in found}
+    others = [row(item)["id"] for item in items if id(item) not in kept]
+    if others:
+        told = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        console.say(f"{test_set.name}: {len(others)} left out, whose reference has no words when normalised: {told}")
+    if not found:
+        raise ConfigError(f"evaluate.sets.{test_set.name}: no reference has words when normalised")
+    return found, others
 
 
 def decode(model: Lalm, config: Config, items: Sequence[Item]) -> list[Generated]:

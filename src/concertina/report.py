@@ -46,11 +46,11 @@ def make(config: Config, config_path: Path = DEFAULT, partial: bool = False) -> 
     with integrity.sealed(folder, {"run_key": run_key}) as temporary:
         samples, percent = config.report.bootstrap_samples, config.report.confidence_percent
         scores.write(temporary / "scores.csv", scores.rows(found.results, samples, percent))
-        html = page.render(config, grid, found, tables, facts, run_key)
+        html = page.render(config, grid, found, tables, facts, run_key, partial)
         (temporary / "report.html").write_text(html, encoding="utf-8", newline="\n")
         train_sets, caption = [chosen.name for chosen in config.train.sets], _caption(config, tables, facts)
         (temporary / "table.md").write_text(readme.markdown(tables, grid, train_sets, caption), encoding="utf-8")
-        summary = prose.summary(config.name, tables, len(found.failures), config.evaluate.skipped, str(copy))
+        summary = prose.summary(config.name, tables, len(found.failures), config.evaluate.skipped, str(copy), partial)
         (temporary / "summary.txt").write_text(summary, encoding="utf-8")
     for name in ("scores.csv", "report.html"):
         _copy(folder / name, folder.parent / name)

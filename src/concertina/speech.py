@@ -19,7 +19,7 @@ from concertina.pooling import Segments, pool, positions
 
 
 class Speech:
-    """One split at one compressor and ratio: `rows` of the manifest, `frames`, `segments`, and the seals' facts."""
+    """One split at one compressor and ratio: `rows` of the manifest, `frames`, `segments`, and the seals' run keys."""
 
     def __init__(self, name: str, corpus: str, split: str, compressor: str, ratio: str) -> None:
         """Open and verify both folders. Errors: DamagedError, also when they do not belong together."""

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--language", default="en", help="the language that is spoken (default: en)")
     parser.add_argument("--to", help="the language to translate into, such as de")
     parser.add_argument("--adapter", type=Path, help="a trained adapter's folder; it knows its compressor and ratio")
-    parser.add_argument("--config", type=Path, default=configs.DEFAULT, help="config.yaml or an overlay over it")
+    parser.add_argument("--config", type=Path, help="an overlay over config.yaml (default: the project's config.yaml)")
     return parser
 
 
@@ -89,11 +89,11 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def load(path: Path) -> Config:
-    """The config; away from the project's folder the project's own, with its model."""
-    if path != configs.DEFAULT or path.exists() or not (PROJECT / path).exists():
+def load(path: Path | None) -> Config:
+    """The config asked for; or the project's own, wherever one stands, with its model."""
+    if path:
         return configs.load(path)
-    config = configs.load(PROJECT / path)
+    config = configs.load(PROJECT / configs.DEFAULT)
     base = config.base.model_copy(update={"model": str(PROJECT / config.base.model)})
     return config.model_copy(update={"base": base})
 

@@ -7,9 +7,9 @@ A file has one function, which decides where a packed batch of utterances is cut
 frames_TD   float32, the frames of B utterances end to end
 lengths_B   int64, the frames of each utterance
 ratio       frames per token, a float of at least 1; or 'natural'
-cues        a tensor per frame for each cue that the file asks for
+cues        an empty mapping: no stage makes cues yet, and a file that asks for one is refused
 seeds_B     int64, one per utterance, made of its id
-option      keyword-only parameters are the config's `options` of a cell
+option      keyword-only, with a default: the config's `options` of a cell
 
 and may say, each as a plain constant: `natural = True` (it takes the ratio 'natural'), `exact = False` (it does not
 give ceil(T / ratio) tokens), `ratios = (1,)` (it takes no others), `cues = ("attention",)` (it needs more than
@@ -74,9 +74,11 @@ def describe(name: str) -> Compressor:
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
             said[node.target.id] = node.value
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "segment"]
-    if not functions or len(functions[-1].args.args) != len(PARAMETERS):
+    if not functions or [argument.arg for argument in functions[-1].args.args] != PARAMETERS:
         raise ConfigError(f"compressor {name}: {path} has no function segment({', '.join(PARAMETERS)}, *, ...)")
     arguments = functions[-1].args
+    if None in arguments.kw_defaults:
+        raise ConfigError(f"compressor {name}: give every option of segment a default in {path}")
     options = None if arguments.kwarg else tuple(argument.arg for argument in arguments.kwonlyargs)
     try:
         facts = {key: ast.literal_eval(said[key]) for key in ("natural", "exact", "ratios", "cues") if key in said}

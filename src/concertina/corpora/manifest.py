@@ -107,7 +107,7 @@ def _id(row: dict[str, Any], number: int) -> str:
     for value in (row.get("id"), row.get("audio_filepath")):
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             continue
-        if "id" in row or "offset" not in row:
+        if "id" in row or row.get("offset") is None:
             return str(value)
         return f"{value}@{row['offset']}" + (f"+{row['duration']}" if row.get("duration") else "")
     return f"line {number}"

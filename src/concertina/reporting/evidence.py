@@ -8,18 +8,18 @@ from statistics import median
 from typing import Any
 
 from concertina import integrity, layout, records
-from concertina.config import Config, Section
+from concertina.config import Config, Train
 from concertina.reporting.board import Cell, cells
 from concertina.scores import Result
 
 STAGES = ("segments", "train", "evaluate")  # whose failures are kept
 UNFINISHED = "not finished: run `make reproduce`"
-NOT_A_BUDGET = {"sets", "metrics", "skipped"}  # what a cell may have more of than another
+NOT_A_BUDGET = {"sets", "threads", "dev_every_steps", "dev_utterances"}  # what may differ between compared cells
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A run that has no result to show: it failed and was not made good since, or cannot be compared."""
+    """A run that has no result to show: it failed, is not finished, or cannot be compared."""
 
     stage: str
     run: str
@@ -97,7 +97,8 @@ def read(config: Config, partial: bool = False) -> Evidence:
             without = {f.run for f in of_cell}
             results += (result for result in _results(config, cell, folder) if _run(result) not in without)
         elif not of_cell:
-            failed.append(Failed("evaluate", str(cell), UNFINISHED, cell.compressor, cell.ratio))
+            run = f"{cell.compressor}-{cell.ratio}"
+            failed.append(Failed("evaluate", run, UNFINISHED, cell.compressor, cell.ratio))
     return Evidence(results, failed, trainings, list(_datasets(config)), inputs)
 
 
@@ -107,7 +108,7 @@ def _run(result: Result) -> str:
     return f"{record.train_set}/{record.compressor}-{record.ratio}/seed{record.seed}" if record.adapted else ""
 
 
-def _unlike(trainings: Sequence[Training], budget: Section) -> Iterator[Failed]:
+def _unlike(trainings: Sequence[Training], budget: Train) -> Iterator[Failed]:
     """Where trainings had different budgets (the config was edited during a run, say), those not of this config's."""
     wanted = budget.model_dump(mode="json", exclude=NOT_A_BUDGET)
     budgets = [{key: training.record.config.get(key) for key in wanted} for training in trainings]
@@ -136,11 +137,14 @@ def _results(config: Config, cell: Cell, folder: Path) -> Iterator[Result]:
 
 def _failures(config: Config) -> Iterator[Failed]:
     grid = {(cell.compressor, cell.ratio) for cell in cells(config)}
+    places = set(_uses(config))
     for stage in STAGES:
         folder = layout.failure(config.name, stage, "_").parent
         for path, record in records.read_folder(folder).items():
             where = (record.compressor, record.ratio)
             if not isinstance(record, records.Failure) or where not in grid:
+                continue
+            if stage == "segments" and path.relative_to(folder).parts[:2] not in places:
                 continue
             if stage != "train" or (record.train_set, record.seed) in config.adapters(*map(str, where)):
                 run = path.relative_to(folder).with_suffix("").as_posix()
@@ -174,15 +178,8 @@ def _training(cell: Cell, train_set: str, seed: int, folder: Path) -> Training:
 
 
 def _datasets(config: Config) -> Iterator[Dataset]:
-    """Every split that something was trained, watched or tested on, where its data is on this machine."""
-    uses: dict[tuple[str, str], list[str]] = {}
-    for train_set in config.train.sets:
-        for kind, parts in (("training", train_set.parts), ("dev loss", train_set.dev)):
-            for part in parts:
-                uses.setdefault((part.corpus, part.split), []).append(f"{kind} of {train_set.name}")
-    for test_set in config.evaluate.sets:
-        uses.setdefault((test_set.corpus, test_set.split), []).append(f"test set {test_set.name}")
-    for (corpus, split), used in uses.items():
+    """Every split that is used, where its data is on this machine."""
+    for (corpus, split), used in _uses(config).items():
         folder = layout.data(config.name, corpus, split)
         if (folder / layout.SEAL).exists():
             rows = _json_lines(_checked(folder, "manifest.jsonl"))
@@ -193,6 +190,18 @@ def _datasets(config: Config) -> Iterator[Dataset]:
                 corpus, split, ", ".join(dict.fromkeys(used)), len(rows), sum(durations) / 3600,
                 sum(durations) / len(durations), min(durations), max(durations), len(speakers), rejects,
             )  # fmt: skip
+
+
+def _uses(config: Config) -> dict[tuple[str, str], list[str]]:
+    """What each (corpus, split) is used for: training, watching or testing."""
+    uses: dict[tuple[str, str], list[str]] = {}
+    for train_set in config.train.sets:
+        for kind, parts in (("training", train_set.parts), ("dev loss", train_set.dev)):
+            for part in parts:
+                uses.setdefault((part.corpus, part.split), []).append(f"{kind} of {train_set.name}")
+    for test_set in config.evaluate.sets:
+        uses.setdefault((test_set.corpus, test_set.split), []).append(f"test set {test_set.name}")
+    return uses
 
 
 def _checked(folder: Path, name: str) -> Path:

@@ -30,6 +30,7 @@ def render(
     tables: Sequence[Table],
     provenance: dict[str, Any],
     run_key: str,
+    partial: bool = False,
 ) -> str:
     """The report as one HTML file. `provenance`: commits, dates, command, versions, devices, signatures, byline."""
     train_set, boards = config.train.sets[0].name, [table.board for table in tables]
@@ -48,6 +49,7 @@ def render(
         "headlines": prose.headlines(tables, grid),
         "sets": [_main_table(table) for table in tables],
         "failures": found.failures,
+        "partial": prose.PARTIAL if partial else "",
         "contrasts": [_named(t.board, rows=t.contrasts) for t in tables if t.contrasts],
         "natural": [row for board in boards for row in findings.natural_rates(board, grid, train_set)],
         "kinds": [view for board in boards for view in _kinds(board, grid, train_set)],

@@ -97,7 +97,12 @@ def _contrast_sentence(table: Table, ratio: str) -> list[str]:
     return [f"There, paired over utterances, {found[0].first} {said}."] if found else []
 
 
-def summary(name: str, tables: Sequence[Table], n_failed: int, skipped: Mapping[str, str], path: str) -> str:
+PARTIAL = "The run did not finish: cells that it had not reached show the results of an earlier run, or none."
+
+
+def summary(
+    name: str, tables: Sequence[Table], n_failed: int, skipped: Mapping[str, str], path: str, partial: bool = False
+) -> str:
     """What the console shows when a run ends: the best cell per ratio and what it costs against `none`."""
     lines = [f"{name}: {len(tables[0].rows) if tables else 0} cells on {len(tables)} test sets"]
     for table in tables:
@@ -112,7 +117,8 @@ def summary(name: str, tables: Sequence[Table], n_failed: int, skipped: Mapping[
             if rows:
                 lines.append(_summary_line(table, rows, untouched))
     if n_failed:
-        lines += ["", f"{n_failed} failed: see the report"]
+        lines += ["", f"{n_failed} without a result: see the report"]
+    lines += ["", PARTIAL] if partial else []
     lines += [f"{test_set} was skipped: {reason}" for test_set, reason in skipped.items()]
     return "\n".join([*lines, "", f"report: {path}", ""]).replace(NO_BREAK, " ")
 

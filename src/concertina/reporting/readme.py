@@ -17,10 +17,10 @@ def markdown(tables: Sequence[Table], grid: Sequence[Cell], train_sets: Sequence
     parts = [_main(tables[:WIDEST]), caption, "\n".join(f"- {escape(said)}" for said in headlines(tables, grid))]
     if len(tables) > WIDEST:
         parts += [f"The other test sets, at {ratio} frames per token, adapted:", _others(tables[WIDEST:], met)]
-    if len(train_sets) > 1:
-        pivot = [cell for cell in met if cell.compressor == findings.pivot_of(grid)]
-        title = f"Transfer, {pivot[0]}: adapters of each training set, on every test set:" if pivot else ""
-        parts += [title, _transfer([table.board for table in tables], pivot, train_sets)] if pivot else []
+    pivot = [cell for cell in met if cell.compressor == findings.pivot_of(grid)]
+    if len(train_sets) > 1 and pivot:
+        parts += [f"Transfer, {pivot[0]}: adapters of each training set, on every test set:"]
+        parts += [_transfer([table.board for table in tables], pivot, train_sets)]
     return "\n\n".join(parts) + "\n"
 
 
