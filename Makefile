@@ -9,7 +9,7 @@ RUN    = python tools/run.py
 CHOSEN = $(PROFILE:%=--profile profiles/%) --config experiment=$(CONFIG)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan base test check readme accept unlock clean
+.PHONY: help setup reproduce plan base test check style quick readme accept unlock clean
 
 help:       ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,11 +30,16 @@ test: setup ## every test, the whole workflow included (4 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
 
 check: setup ## style, types, workflow and quick tests (under a minute)
+	@$(MAKE) --no-print-directory -j2 -Oline style quick
+
+style:
 	@ruff check && ruff format --check && mypy
 	@snakefmt --check Snakefile workflow/rules
 	@snakemake --lint
-	@OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile -m "not slow"
 	@snakemake -n -q all
+
+quick:
+	@OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile -m "not slow"
 
 readme: setup   ## put the tables of results/ into README.md
 	@python tools/readme.py
