@@ -97,6 +97,8 @@ class TestCut:
         scores_T = torch.tensor([1, 3, 0, 0, 7])
         segments = Segments.cut(starts_T, torch.tensor([4, 1]), scores_T=scores_T)
         assert segments.weights_T.tolist() == [0.25, 0.75, 0.5, 0.5, 1]
+        nothing = Segments.cut(starts_T[:0], torch.tensor([], dtype=torch.long), scores_T=scores_T[:0])
+        assert nothing.weights_T.tolist() == []
 
 
 class TestPositions:

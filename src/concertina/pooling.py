@@ -45,7 +45,9 @@ class Segments:
         counts_B = torch.bincount(utterance_T[start_N], minlength=len(lengths_B))
         weights_T = packed.spread(1 / lengths_N.float(), lengths_N)
         if scores_T is not None:
-            sum_T = packed.spread(torch.segment_reduce(scores_T.float(), "sum", lengths=lengths_N), lengths_N)
+            token_T = packed.spread(torch.arange(len(lengths_N), device=lengths_N.device), lengths_N)
+            sum_N = torch.zeros_like(lengths_N, dtype=torch.float32).index_add_(0, token_T, scores_T.float())
+            sum_T = packed.spread(sum_N, lengths_N)
             weights_T = torch.where(sum_T > 0, scores_T.float() / sum_T, weights_T)
         peaks_B = None
         if peaks_T is not None:
