@@ -26,7 +26,7 @@ plan: setup ## which jobs `make reproduce` would run, and why [CONFIG=..]
 base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
 	@$(RUN) $(CHOSEN) -- base
 
-test: setup ## every test, the whole workflow included (about 10 minutes on 2 cores)
+test: setup ## every test, the whole workflow included (about 6 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
 
 check: setup ## style, types, workflow and quick tests (under a minute)
