@@ -250,11 +250,11 @@ class TestPacked:
             left_TD, right_TD = torch.randn(2, 5, width, dtype=torch.float64)
             assert torch.allclose(packed.dots(left_TD, right_TD), (left_TD * right_TD).sum(1))
 
-    def test_first_in_each_breaks_ties_by_the_next_key_then_by_place(self) -> None:
+    def test_first_in_each_takes_the_preferred_then_the_largest_then_the_earlier(self) -> None:
         marked_T = packed.first_in_each(
             torch.tensor([2, 1]),
             torch.tensor([4, 3]),
-            torch.tensor([0, 1, 1, 1, 5, 5, 5]),
+            torch.tensor([False, True, True, True, True, True, True]),
             torch.tensor([9, 2, 3, 2, 0, 0, 0]),
         )
         assert marked_T.nonzero()[:, 0].tolist() == [1, 2, 4]

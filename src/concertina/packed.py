@@ -9,6 +9,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+CACHED_VALUES = 2**18  # of float32, 1 MiB
+
 
 def spread(values_B: Tensor, lengths_B: Tensor) -> Tensor:
     """Repeat each utterance's value for each of its frames: [B] -> [T]."""
@@ -49,17 +51,16 @@ def window_starts(lengths_B: Tensor, ratio: float) -> Tensor:
     return starts_T
 
 
-def first_in_each(counts_B: Tensor, lengths_B: Tensor, *keys_T: Tensor) -> Tensor:
-    """Mark, in each utterance, the first `counts_B` frames by falling keys: bool [T].
+def first_in_each(counts_B: Tensor, lengths_B: Tensor, preferred_T: Tensor, key_T: Tensor) -> Tensor:
+    """Mark, in each utterance, the first `counts_B` frames by falling key, preferred ones before all others: bool [T].
 
-    The first key decides, the next one where it ties, and so on; what still ties goes to the earlier frame.
+    `preferred_T`: bool. What ties goes to the earlier frame.
     """
     utterance_T = spread(torch.arange(len(lengths_B), device=lengths_B.device), lengths_B)
-    order_T = torch.arange(len(utterance_T), device=lengths_B.device)
-    for key_T in reversed(keys_T):
-        order_T = order_T[key_T[order_T].argsort(descending=True, stable=True)]
-    order_T = order_T[utterance_T[order_T].argsort(stable=True)]
-    marked_T = torch.zeros_like(order_T, dtype=torch.bool)
+    by_key_T = key_T.argsort(descending=True, stable=True)
+    group_T = 2 * utterance_T + ~preferred_T
+    order_T = by_key_T[group_T[by_key_T].argsort(stable=True)]
+    marked_T = torch.zeros_like(preferred_T)
     marked_T[order_T] = position(lengths_B) < spread(counts_B, lengths_B)
     return marked_T
 
@@ -68,15 +69,20 @@ def dots(left_TD: Tensor, right_TD: Tensor) -> Tensor:
     """The dot product of each row of `left` with the same row of `right`: [T].
 
     By halving the products, so that the order of additions depends on D alone; `sum` and matrix products leave it
-    to the shape of the batch and to the machine.
+    to the shape of the batch and to the machine. So many rows at a time as stay in a core's cache, in one buffer.
     """
-    products_TD = left_TD * right_TD
-    width = products_TD.shape[1]
-    while width > 1:
-        half = (width + 1) // 2
-        products_TD[:, : width - half] += products_TD[:, half:width]
-        width = half
-    return products_TD[:, 0]
+    rows = max(CACHED_VALUES // max(left_TD.shape[1], 1), 1)
+    buffer_RD = torch.empty_like(left_TD[:rows])
+    dots_T = left_TD.new_empty(len(left_TD))
+    for left_RD, right_RD, dots_R in zip(left_TD.split(rows), right_TD.split(rows), dots_T.split(rows), strict=True):
+        products_RD = torch.mul(left_RD, right_RD, out=buffer_RD[: len(left_RD)])
+        width = products_RD.shape[1]
+        while width > 1:
+            half = (width + 1) // 2
+            products_RD[:, : width - half].add_(products_RD[:, half:width])  # += would also copy them
+            width = half
+        dots_R.copy_(products_RD[:, 0])
+    return dots_T
 
 
 def _fraction(ratio: float) -> tuple[int, int]:

@@ -23,7 +23,7 @@ class Writer:
     """Writes a store into `folder`; where one shard ends and the next begins depends on the data alone.
 
     `dtype`: int16, float16, float32 or bfloat16. numpy has no bfloat16: float32 given to such a store is
-    rounded to the nearest even, uint16 is taken as bfloat16 bits.
+    rounded to the nearest even.
     """
 
     def __init__(self, folder: Path, dtype: str, width: int | None, shard_bytes: int) -> None:
@@ -72,7 +72,7 @@ class Writer:
     def _convert(self, id: str, values: np.ndarray) -> np.ndarray:
         if self.dtype == "int16" and values.dtype != np.int16:
             raise ValueError(f"{id}: an int16 store takes int16 values, not {values.dtype}")
-        if self.dtype == "int16" or values.dtype == np.uint16:
+        if self.dtype == "int16":
             return np.array(values, dtype=self._stored_as)
         if not np.isfinite(values).all():
             raise ValueError(f"{id}: {np.count_nonzero(~np.isfinite(values))} of its values are NaN or infinite")

@@ -4,7 +4,7 @@ A file has one function, which decides where a packed batch of utterances is cut
 
     def segment(frames_TD, lengths_B, ratio, cues, seeds_B, *, option=default) -> concertina.pooling.Segments
 
-frames_TD   float32, the frames of B utterances end to end
+frames_TD   float32, the frames of B utterances end to end; of width 0 for a file that never names it
 lengths_B   int64, the frames of each utterance
 ratio       frames per token, a float of at least 1; or 'natural'
 cues        an empty mapping: no stage makes cues yet, and a file that asks for one is refused
@@ -33,11 +33,15 @@ PARAMETERS = ["frames_TD", "lengths_B", "ratio", "cues", "seeds_B"]
 
 @dataclass(frozen=True)
 class Compressor:
-    """What a compressor's file says about itself; `options` is None where it takes any, `draws`: it reads seeds_B."""
+    """What a compressor's file says about itself.
+
+    `options` is None where it takes any; `draws`: it reads seeds_B; `reads_frames`: it reads frames_TD.
+    """
 
     name: str
     options: tuple[str, ...] | None
     draws: bool
+    reads_frames: bool
     natural: bool = False
     exact: bool = True
     ratios: tuple[float, ...] | None = None
@@ -84,8 +88,8 @@ def describe(name: str) -> Compressor:
         facts = {key: ast.literal_eval(said[key]) for key in ("natural", "exact", "ratios", "cues") if key in said}
     except ValueError:
         raise ConfigError(f"compressor {name}: natural, exact, ratios and cues are plain constants in {path}") from None
-    draws = any(isinstance(node, ast.Name) and node.id == "seeds_B" for node in ast.walk(functions[-1]))
-    return Compressor(name, options, draws, **facts)
+    read = {node.id for node in ast.walk(functions[-1]) if isinstance(node, ast.Name)}
+    return Compressor(name, options, "seeds_B" in read, "frames_TD" in read, **facts)
 
 
 def check_cell(name: str, ratio: float | Literal["natural"], options: dict[str, Any]) -> None:

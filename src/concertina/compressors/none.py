@@ -10,4 +10,4 @@ ratios = (1,)
 
 def segment(frames_TD: Tensor, lengths_B: Tensor, ratio: float, cues: dict[str, Tensor], seeds_B: Tensor) -> Segments:
     """Cut before every frame."""
-    return Segments.cut(torch.ones_like(frames_TD[:, 0], dtype=torch.bool), lengths_B)
+    return Segments.cut(torch.ones(int(lengths_B.sum()), dtype=torch.bool), lengths_B)
