@@ -256,15 +256,24 @@ def test_a_stage_that_cannot_write_says_so_in_one_line(
 
 
 DEV = layout.features("t", "synthetic", "dev")
+LONG = layout.data("t", "synthetic", "long")
+SCORED = layout.evaluate("tiny", "average", "3")
 
 
 @pytest.mark.parametrize(
     ("stage", "folder", "file"),
     [
+        ("features", LONG, "shard-00000.safetensors"),
+        ("features", LONG, "manifest.jsonl"),
+        ("segments", layout.features("t", "synthetic", "long"), "index.json"),
         ("train", DEV, "shard-00000.safetensors"),
+        ("train", DEV, "manifest.jsonl"),
         ("evaluate", DEV, "shard-00000.safetensors"),
         ("evaluate", layout.segments("t", "synthetic", "dev", "average", "3"), "segments.safetensors"),
         ("evaluate", ADAPTER, "adapter_model.safetensors"),
+        ("report", SCORED, "clean/zero-shot.json"),
+        ("report", SCORED, "clean/zero-shot.parquet"),
+        ("report", layout.train("tiny", "english", "average", "3", 0), "curve.jsonl"),
     ],
 )
 def test_a_flipped_byte_is_named_before_work_begins(
@@ -278,7 +287,8 @@ def test_a_flipped_byte_is_named_before_work_begins(
     finally:
         path.write_bytes(sound)
     assert status == 1
-    assert told[-1].startswith(f"error: {path} is damaged")
-    assert not [line for line in told if "utterances" in line or "zero-shot" in line]
+    assert told[-1].startswith(f"error: {path} is ")
+    assert "damaged" in told[-1]
+    assert not [line for line in told[:-1] if "utterances" in line or "zero-shot" in line]
     assert lasting(work.folder) == undisturbed[stage]
     shutil.rmtree("results/t/failed", ignore_errors=True)
