@@ -1,13 +1,16 @@
 """Run Snakemake with this folder to itself: `python tools/run.py [arguments of snakemake]`.
 
 The lock is the operating system's, so it goes when the run goes, however it ends; Snakemake's own would stay behind
-after a kill and refuse the next run.
+after a kill and refuse the next run. On this computer (no `--profile`) no more jobs that use a GPU are started than
+have a place on one.
 """
 
 import fcntl
 import os
 import sys
 from pathlib import Path
+
+import gpu
 
 LOCK = Path("scratch/run.lock")
 
@@ -25,10 +28,18 @@ def hold() -> bool:
     return True
 
 
+def gpu_limit(arguments: list[str]) -> list[str]:
+    """Snakemake's limit on jobs that use a GPU: the places there are, or nothing where there is none or it is said."""
+    if {"--profile", "--resources"} & set(arguments) or not (names := gpu.devices()):
+        return []
+    return ["--resources", f"gpu={len(names) * gpu.jobs_per_gpu()}"]
+
+
 def main() -> int:
     if not hold():
         return 1
-    os.execvp(sys.executable, [sys.executable, "-m", "snakemake", "--nolock", *sys.argv[1:]])
+    command = [sys.executable, "-m", "snakemake", "--nolock", *gpu_limit(sys.argv[1:]), *sys.argv[1:]]
+    os.execvp(sys.executable, command)
 
 
 if __name__ == "__main__":
