@@ -20,8 +20,8 @@ setup:      ## everything that is needed, in .venv; the other targets call it
 reproduce: setup ## from speech to a report [CONFIG=configs/NAME.yaml] [PROFILE=NAME]
 	@$(RUN) $(CHOSEN)
 
-plan: setup ## which jobs `make reproduce` would run, and why [CONFIG=..]
-	@snakemake -n -q host $(CHOSEN)
+plan: setup ## which jobs `make reproduce` would run, why, and what they need [CONFIG=..] [PROFILE=..]
+	@python tools/plan.py $(CHOSEN)
 
 base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
 	@$(RUN) $(CHOSEN) -- base

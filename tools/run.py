@@ -1,8 +1,8 @@
 """Run Snakemake with this folder to itself: `python tools/run.py [arguments of snakemake]`.
 
 The lock is the operating system's, so it goes when the run goes, however it ends; Snakemake's own would stay behind
-after a kill and refuse the next run. On this computer (no `--profile`) no more jobs that use a GPU are started than
-have a place on one.
+after a kill and refuse the next run. A run that the disk will not hold is refused before it starts. On this computer
+(no `--profile`) no more jobs that use a GPU are started than have a place on one.
 """
 
 import fcntl
@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import gpu
+import plan
 
 LOCK = Path("scratch/run.lock")
+OTHERWISE = {"-n", "--dry-run", "--dryrun", "--touch", "--unlock", "--"}  # where no results, or others, are made
 
 
 def hold() -> bool:
@@ -37,6 +39,10 @@ def gpu_limit(arguments: list[str]) -> list[str]:
 
 def main() -> int:
     if not hold():
+        return 1
+    makes_results = not OTHERWISE & set(sys.argv[1:])
+    if makes_results and (short := plan.short_of_disk(sys.argv[1:])):
+        print(f"error: {short}", file=sys.stderr)
         return 1
     command = [sys.executable, "-m", "snakemake", "--nolock", *gpu_limit(sys.argv[1:]), *sys.argv[1:]]
     os.execvp(sys.executable, command)

@@ -1,0 +1,295 @@
+"""What a run would do, and why: `python tools/plan.py [--each] [arguments of snakemake]`.
+
+For every stage: its jobs, the reason (new, gone, the config key or the code that changed, an input that changed or is
+made again), and about how long they take, what they write, and the memory of one job. Ends with status 1 where the
+disk will not suffice. `--each` lists every job.
+"""
+
+import argparse
+import ast
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gpu
+from estimate import Estimate
+from rates import Rates
+
+from concertina import console, integrity
+from concertina.config import Config, load
+
+Job = dict[str, Any]
+TARGET = "all"
+NAMED = 3  # jobs of a row that are named
+SHOWN = 60  # characters of a config value in a reason
+PLACES = {  # first key of a stage's own key -> where a user finds it; what is not here is <stage>.<key>
+    "packages": "package",
+    "model": "base.sha256",
+    "said": "files of base.model",
+    "files": "files of base.model",
+    "prompts": "base.prompts",
+    "positions": "segments.positions",
+    "pool_at": "segments.pool_at",
+    "sources": "files of the corpus",
+    "templates": "templates of the report",
+    "budget": "train",
+    "decode": "evaluate",
+    "options": {"data": "data.corpora.{corpus}", "segments": "segments.cells.{compressor}.options"},
+    "set": "train.sets.{train_set}",
+    "adapters": "adapters of the cell",
+}
+
+
+class PlanError(RuntimeError):
+    """Snakemake cannot plan; the message is its own."""
+
+
+def jobs(arguments: Sequence[str]) -> list[Job]:
+    """What would run, as tools/dryrun.py tells it. Errors: PlanError."""
+    command = [sys.executable, str(Path(__file__).with_name("dryrun.py")), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PlanError(re.sub(r"^Using workflow specific profile.*\n", "", done.stderr, flags=re.MULTILINE).strip())
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [job for job in found if job["stage"] != TARGET]
+
+
+def why(job: Job) -> str:
+    """The reason of a job in a user's words."""
+    said, reasons = job["reason"], list(changes(job))
+    if "Missing output files" in said:
+        reasons.append("gone" if _made_before(job) else "new")
+    reasons += [
+        told
+        for sign, told in (
+            ("Incomplete output files", "was not finished"),
+            ("Updated input files", f"changed: {_files(said, 'Updated input files')}"),
+            ("Set of input files has changed", "reads other inputs"),
+            ("Code has changed", "the rule's shell line"),
+            ("Software environment definition has changed", "environment (envs/)"),
+            ("Forced execution", "forced"),
+        )
+        if sign in said
+    ]
+    return "; ".join(reasons) or ("inputs are made again" if "updated by another job" in said else said)
+
+
+def changes(job: Job) -> Iterator[str]:
+    """The keys that are not what they were when a job last ran, as 'train.learning_rate 0.004 -> 0.002'."""
+    if not (found := re.search(r"before: (\{.*\}) now: (\{.*\}) ?", job["reason"])):
+        if "Params have changed" in job["reason"]:
+            yield "parameters"
+        return
+    try:
+        before, now = (ast.literal_eval(text) for text in found.groups())
+    except (ValueError, SyntaxError):
+        yield "parameters"
+        return
+    for path, old, new in _differences(before, now):
+        place = PLACES.get(path[0], f"{job['stage']}.{path[0]}")
+        place = place.get(job["stage"], path[0]) if isinstance(place, dict) else place
+        place = " ".join((place, *path[1:])) if place == "package" else ".".join((place, *path[1:]))
+        if path[0] == "code":
+            yield f"code of {job['stage']}"
+        elif path[0] in ("files", "sources", "templates", "said"):
+            yield f"{place} changed"
+        else:
+            yield f"{place.format(**job['wildcards'])} {_change(old, new)}"
+
+
+def _differences(before: Any, now: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """The paths at which two keys differ, with both values; None stands for what is not there."""
+    before, now = _by_name(before), _by_name(now)
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            yield from _differences(before.get(key), now.get(key), (*path, str(key)))
+    elif before != now:
+        yield path, before, now
+
+
+def _by_name(value: Any) -> Any:
+    """A list of sections that have names as a mapping by name."""
+    named = isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value)
+    return {item["name"]: item for item in value} if named and value else value
+
+
+def _change(old: Any, new: Any) -> str:
+    """Two values; of lists what is new and what is gone."""
+    if isinstance(old, dict) or isinstance(new, dict):
+        return "is new" if old is None else "is gone" if new is None else "changed"
+    if isinstance(old, list) and isinstance(new, list):
+        gone, come = ([v for v in a if v not in b] for a, b in ((old, new), (new, old)))
+        told = [*(f"+ {_short(value)}" for value in come), *(f"- {_short(value)}" for value in gone)]
+        return " ".join(told) or "in another order"
+    return f"{_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = "unset" if value is None else "-".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def _files(said: str, sign: str) -> str:
+    listed = re.search(rf"{sign}: (.*?)(?:$|; )", said)
+    return listed[1] if listed else ""
+
+
+def _made_before(job: Job) -> bool:
+    """Whether Snakemake has a record of a job's first output."""
+    name = base64.urlsafe_b64encode(job["outputs"][0].encode()).decode()
+    return Path(".snakemake/metadata", name).exists()
+
+
+def shortage(planned: Sequence[Job], estimate: Estimate) -> str | None:
+    """What to say where a disk will not hold what is planned.
+
+    Needed: what is written, without what it replaces, and the largest artefact once more, for while it is made its
+    parts or the one before it stand beside it.
+    """
+    needed: dict[int, list[int]] = defaultdict(list)
+    largest: dict[int, int] = defaultdict(int)
+    place: dict[int, Path] = {}
+    for job in planned:
+        folder = Path(job["outputs"][0]).parent if job["outputs"] else Path()
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        disk = there.stat().st_dev
+        place.setdefault(disk, there)
+        size = estimate.bytes(job)
+        needed[disk].append(size - _held(folder))
+        largest[disk] = max(largest[disk], size)
+    for disk, sizes in needed.items():
+        need, free = max(0, sum(sizes)) + largest[disk], shutil.disk_usage(place[disk]).free
+        if need > free:
+            return (
+                f"the run needs about {bytes_text(need)} of disk in {place[disk].absolute()}, and {bytes_text(free)} "
+                "are free; free some, put build/ on another disk (a link will do), or choose a smaller experiment"
+            )
+    return None
+
+
+def _held(folder: Path) -> int:
+    """The bytes of an artefact that is there."""
+    try:
+        return sum(file["bytes"] for file in integrity.read_seal(folder)["files"].values())
+    except integrity.DamagedError:
+        return 0
+
+
+def wall_seconds(planned: Sequence[Job], rates: Rates, cores: int, places: int) -> float:
+    """About how long the jobs take on so many cores, and places on a GPU, one stage after the other."""
+    stages: dict[str, list[tuple[float, int, bool]]] = defaultdict(list)
+    for job in planned:
+        on_gpu = bool(places and job["resources"].get("gpu"))
+        stages[job["stage"]].append((rates.seconds(job), min(job["threads"], cores), on_gpu))
+    total = 0.0
+    for group in stages.values():
+        by_core = sum(seconds * threads for seconds, threads, _ in group) / cores
+        by_gpu = sum(seconds for seconds, _, on_gpu in group if on_gpu) / max(places, 1)
+        total += max(by_core, by_gpu, *(seconds for seconds, _, _ in group))
+    return total
+
+
+def bytes_text(size: float) -> str:
+    """`1234567` -> '1.2 MB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}" if unit != "B" else f"{size:.0f} B"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def table(planned: Sequence[Job], estimate: Estimate, rates: Rates, each: bool) -> Iterator[str]:
+    """One row per stage and reason, and under it its jobs or the first of them."""
+    groups: dict[tuple[str, str], list[Job]] = defaultdict(list)
+    for job in planned:
+        groups[job["stage"], why(job)].append(job)
+    yield f"{'stage':<9} {'jobs':>4}  {'time':>7} {'disk':>8} {'memory':>8} {'GPU':>8}  why"
+    for (stage, reason), members in groups.items():
+        seconds = console.clock(sum(rates.seconds(job) for job in members))
+        memory = max(job["resources"].get("mem_mb", 0) for job in members) * 1e6
+        graphics = max(estimate.gpu_bytes(job) for job in members) if members[0]["resources"].get("gpu") else 0
+        sizes = [bytes_text(value) if value else "-" for value in (sum(map(estimate.bytes, members)), memory, graphics)]
+        yield f"{stage:<9} {len(members):>4}  {seconds:>7} {sizes[0]:>8} {sizes[1]:>8} {sizes[2]:>8}  {reason}"
+        names = sorted(job["name"] for job in members if job["name"])
+        if each:
+            yield from (f"{'':<15} {name}" for name in names)
+        elif names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            yield f"{'':<15} {', '.join(names[:NAMED])}{more}"
+
+
+def notes(planned: Sequence[Job], estimate: Estimate, rates: Rates) -> Iterator[str]:
+    """What the figures rest on."""
+    stages = list(dict.fromkeys(job["stage"] for job in planned))
+    if recorded := [stage for stage in stages if stage in rates.recorded]:
+        yield f"Times of {', '.join(recorded)}: as fast as recorded here."
+    if default := [stage for stage in stages if stage not in rates.recorded and stage != "report"]:
+        yield f"Times of {', '.join(default)}: default rates; nothing like them has run here yet."
+    places = {(w["corpus"], w["split"]) for job in planned if "split" in (w := job["wildcards"])}
+    if guessed := ["/".join(p) for p in sorted(places) if estimate.speech(*p).how == "guessed"]:
+        yield f"How much speech {', '.join(guessed)} holds is not known: 1000 utterances of 10 s are assumed."
+    if not estimate.model.known and {"features", "train", "evaluate"} & set(stages):
+        yield f"{estimate.config.base.model} is not there yet: the sizes of Qwen2-Audio-7B are assumed."
+    yield "Time is the sum over a row's jobs; memory and GPU memory (where there is one, about) are one job's."
+
+
+def experiment(arguments: Sequence[str]) -> Path:
+    """The config that Snakemake's arguments name."""
+    return Path(next((a.partition("=")[2] for a in arguments if a.startswith("experiment=")), "config.yaml"))
+
+
+def short_of_disk(arguments: Sequence[str]) -> str | None:
+    """What to say before a run that its disk will not hold; None too where Snakemake cannot plan: it will say so."""
+    try:
+        planned = jobs(arguments)
+        return shortage(planned, Estimate(load(experiment(arguments)))) if planned else None
+    except (PlanError, ValueError):
+        return None
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--each", action="store_true", help="list every job")
+    chosen, arguments = parser.parse_known_args(argv)
+    try:
+        planned = jobs(arguments)
+    except PlanError as error:
+        console.say(str(error))
+        return 1
+    config: Config = load(experiment(arguments))
+    head = f"{config.name} ({experiment(arguments)})"
+    if not planned:
+        print(f"{head}: nothing to do; results/{config.name}/report.html is the page to read")
+        return 0
+    devices = gpu.devices()
+    estimate = Estimate(config)
+    rates = Rates(estimate, on_gpu=bool(devices))
+    print(f"{head}: {len(planned)} jobs\n")
+    print("\n".join(table(planned, estimate, rates, chosen.each)))
+    written = sum(map(estimate.bytes, planned))
+    total = f"\n{bytes_text(written)} to write, {bytes_text(shutil.disk_usage(Path()).free)} free"
+    if "--profile" not in arguments:
+        cores, places = len(os.sched_getaffinity(0)), len(devices) * gpu.jobs_per_gpu()
+        on = f"{cores} cores" + (f" and {len(devices)} GPUs" if devices else "")
+        total += f"; about {console.clock(wall_seconds(planned, rates, cores, places))} on {on}"
+    print(total)
+    print("\n".join(notes(planned, estimate, rates)))
+    if short := shortage(planned, estimate):
+        console.say(f"error: {short}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
