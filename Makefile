@@ -9,7 +9,7 @@ RUN    = python tools/run.py
 CHOSEN = $(PROFILE:%=--profile profiles/%) --config experiment=$(CONFIG)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan base test check style quick readme accept unlock clean
+.PHONY: help setup reproduce plan doctor base test check style quick readme accept unlock clean
 
 help:       ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,9 @@ reproduce: setup ## from speech to a report [CONFIG=configs/NAME.yaml] [PROFILE=
 
 plan: setup ## which jobs `make reproduce` would run, why, and what they need [CONFIG=..] [PROFILE=..]
 	@python tools/plan.py $(CHOSEN)
+
+doctor: setup ## whether this machine can run it, and what to do where not [CONFIG=..] [PROFILE=..]
+	@python tools/doctor.py $(CHOSEN)
 
 base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
 	@$(RUN) $(CHOSEN) -- base
