@@ -1,12 +1,15 @@
-# `make` explains itself. CONFIG picks the experiment, PROFILE (a folder of profiles/) the machine.
+# `make` explains itself. CONFIG picks the experiment, PROFILE (a folder of profiles/) the machine; ENVIRONMENT (cpu or
+# cuda) has jobs run in an environment that conda makes of envs/.
 
 CONFIG  ?= config.yaml
 PROFILE ?=
+ENVIRONMENT ?=
 PYTHON  ?=
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 RUN    = python tools/run.py
-CHOSEN = $(PROFILE:%=--profile profiles/%) --config experiment=$(CONFIG)
+CHOSEN = $(PROFILE:%=--profile profiles/%) $(ENVIRONMENT:%=--sdm conda) \
+	--config experiment=$(CONFIG) $(ENVIRONMENT:%=environment=%)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce plan doctor base test check style quick readme accept unlock clean

@@ -6,6 +6,7 @@ status 1 where anything fails.
 
 import errno
 import fcntl
+import importlib.util
 import os
 import platform
 import re
@@ -24,6 +25,7 @@ import plan
 from concertina import console, integrity, keys
 from concertina.config import Config, load
 
+ESPEAK_LONGEST = 159  # characters of the path of eSpeak NG's data: it has room for no more
 WRITTEN = ("build", "results", "scratch", "logs")
 SETUP = "run `make setup`"
 BROKEN = [  # package, the first version that is broken, the first that is not, what goes wrong
@@ -197,6 +199,17 @@ def model(config: Config) -> Iterator[Line]:
         yield Line("ok", f"model: {folder}, SHA-256 {found[:12]}..." + ("" if config.base.sha256 else " (not pinned)"))
 
 
+def synthesis(config: Config) -> Iterator[Line]:
+    """Whether eSpeak NG will find its data: beyond some length of path it does not, and ends the process."""
+    spec = importlib.util.find_spec("espeakng_loader")
+    if spec is None or not spec.origin or "synthetic" not in {corpus.kind for corpus in config.data.corpora}:
+        return
+    data = Path(spec.origin).parent / "espeak-ng-data"
+    length, text = len(str(data)), f"speech synthesis: eSpeak NG, data in {data}"
+    long = f"{text}: {length} characters, and it takes {ESPEAK_LONGEST}; work in a folder with a shorter path"
+    yield Line("FAIL", long) if length > ESPEAK_LONGEST else Line("ok", text)
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -231,7 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load(plan.experiment(arguments))
         keys.check(config)
-        checks += [lambda: model(config), lambda: disk(arguments)]
+        checks += [lambda: model(config), lambda: synthesis(config), lambda: disk(arguments)]
     except ValueError as error:
         checks.append(lambda error=error: iter([Line("FAIL", f"config: {error}")]))
     for check in checks:

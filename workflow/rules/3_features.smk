@@ -12,7 +12,7 @@ rule features:
     log:
         log_of(layout.features(NAME, "{corpus}", "{split}")),
     conda:
-        "../../envs/cpu.yaml"
+        ENVIRONMENT
     threads: CONFIG.features.threads
     resources:
         mem_mb=6000,

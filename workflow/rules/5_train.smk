@@ -14,7 +14,7 @@ rule train:
     log:
         log_of(layout.train(NAME, "{train_set}", "{compressor}", "{ratio}", "{seed}")),
     conda:
-        "../../envs/cpu.yaml"
+        ENVIRONMENT
     threads: CONFIG.train.threads
     resources:
         mem_mb=6000,

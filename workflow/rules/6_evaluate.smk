@@ -14,7 +14,7 @@ rule evaluate:
     log:
         log_of(layout.evaluate(NAME, "{compressor}", "{ratio}")),
     conda:
-        "../../envs/cpu.yaml"
+        ENVIRONMENT
     threads: CONFIG.evaluate.threads
     resources:
         mem_mb=6000,
