@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import soundfile
 
 from concertina import corpora, integrity, layout
-from concertina.config import Config, Part
+from concertina.config import Config, Part, ratio_text
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "int16": 2}
 RATE_HZ, FRAMES_PER_SECOND = 16_000, 25
@@ -102,6 +102,17 @@ class Estimate:
             shown = self.config.report.examples * len(self.config.evaluate.sets) * len(self.config.cells)
             return 2 * (PAGE_BYTES + EXAMPLE_BYTES * shown)  # the page lies in the sealed folder and beside it
         return 0
+
+    def bytes_of_all(self) -> int:
+        """What the whole experiment writes from nothing."""
+        config = self.config
+        parts = [*config.evaluate.sets, *(part for s in config.train.sets for part in (*s.parts, *s.dev))]
+        splits = [{"corpus": corpus, "split": split} for corpus, split in {(p.corpus, p.split) for p in parts}]
+        cells = [{"compressor": compressor, "ratio": ratio_text(ratio)} for compressor, ratio in config.cells]
+        adapters = [cell for cell in cells for _ in config.adapters(**cell)]
+        by_stage = {"data": splits, "features": splits, "train": adapters, "evaluate": cells, "report": [{}]}
+        by_stage["segments"] = [split | cell for split in splits for cell in cells]
+        return sum(self.bytes({"stage": stage, "wildcards": w}) for stage, all in by_stage.items() for w in all)
 
     def gpu_bytes(self, job: dict[str, Any]) -> int:
         """What a job needs of a GPU's memory, roughly: weights, activations, and what CUDA takes itself."""

@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 import gpu
-import plan
 
 LOCK = Path("scratch/run.lock")
-OTHERWISE = {"-n", "--dry-run", "--dryrun", "--touch", "--unlock", "--"}  # where no results, or others, are made
+MAKES_NOTHING = {"-n", "--dry-run", "--dryrun", "--touch", "--unlock"}
 
 
 def hold() -> bool:
@@ -40,10 +39,12 @@ def gpu_limit(arguments: list[str]) -> list[str]:
 def main() -> int:
     if not hold():
         return 1
-    makes_results = not OTHERWISE & set(sys.argv[1:])
-    if makes_results and (short := plan.short_of_disk(sys.argv[1:])):
-        print(f"error: {short}", file=sys.stderr)
-        return 1
+    if not MAKES_NOTHING & set(sys.argv[1:]):
+        import plan  # not above: other tools import this file for its lock alone
+
+        if short := plan.short_of_disk(sys.argv[1:]):
+            print(f"error: {short}", file=sys.stderr)
+            return 1
     command = [sys.executable, "-m", "snakemake", "--nolock", *gpu_limit(sys.argv[1:]), *sys.argv[1:]]
     os.execvp(sys.executable, command)
 
