@@ -70,7 +70,12 @@ def test_every_trouble_is_told_at_once_with_its_remedy(project: Path, monkeypatc
         assert [told for told in trouble if re.fullmatch(line, told)], (line, trouble)
 
 
-def test_a_disk_that_is_too_small_and_slurm_that_is_needed_fail(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_disk_a_long_path_and_slurm_that_is_needed_fail(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Path(shutil.copytree(whole, tmp_path / ("d" * 100) / "project"))
+    (project / "src/espeakng_loader").mkdir()
+    (project / "src/espeakng_loader/__init__.py").touch()
     bare = project / "bin"  # neither git nor sinfo
     bare.mkdir()
     for program in ("bash", "sh", "which"):  # Snakemake's own needs
@@ -84,6 +89,7 @@ def test_a_disk_that_is_too_small_and_slurm_that_is_needed_fail(project: Path, m
     assert status == 1
     assert "FAIL Slurm: not on this machine, and the profile submits to it" in trouble
     assert [line for line in trouble if re.match(r"FAIL disk: the run needs about 1\.\d+ GB of disk in .*build", line)]
+    assert [line for line in trouble if re.match("FAIL speech synthesis: .* work in a folder with a shorter", line)]
     assert [line for line in trouble if line.startswith("note git: absent")]
 
 

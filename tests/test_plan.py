@@ -114,6 +114,20 @@ def test_your_own_speech_is_counted_and_a_replaced_recording_named(project: Path
     assert told(project, *mine)["data"] == (1, "files of the corpus changed")
 
 
+def test_a_corpus_tells_its_size_or_is_said_to_be_unknown(project: Path) -> None:
+    own = project / "src/concertina/corpora/beeps.py"
+    text = "def splits(options): return ['all']\ndef read(options, split, part): yield None\n"
+    own.write_text(text, encoding="utf-8")
+    edit(project / "config.yaml", "    - name: synthetic\n", "    - {name: beeps}\n    - name: synthetic\n")
+    new = "    - {name: beeps, corpus: beeps, split: all, task: transcribe, language: en}\n"
+    edit(project / "config.yaml", "    - {name: hard,", new + "    - {name: hard,")
+    assert "How much speech beeps/all holds is not known" in python(project, "tools/plan.py").stdout
+    own.write_text(text + "def size(options, split): return 1000, 10.0\n", encoding="utf-8")
+    result = python(project, "tools/plan.py").stdout
+    assert re.search(r"^data +1 .* 1\.15 GB ", result, flags=re.MULTILINE)
+    assert "not known" not in result
+
+
 def test_a_run_that_the_disk_will_not_hold_is_refused(project: Path) -> None:
     shutil.rmtree(project / "build")
     with mounted(project / "build", "-t", "tmpfs", "-o", "size=100m", "tmpfs") as small:
