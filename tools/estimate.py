@@ -62,6 +62,11 @@ class Model:
             4 * self.width**2 + 2 * self.width * self.audio["encoder_ffn_dim"]
         )
 
+    @property
+    def bytes(self) -> int:
+        """Of the weights, as they come."""
+        return (2 if self.bfloat16 else 4) * (self.llm + self.embeddings + self.encoder)
+
     def lora(self, config: Config) -> int:
         """Parameters of an adapter."""
         chosen = config.train.lora

@@ -125,6 +125,19 @@ def table(planned: Sequence[Job], estimate: Estimate, rates: Rates, each: bool) 
             yield f"{'':<15} {', '.join(names[:NAMED])}{more}"
 
 
+def total(planned: Sequence[Job], estimate: Estimate, rates: Rates, elsewhere: bool) -> str:
+    """All that is written, the room for it, and on this computer how long it takes."""
+    written, free = sum(map(estimate.bytes, planned)), shutil.disk_usage(Path()).free
+    text = f"{bytes_text(written)} to write, {bytes_text(free)} free"
+    if elsewhere:  # how many cores a cluster gives is not known here
+        return text
+    cores, devices = len(os.sched_getaffinity(0)), gpu.devices()
+    on = f"{cores} cores" + (f" and {len(devices)} GPUs" if devices else "")
+    return (
+        f"{text}; about {console.clock(wall_seconds(planned, rates, cores, len(devices) * gpu.jobs_per_gpu()))} on {on}"
+    )
+
+
 def notes(planned: Sequence[Job], estimate: Estimate, rates: Rates) -> Iterator[str]:
     """What the figures rest on."""
     stages = list(dict.fromkeys(job["stage"] for job in planned))
@@ -137,6 +150,10 @@ def notes(planned: Sequence[Job], estimate: Estimate, rates: Rates) -> Iterator[
         yield f"How much speech {', '.join(guessed)} holds is not known: 1000 utterances of 10 s are assumed."
     if not estimate.model.known and {"features", "train", "evaluate"} & set(stages):
         yield f"{estimate.config.base.model} is not there yet: the sizes of Qwen2-Audio-7B are assumed."
+    loading = [job["resources"].get("mem_mb", 0) * 1e6 for job in planned if job["stage"] in ("train", "evaluate")]
+    if loading and min(loading) < (weights := estimate.model.bytes):
+        few = f"A job loads {bytes_text(weights)} of weights, more than the {bytes_text(min(loading))} that its rule asks for"
+        yield f"{few}: a profile's set-resources says more."
     yield "Time is the sum over a row's jobs; memory and GPU memory (where there is one, about) are one job's."
 
 
@@ -177,19 +194,11 @@ def main(argv: list[str] | None = None) -> int:
     if not planned:
         print(f"{head}: nothing to do; results/{config.name}/report.html is the page to read")
         return 0
-    devices = gpu.devices()
     estimate = Estimate(config)
-    rates = Rates(estimate, on_gpu=bool(devices))
-    print(f"{head}: {len(planned)} jobs\n")
-    print("\n".join(table(planned, estimate, rates, chosen.each)))
-    written = sum(map(estimate.bytes, planned))
-    total = f"\n{bytes_text(written)} to write, {bytes_text(shutil.disk_usage(Path()).free)} free"
-    if "--profile" not in arguments:
-        cores, places = len(os.sched_getaffinity(0)), len(devices) * gpu.jobs_per_gpu()
-        on = f"{cores} cores" + (f" and {len(devices)} GPUs" if devices else "")
-        total += f"; about {console.clock(wall_seconds(planned, rates, cores, places))} on {on}"
-    print(total)
-    print("\n".join(notes(planned, estimate, rates)))
+    rates = Rates(estimate, on_gpu=bool(gpu.devices()))
+    rows = table(planned, estimate, rates, chosen.each)
+    told = [f"{head}: {len(planned)} jobs", "", *rows, "", total(planned, estimate, rates, "--profile" in arguments)]
+    print("\n".join([*told, *notes(planned, estimate, rates)]))
     if short := shortage(planned, estimate):
         console.say(f"error: {short}")
         return 1
