@@ -28,25 +28,20 @@ def test_a_rule_runs_in_an_environment_made_from_the_cpu_file(
     folder = tmp_path_factory.mktemp("e")  # short, for eSpeak NG takes no long path
     copy_project(folder)
     shutil.copytree(ROOT / "models", folder / "models", dirs_exist_ok=True)
-    told = "import sys\nfrom pathlib import Path\nPath('told.txt').open('a').write(sys.executable + '\\n')\n"
+    told = "import sys\nprint(sys.executable, *sys.orig_argv, file=open('told.txt', 'a'))\n"  # by every interpreter
     (folder / "src/sitecustomize.py").write_text(told, encoding="utf-8")
     monkeypatch.setenv("PATH", f"{STAND_IN}:{os.environ['PATH']}")
-    asked = [
-        "--sdm",
-        "conda",
-        "--conda-prefix",
-        "conda",
-        "--config",
-        SMOKE,
-        "--",
-        "build/smoke/features/synthetic/dev/seal.json",
-    ]
+    target = "build/smoke/features/synthetic/dev/seal.json"
+    asked = ["--sdm", "conda", "--conda-prefix", "conda", "--config", SMOKE, "--", target]
     result = snakemake(folder, *asked)
     assert result.returncode == 0, result.stdout + result.stderr
     made = [path.parent.parent for path in (folder / "conda").glob("*/bin/python")]
     assert len(made) == 1
-    jobs = [line for line in (folder / "told.txt").read_text(encoding="utf-8").split() if str(made[0]) in line]
-    assert len(jobs) >= 2, "a job ran outside the environment"
+    told = (folder / "told.txt").read_text(encoding="utf-8")
+    for stage in ("data", "features"):
+        jobs = [line for line in told.splitlines() if f"-m concertina.{stage}" in line]
+        assert jobs
+        assert all(line.startswith(str(made[0])) for line in jobs), jobs
     listed = subprocess.run(["uv", "pip", "freeze", "--python", made[0]], capture_output=True, text=True, check=True)
     (folder / "found.txt").write_text(listed.stdout, encoding="utf-8")
     found = {name: version.partition("+")[0] for name, version in pins(folder / "found.txt").items()}

@@ -152,8 +152,8 @@ def notes(planned: Sequence[Job], estimate: Estimate, rates: Rates) -> Iterator[
         yield f"{estimate.config.base.model} is not there yet: the sizes of Qwen2-Audio-7B are assumed."
     loading = [job["resources"].get("mem_mb", 0) * 1e6 for job in planned if job["stage"] in ("train", "evaluate")]
     if loading and min(loading) < (weights := estimate.model.bytes):
-        few = f"A job loads {bytes_text(weights)} of weights, more than the {bytes_text(min(loading))} that its rule asks for"
-        yield f"{few}: a profile's set-resources says more."
+        asked = bytes_text(min(loading))
+        yield f"A job loads {bytes_text(weights)} of weights and asks for {asked}; say more in the profile."
     yield "Time is the sum over a row's jobs; memory and GPU memory (where there is one, about) are one job's."
 
 
