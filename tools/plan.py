@@ -18,7 +18,7 @@ from pathlib import Path
 
 import gpu
 from estimate import Estimate
-from rates import Rates
+from rates import COUNTED, Rates
 from reasons import Job, why
 
 from concertina import console, integrity
@@ -143,8 +143,10 @@ def notes(planned: Sequence[Job], estimate: Estimate, rates: Rates) -> Iterator[
     stages = list(dict.fromkeys(job["stage"] for job in planned))
     if recorded := [stage for stage in stages if stage in rates.recorded]:
         yield f"Times of {', '.join(recorded)}: as fast as recorded here."
-    if default := [stage for stage in stages if stage not in rates.recorded and stage != "report"]:
+    if default := [stage for stage in stages if stage in COUNTED and stage not in rates.recorded]:
         yield f"Times of {', '.join(default)}: default rates; nothing like them has run here yet."
+    if others := [stage for stage in stages if stage not in (*COUNTED, "report")]:
+        yield f"Of {', '.join(others)} neither time nor disk is estimated."
     places = {(w["corpus"], w["split"]) for job in planned if "split" in (w := job["wildcards"])}
     if guessed := ["/".join(p) for p in sorted(places) if estimate.speech(*p).how == "guessed"]:
         yield f"How much speech {', '.join(guessed)} holds is not known: 1000 utterances of 10 s are assumed."
