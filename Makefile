@@ -1,15 +1,18 @@
-# `make` explains itself. CONFIG picks the experiment, PROFILE (a folder of profiles/) the machine.
+# `make` explains itself. CONFIG picks the experiment, PROFILE (a folder of profiles/) the machine; ENVIRONMENT (cpu or
+# cuda) has jobs run in an environment that conda makes of envs/.
 
 CONFIG  ?= config.yaml
 PROFILE ?=
+ENVIRONMENT ?=
 PYTHON  ?=
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 RUN    = python tools/run.py
-CHOSEN = $(PROFILE:%=--profile profiles/%) --config experiment=$(CONFIG)
+CHOSEN = $(PROFILE:%=--profile profiles/%) $(ENVIRONMENT:%=--sdm conda) \
+	--config experiment=$(CONFIG) $(ENVIRONMENT:%=environment=%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan base test check style quick readme accept unlock clean
+.PHONY: help setup reproduce plan doctor base test check style quick readme accept unlock clean
 
 help:       ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -20,8 +23,11 @@ setup:      ## everything that is needed, in .venv; the other targets call it
 reproduce: setup ## from speech to a report [CONFIG=configs/NAME.yaml] [PROFILE=NAME]
 	@$(RUN) $(CHOSEN)
 
-plan: setup ## which jobs `make reproduce` would run, and why [CONFIG=..]
-	@snakemake -n -q host $(CHOSEN)
+plan: setup ## which jobs `make reproduce` would run, why, and what they need [CONFIG=..] [PROFILE=..]
+	@python tools/plan.py $(CHOSEN)
+
+doctor: setup ## whether this machine can run it, and what to do where not [CONFIG=..] [PROFILE=..]
+	@python tools/doctor.py $(CHOSEN)
 
 base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
 	@$(RUN) $(CHOSEN) -- base

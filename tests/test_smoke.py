@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ HEADER = (
     "metric,value,n_utterances,low,high,realised_ratio,audio_tokens_per_second,signature,run_key"
 )
 
+STAGES = ("data", "features", "segments", "train", "evaluate", "report")
 PATIENCE_S = 300  # for a machine that is busy with something else
 
 pytestmark = pytest.mark.slow
@@ -148,6 +150,27 @@ def test_the_page_is_one_self_contained_file(config: Config) -> None:
     assert "<link " not in page
     for compressor, _ in config.cells:
         assert compressor in page
+
+
+def test_the_plan_foretold_what_was_written(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a factor of two for every stage, from a folder where nothing has run."""
+    written: Counter[str] = Counter()
+    for folder in artefacts(config):
+        stage = next(part for part in folder.parts[2:] if part in STAGES)
+        written[stage] += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    written["report"] += sum(
+        Path("results", config.name, file).stat().st_size for file in ("report.html", "scores.csv")
+    )
+    copy_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "tools"))
+    sizes = __import__("estimate").Estimate(config)
+    foretold: Counter[str] = Counter()
+    for line in python(tmp_path, "tools/dryrun.py", "--config", f"experiment={SMOKE}").stdout.splitlines():
+        job = json.loads(line)
+        foretold[job["stage"]] += sizes.bytes(job)
+    for stage in STAGES:
+        assert 0.5 <= foretold[stage] / written[stage] <= 2, (stage, foretold, written)
 
 
 def test_a_second_run_has_nothing_to_do(done: Path) -> None:

@@ -9,7 +9,7 @@ rule base:
     log:
         "logs/base.log",
     conda:
-        "../../envs/cpu.yaml"
+        ENVIRONMENT
     threads: 2
     resources:
         mem_mb=8000,

@@ -10,7 +10,7 @@ rule data:
     log:
         log_of(layout.data(NAME, "{corpus}", "{split}")),
     conda:
-        "../../envs/cpu.yaml"
+        ENVIRONMENT
     threads: 8
     resources:
         mem_mb=4000,

@@ -12,16 +12,17 @@ rule features:
     log:
         log_of(layout.features(NAME, "{corpus}", "{split}")),
     conda:
-        "../../envs/cpu.yaml"
+        ENVIRONMENT
     threads: CONFIG.features.threads
     resources:
         mem_mb=6000,
         runtime=240,
+        gpu=1,
     params:
         config=CONFIG_FILE,
         key=lambda w: keys.features(CONFIG, w.corpus, w.split),
     message:
         "features {wildcards.corpus}/{wildcards.split}"
     shell:
-        "python -m concertina.features --config {params.config}"
+        "python tools/gpu.py python -m concertina.features --config {params.config}"
         " --corpus {wildcards.corpus} --split {wildcards.split} 2>&1 | tee -i {log}"

@@ -12,7 +12,7 @@ rule segments:
     log:
         log_of(layout.segments(NAME, "{corpus}", "{split}", "{compressor}", "{ratio}")),
     conda:
-        "../../envs/cpu.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=4000,

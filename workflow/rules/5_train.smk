@@ -14,16 +14,17 @@ rule train:
     log:
         log_of(layout.train(NAME, "{train_set}", "{compressor}", "{ratio}", "{seed}")),
     conda:
-        "../../envs/cpu.yaml"
+        ENVIRONMENT
     threads: CONFIG.train.threads
     resources:
         mem_mb=6000,
         runtime=720,
+        gpu=1,
     params:
         config=CONFIG_FILE,
         key=lambda w: keys.train(CONFIG, w.train_set, w.compressor, w.ratio, int(w.seed)),
     message:
         "train {wildcards.train_set}/{wildcards.compressor}-{wildcards.ratio}/seed{wildcards.seed}"
     shell:
-        "python -m concertina.train --config {params.config} --train-set {wildcards.train_set}"
+        "python tools/gpu.py python -m concertina.train --config {params.config} --train-set {wildcards.train_set}"
         " --compressor {wildcards.compressor} --ratio {wildcards.ratio} --seed {wildcards.seed} 2>&1 | tee -i {log}"

@@ -14,16 +14,17 @@ rule evaluate:
     log:
         log_of(layout.evaluate(NAME, "{compressor}", "{ratio}")),
     conda:
-        "../../envs/cpu.yaml"
+        ENVIRONMENT
     threads: CONFIG.evaluate.threads
     resources:
         mem_mb=6000,
         runtime=480,
+        gpu=1,
     params:
         config=CONFIG_FILE,
         key=lambda w: keys.evaluate(CONFIG, w.compressor, w.ratio),
     message:
         "evaluate {wildcards.compressor}-{wildcards.ratio}"
     shell:
-        "python -m concertina.evaluate --config {params.config}"
+        "python tools/gpu.py python -m concertina.evaluate --config {params.config}"
         " --compressor {wildcards.compressor} --ratio {wildcards.ratio} 2>&1 | tee -i {log}"

@@ -17,7 +17,7 @@ rule report:
     log:
         log_of(layout.report(NAME)),
     conda:
-        "../../envs/cpu.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=4000,

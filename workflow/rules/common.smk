@@ -15,6 +15,11 @@ except ConfigError as error:
     raise SystemExit(f"error: {error}")
 NAME = CONFIG.name
 
+# What jobs run in where `--sdm conda` is given: `--config environment=cuda` for a machine with an NVIDIA GPU. It holds
+# no Concertina, and Snakemake takes PYTHONPATH away from it, so each shell line finds the package by this prefix.
+ENVIRONMENT = f"../../envs/{config.get('environment', 'cpu')}.yaml"
+shell.prefix("set -euo pipefail; export PYTHONPATH=$PWD/src${{PYTHONPATH:+:$PYTHONPATH}}; ")
+
 
 wildcard_constraints:
     corpus="[a-z0-9][a-z0-9_-]*",

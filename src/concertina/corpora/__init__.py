@@ -4,6 +4,7 @@ class Options(Section)                  its own config keys (optional)
 def splits(options) -> list[str]        the names of its splits
 def parts(options, split) -> int        how many parts a split is read in, side by side (optional: 1)
 def read(options, split, part) -> Iterator[Utterance | Reject]      called in a fresh process for each part
+def size(options, split) -> tuple[int, float]   utterances and hours, for what `make plan` foretells (optional)
 def sources(options) -> list[Path]      files outside the repository whose content decides the corpus (optional)
 """
 

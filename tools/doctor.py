@@ -1,0 +1,258 @@
+"""Whether this machine can run an experiment: `python tools/doctor.py [arguments of snakemake]`, one line per check.
+
+`ok` is fine, `note` is worth knowing, `FAIL` would stop a run or spoil its results, and says what to do. Ends with
+status 1 where anything fails.
+"""
+
+import errno
+import fcntl
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import gpu
+import plan
+
+from concertina import console, integrity, keys
+from concertina.config import Config, load
+
+ESPEAK_LONGEST = 159  # characters of the path of eSpeak NG's data: it has room for no more
+WRITTEN = ("build", "results", "scratch", "logs")
+SETUP = "run `make setup`"
+BROKEN = [  # package, the first version that is broken, the first that is not, what goes wrong
+    ("torch", (0,), (2, 6), "a weights file can run code (CVE-2025-32434)"),
+    ("transformers", (5, 10, 0), (5, 10, 4), "it ties Qwen2-Audio's output embeddings, which are not tied"),
+    ("mlflow", (0,), (3, 11), "a model that it loads can run code (CVE-2025-10279, CVE-2026-4137)"),
+]
+HARMFUL = {  # of OpenMP's settings: what is harmful, and why
+    "OMP_WAIT_POLICY": ("active", "waiting threads take the cores of other jobs"),
+    "OMP_PROC_BIND": ("true|close|spread|master|primary", "jobs side by side are bound to the same cores"),
+    "OMP_THREAD_LIMIT": ("1", "no job gets the threads that the config gives it"),
+}
+
+
+class Line(NamedTuple):
+    """One finding; `level` is ok, note or FAIL."""
+
+    level: str
+    text: str
+
+
+def python() -> Iterator[Line]:
+    right = sys.version_info[:2] == (3, 11)
+    remedy = "" if right else f"; 3.11 is needed: {SETUP} with PYTHON=/path/to/python3.11"
+    yield Line("ok" if right else "FAIL", f"Python {platform.python_version()}{remedy}")
+
+
+def packages() -> Iterator[Line]:
+    """The installed packages beside the lock: of what a run needs, and of versions that are known to be broken."""
+    found = {_plain(name): d.version for d in reversed([*metadata.distributions()]) if (name := d.metadata["Name"])}
+    pinned = dict(line.split("==") for line in _lines("constraints.txt"))
+    needed = [_plain(name) for name in _lines("requirements.txt")]
+    if missing := [name for name in needed if name not in found]:
+        yield Line("FAIL", f"packages: {', '.join(missing)} not installed; {SETUP}")
+    others = [
+        f"{name} {found[name]} (locked: {pinned[name]})"
+        for name in needed
+        if name in found and name in pinned and found[name].partition("+")[0] != pinned[name]
+    ]
+    if others:
+        yield Line("note", f"packages: {', '.join(others)}; results may differ from those of the lock; {SETUP}")
+    if not missing and not others:
+        yield Line("ok", f"packages: {len(needed)}, as constraints.txt pins them")
+    for name, since, until, harm in BROKEN:
+        if name in found and since <= _numbers(found[name]) < until:
+            yield Line("FAIL", f"{name} {found[name]}: {harm}; {SETUP} ({name} {pinned.get(name, 'of the lock')})")
+
+
+def graphics() -> Iterator[Line]:
+    """The GPUs, their driver, and whether torch can use them."""
+    if not (names := gpu.devices()):
+        yield Line("ok", "GPU: none; jobs compute on the CPU")
+        return
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    said = _said(query).splitlines() or ["nvidia-smi does not answer"]
+    yield Line("ok", f"GPU: {len(names)} to lease ({', '.join(names)}): {'; '.join(said)}")
+    import torch
+
+    if not torch.cuda.is_available():
+        cause = (
+            "is built without CUDA" if torch.version.cuda is None else f"needs a driver for CUDA {torch.version.cuda}"
+        )
+        yield Line("note", f"torch {torch.__version__} {cause}: jobs compute on the CPU; see envs/cuda.yaml")
+
+
+def disk(arguments: Sequence[str]) -> Iterator[Line]:
+    """Room for what would run, and for its largest job's memory."""
+    try:
+        planned = plan.jobs(arguments)
+    except plan.PlanError as error:
+        yield Line("FAIL", f"plan: {' '.join(str(error).removeprefix('error: ').split())}")
+        return
+    size = plan.Estimate(load(plan.experiment(arguments)))
+    if short := plan.shortage(planned, size) if planned else None:
+        yield Line("FAIL", f"disk: {short}")
+    else:
+        text = f"{plan.bytes_text(sum(map(size.bytes, planned)))} to write"
+        yield Line("ok", f"disk: {text}, {plan.bytes_text(shutil.disk_usage(Path()).free)} free")
+    wanted = max((job["resources"].get("mem_mb", 0) for job in planned), default=0) * 1e6
+    told = re.search(r"^MemAvailable: +(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    free = int(told[1]) * 1024 if told else wanted
+    text = f"memory: {plan.bytes_text(free)} free, a job may take {plan.bytes_text(wanted)}"
+    few = f"{text}; end other programs, or run fewer jobs at once (--cores)"
+    yield Line("note", few) if free < wanted else Line("ok", text)
+
+
+def writable() -> Iterator[Line]:
+    """The folders that a run writes into, or the nearest that is there."""
+    refused = []
+    for name in WRITTEN:
+        folder = next(path for path in (Path(name), *Path(name).absolute().parents) if path.exists())
+        try:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-"):
+                pass
+        except OSError as error:
+            remedy = integrity.REMEDIES.get(error.errno or errno.EACCES, "change its owner or mode")
+            refused.append(f"{name}/ cannot be written ({error.strerror}): {remedy}")
+    yield from (Line("FAIL", text) for text in refused)
+    if not refused:
+        yield Line("ok", f"writable: {', '.join(f'{name}/' for name in WRITTEN)}")
+
+
+def locking() -> Iterator[Line]:
+    """Whether this file system keeps a lock, by which one run is told from two."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=Path(), prefix=".doctor-") as first, open(first.name) as second:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield Line("ok", "locks: kept on this file system")
+                return
+        text = "it keeps none"
+    except OSError as error:
+        text = error.strerror
+    yield Line("FAIL", f"locks: {text} on this file system, so two runs would collide; work on a local disk")
+
+
+def programs() -> Iterator[Line]:
+    """Git, make, and Slurm."""
+    git = _said(["git", "rev-parse", "--short", "HEAD"])
+    lost = "git: absent, or this is no clone; results cannot say which commit made them"
+    yield Line("ok", f"git: at {git}") if git else Line("note", lost)
+    make = shutil.which("make")
+    yield Line("ok", "make") if make else Line("note", "make: absent; its lines in the Makefile can be typed by hand")
+
+
+def slurm(arguments: Sequence[str]) -> Iterator[Line]:
+    """Whether Slurm answers; that it does not is a failure only where the profile needs it."""
+    needed = any("slurm" in argument for argument in arguments)
+    if not shutil.which("sinfo"):
+        text = "Slurm: not on this machine"
+        yield Line("FAIL", f"{text}, and the profile submits to it") if needed else Line("ok", text)
+    elif partitions := _said(["sinfo", "-h", "-o", "%P %a"]):
+        yield Line("ok", f"Slurm: answers; partitions {', '.join(partitions.splitlines())}")
+    else:
+        yield Line(
+            "FAIL" if needed else "note", "Slurm: sinfo does not answer; is its controller up, its config there?"
+        )
+
+
+def threads() -> Iterator[Line]:
+    """OpenMP's settings; how many threads a job has is the config's matter."""
+    found = [
+        f"{name}={os.environ[name]}: {why}; unset {name}"
+        for name, (bad, why) in HARMFUL.items()
+        if re.fullmatch(bad, os.environ.get(name, ""), flags=re.IGNORECASE)
+    ]
+    yield from (Line("note", text) for text in found)
+    if not found:
+        yield Line("ok", f"OpenMP: nothing set that harms; {len(os.sched_getaffinity(0))} cores")
+
+
+def model(config: Config) -> Iterator[Line]:
+    """The base's files, as a run would read them; says too whether torch and transformers can be imported."""
+    try:
+        from concertina import lalm
+    except (ImportError, OSError) as error:
+        yield Line("FAIL", f"torch or transformers cannot be imported ({' '.join(str(error).split())}); {SETUP}")
+        return
+    folder = Path(config.base.model)
+    again = "get it again (`git checkout models`), or make one (`make base`)"
+    try:
+        found = lalm.fingerprint(folder)
+    except integrity.DamagedError as error:
+        yield Line("FAIL", f"model: {error}; {again}")
+        return
+    if config.base.sha256 and found != config.base.sha256:
+        yield Line("FAIL", f"model: the weights in {folder} are not those that base.sha256 pins; {again}")
+    else:
+        yield Line("ok", f"model: {folder}, SHA-256 {found[:12]}..." + ("" if config.base.sha256 else " (not pinned)"))
+
+
+def synthesis(config: Config) -> Iterator[Line]:
+    """Whether eSpeak NG will find its data: beyond some length of path it does not, and ends the process."""
+    spec = importlib.util.find_spec("espeakng_loader")
+    if spec is None or not spec.origin or "synthetic" not in {corpus.kind for corpus in config.data.corpora}:
+        return
+    data = Path(spec.origin).parent / "espeak-ng-data"
+    length, text = len(str(data)), f"speech synthesis: eSpeak NG, data in {data}"
+    long = f"{text}: {length} characters, and it takes {ESPEAK_LONGEST}; work in a folder with a shorter path"
+    yield Line("FAIL", long) if length > ESPEAK_LONGEST else Line("ok", text)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
+
+
+def _lines(name: str) -> list[str]:
+    return [line for line in Path(name).read_text(encoding="utf-8").split("\n") if line and not line.startswith("#")]
+
+
+def _said(command: list[str]) -> str:
+    """What a program prints; nothing where it is absent, fails or does not answer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return 0
+    checks: list[Callable[[], Iterator[Line]]] = [
+        python, packages, graphics, programs, lambda: slurm(arguments), threads, locking, writable,
+    ]  # fmt: skip
+    failed = False
+    try:
+        config = load(plan.experiment(arguments))
+        keys.check(config)
+        checks += [lambda: model(config), lambda: synthesis(config), lambda: disk(arguments)]
+    except ValueError as error:
+        checks.append(lambda error=error: iter([Line("FAIL", f"config: {error}")]))
+    for check in checks:
+        for line in check():
+            print(f"{line.level:<4} {line.text}", flush=True)
+            failed |= line.level == "FAIL"
+    return int(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,41 @@
+"""What Snakemake would do, as one JSON per job on stdout: `python tools/dryrun.py [arguments of snakemake]`.
+
+It is Snakemake's own dry run, with a logger (its interface for such plug-ins) that keeps the jobs, passes errors on
+to stderr and drops the rest.
+"""
+
+import json
+import sys
+from logging import ERROR, LogRecord
+
+from snakemake.cli import main
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent, logger_plugin_module_prefix
+from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
+
+
+class LogHandler(LogHandlerBase):
+    """Prints jobs."""
+
+    writes_to_stream = True
+    writes_to_file = has_filter = has_formatter = needs_rulegraph = False
+
+    def emit(self, record: LogRecord) -> None:
+        if getattr(record, "event", None) == LogEvent.JOB_INFO:
+            job = {
+                "stage": record.rule_name,
+                "name": (record.rule_msg or "").partition(" ")[2],
+                "wildcards": dict(record.wildcards),
+                "outputs": list(record.output),
+                "reason": record.reason,
+                "threads": record.threads,
+                "resources": {name: n for name, n in record.resources.items() if isinstance(n, int)},
+            }
+            print(json.dumps(job), flush=True)
+        elif record.levelno >= ERROR:
+            print(record.getMessage(), file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    LoggerPluginRegistry().register_plugin(f"{logger_plugin_module_prefix}jobs", sys.modules[__name__])
+    main(["--dry-run", "--nolock", "--logger", "jobs", *sys.argv[1:]])

@@ -1,0 +1,120 @@
+"""How fast this machine is at each stage: from records of train and evaluate, and Snakemake's times of the rest."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from estimate import CPU_FLOPS, FRAMES_PER_SECOND, GPU_FLOPS, SYNTHETIC_S, TEXT, Estimate, frames_per_token
+
+from concertina import layout, store
+
+COUNTED = ("data", "features", "segments", "train", "evaluate")  # the stages whose work is known
+START_S = {"data": 2.0, "features": 4.0, "segments": 1.0, "train": 6.0, "evaluate": 6.0, "report": 2.0}  # of a job
+AUDIO_PER_S = {"data": 300.0, "segments": 7_000.0}  # seconds of audio per second, by default
+
+
+class Sample(NamedTuple):
+    """What an earlier job did (in its stage's unit), and the seconds that it took without its start."""
+
+    stage: str
+    work: float
+    seconds: float
+
+
+class Rates:
+    """Work per second of each stage; `recorded`: the stages of which it was measured here."""
+
+    def __init__(self, estimate: Estimate, on_gpu: bool) -> None:
+        self.estimate, self.on_gpu = estimate, on_gpu
+        samples = [*_timed(estimate), *_trained(estimate, on_gpu), *_evaluated(estimate, on_gpu)]
+        totals: dict[str, list[float]] = {}
+        for sample in samples:
+            total = totals.setdefault(sample.stage, [0.0, 0.0])
+            total[0] += sample.work
+            total[1] += max(sample.seconds, 0.05)
+        self.rates = {stage: work / seconds for stage, (work, seconds) in totals.items() if work > 0}
+        self.recorded = set(self.rates)
+
+    def seconds(self, job: dict[str, Any]) -> float:
+        """How long a job takes by itself."""
+        stage = job["stage"]
+        start = START_S.get(stage, 0.0)
+        return start + self.estimate.work(job) / self.rates.get(stage, self._default(stage, job["threads"]))
+
+    def _default(self, stage: str, threads: int) -> float:
+        """Without any record: a modest machine's."""
+        if stage in AUDIO_PER_S or not (flop := self.estimate.flop(stage)):
+            return AUDIO_PER_S.get(stage, 1.0)
+        return (GPU_FLOPS if self.on_gpu else CPU_FLOPS * threads) / flop
+
+
+def _timed(estimate: Estimate) -> Iterator[Sample]:
+    """The jobs of data, features and segments on Snakemake's record; features of an encoder of this one's width."""
+    for path in Path(".snakemake/metadata").rglob("*"):
+        record = _read(path)
+        log, stage = (record.get("log") or [""])[0], record.get("rule")
+        if stage not in ("data", "features", "segments"):
+            continue
+        name, _, corpus, split = Path(log).with_suffix("").parts[1:5]
+        if stage == "features" and _width(name, corpus, split) != estimate.model.width:
+            continue
+        seconds = (record.get("endtime") or 0) - (record.get("starttime") or 0)
+        if seconds > 0.1 and (audio := _audio(name, corpus, split)):
+            yield Sample(stage, audio[1], seconds - START_S[stage])
+
+
+def _trained(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
+    """The adapters of this base that were trained on such a device."""
+    for path in Path("build").glob("*/train/*/*/seed*/record.json"):
+        record = _read(path)
+        base = _read(path.with_name("compressor.json")).get("base")
+        if base != estimate.config.base.sha256 or not _on(record, on_gpu):
+            continue
+        chosen = record["config"]
+        part = next(s for s in chosen["sets"] if s["name"] == record["train_set"])["parts"][0]
+        positions = _positions(record["name"], part["corpus"], part["split"], record["ratio"])
+        yield Sample("train", chosen["steps"] * chosen["batch"] * positions, record["seconds"])
+
+
+def _evaluated(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
+    """The test sets that were decoded by this base on such a device."""
+    for folder in Path("results").glob("*/evaluate/*"):
+        name = folder.parts[1]
+        adapters = Path("build", name).glob("train/*/*/seed*/compressor.json")
+        if not any(_read(path).get("base") == estimate.config.base.sha256 for path in adapters):
+            continue
+        for path in folder.glob("*/*.json"):
+            record = _read(path)
+            if record.get("status") == "ok" and _on(record, on_gpu):
+                positions = _positions(name, record["corpus"], record["split"], record["ratio"])
+                yield Sample("evaluate", record["n_utterances"] * positions, record["seconds"])
+
+
+def _on(record: dict[str, Any], gpu: bool) -> bool:
+    return str(record.get("device", "")).startswith("cpu") != gpu
+
+
+def _positions(name: str, corpus: str, split: str, ratio: str) -> float:
+    """Of the language model, for a mean utterance of a split of some experiment."""
+    utterances, seconds = _audio(name, corpus, split) or (1.0, SYNTHETIC_S)
+    return FRAMES_PER_SECOND * seconds / max(utterances, 1) / frames_per_token(ratio) + TEXT
+
+
+def _audio(name: str, corpus: str, split: str) -> tuple[float, float] | None:
+    """The utterances of a split of some experiment and their seconds, where that is still there."""
+    seal = _read(layout.data(name, corpus, split) / layout.SEAL)
+    return (seal["utterances"], seal["hours"] * 3600) if "hours" in seal else None
+
+
+def _width(name: str, corpus: str, split: str) -> int | None:
+    return _read(layout.features(name, corpus, split) / store.INDEX).get("width")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file's mapping; an empty one where there is none or it is damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
