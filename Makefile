@@ -9,7 +9,7 @@ RUN    = python tools/run.py
 CHOSEN = $(PROFILE:%=--profile profiles/%) --config experiment=$(CONFIG)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan base test check style quick readme accept unlock clean
+.PHONY: help setup reproduce plan verify push pull base test check style quick readme accept unlock clean
 
 help:       ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -17,11 +17,20 @@ help:       ## what can be made
 setup:      ## everything that is needed, in .venv; the other targets call it
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
 
-reproduce: setup ## from speech to a report [CONFIG=configs/NAME.yaml] [PROFILE=NAME]
-	@$(RUN) $(CHOSEN)
+reproduce: setup ## from speech to a report [CONFIG=configs/NAME.yaml] [PROFILE=NAME] [ONLY=FILE]
+	@$(RUN) $(CHOSEN) $(if $(ONLY),-- $(ONLY))
 
 plan: setup ## which jobs `make reproduce` would run, and why [CONFIG=..]
 	@snakemake -n -q host $(CHOSEN)
+
+verify: setup ## check every file that the results rest on [CONFIG=..]
+	@python tools/verify.py --config "$(CONFIG)"
+
+push: setup ## put the artefacts of a finished run where others can pull them (DVC) [CONFIG=..]
+	@python tools/push.py --config "$(CONFIG)"
+
+pull: setup ## bring such artefacts back, checked; nothing of them is made again [CONFIG=..]
+	@python tools/pull.py --config "$(CONFIG)"
 
 base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
 	@$(RUN) $(CHOSEN) -- base
