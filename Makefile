@@ -3,6 +3,8 @@
 CONFIG  ?= config.yaml
 PROFILE ?=
 PYTHON  ?=
+ONLY    ?=
+REMOTE  ?=
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 RUN    = python tools/run.py
@@ -26,11 +28,11 @@ plan: setup ## which jobs `make reproduce` would run, and why [CONFIG=..]
 verify: setup ## check every file that the results rest on [CONFIG=..]
 	@python tools/verify.py --config "$(CONFIG)"
 
-push: setup ## put the artefacts of a finished run where others can pull them (DVC) [CONFIG=..]
-	@python tools/push.py --config "$(CONFIG)"
+push: setup ## put the artefacts of a finished run where others can pull them (DVC) [CONFIG=..] [REMOTE=NAME]
+	@python tools/push.py --config "$(CONFIG)" $(REMOTE:%=--remote %)
 
-pull: setup ## bring such artefacts back, checked; nothing of them is made again [CONFIG=..]
-	@python tools/pull.py --config "$(CONFIG)"
+pull: setup ## bring such artefacts back, checked; nothing of them is made again [CONFIG=..] [REMOTE=NAME]
+	@python tools/pull.py --config "$(CONFIG)" $(REMOTE:%=--remote %)
 
 base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
 	@$(RUN) $(CHOSEN) -- base

@@ -8,7 +8,6 @@ makes it. A damaged file also leaves DVC's cache, so that the next pull fetches 
 """
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -16,11 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import artefacts
-import push
 import run
-import yaml
+import tracks
 
-from concertina import console
+from concertina import console, layout
 from concertina.config import load
 from concertina.layout import SEAL
 
@@ -29,29 +27,42 @@ from concertina.layout import SEAL
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="config.yaml")
+    parser.add_argument("--remote", help="a remote of DVC (default: its default)")
     chosen = parser.parse_args(argv)
-    config = load(chosen.config)
-    track = push.stage(config, chosen.config)
+    config, where = load(chosen.config), ["--remote", chosen.remote] if chosen.remote else []
+    track = tracks.stage(config, chosen.config)
     if not run.hold():
         return 1
-    if subprocess.run([*push.DVC, "pull", track], check=False).returncode:
-        console.say("error: `dvc pull` failed, see above; what it left is neither checked nor on record")
+    if not tracks.dvc("pull", track, *where):
         return 1
-    damaged = artefacts.troubles(config)
+    objects = tracks.listing(track)
+    found = artefacts.troubles(config)
+    damaged = [trouble for trouble in found if trouble.file in objects or trouble.file.exists()]
     others = artefacts.strangers(config)
-    forget((trouble.file for trouble in damaged), track)
-    for folder in {trouble.remove for trouble in damaged if trouble.make} | set(others):
-        shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)
+    for trouble in damaged:
+        if trouble.file in objects:
+            objects[trouble.file].unlink(missing_ok=True)
+    remove({trouble.remove for trouble in damaged if trouble.make} | set(others), layout.report(config.name))
     kept = [artefact.folder for artefact in artefacts.of(config) if (artefact.folder / SEAL).exists()]
     if kept and not on_record(kept, chosen.config):
         return 1
     for folder in others:
         console.say(f"{folder} was made by another config or code; removed: the next run makes it")
+    for trouble in found:
+        if trouble not in damaged:
+            console.say(f"{trouble.remove} is not in {track} as dvc.lock has it: the next run makes it")
     console.say(f"{config.name}: {len(kept)} artefacts are whole, belong to this config and code, and are on record")
     if damaged:
         artefacts.tell(damaged, chosen.config)
         console.say("error: what is named above was damaged or missing; it was removed, here and from DVC's cache")
     return int(bool(damaged))
+
+
+def remove(unfit: set[Path], report: Path) -> None:
+    """Delete folders and files; with the sealed report go its copies."""
+    copies = {report.parent / name for name in artefacts.COPIES} if report in unfit else set()
+    for path in unfit | copies:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def on_record(folders: Iterable[Path], config_path: str) -> bool:
@@ -62,19 +73,6 @@ def on_record(folders: Iterable[Path], config_path: str) -> bool:
     if done.returncode:
         console.say(f"error: {(done.stdout + done.stderr).strip()}")
     return done.returncode == 0
-
-
-def forget(files: Iterable[Path], track: str) -> None:
-    """Remove the objects of damaged files from DVC's cache."""
-    where = subprocess.run([*push.DVC, "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
-    objects = Path(where, "files", "md5")
-    lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
-    known = {}
-    for out in lock["stages"][track]["outs"]:
-        listing = objects / out["md5"][:2] / out["md5"][2:]
-        known |= {Path(out["path"], row["relpath"]): row["md5"] for row in json.loads(listing.read_bytes())}
-    for md5 in (known[file] for file in files if file in known):
-        (objects / md5[:2] / md5[2:]).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
