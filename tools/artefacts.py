@@ -116,13 +116,21 @@ def troubles(config: Config) -> list[Trouble]:
         for artefact in artefacts:
             found += _of_folder(artefact.stage, artefact.folder, artefact.folder / SEAL)
             progress.add()
-    sealed = layout.report(config.name)
-    for name in COPIES if (sealed / SEAL).exists() else ():
-        copy = sealed.parent / name
-        if not copy.exists() or copy.read_bytes() != (sealed / name).read_bytes():
-            told = f"{copy} is {'damaged: it is not the sealed one' if copy.exists() else 'missing'}"
-            found.append(Trouble("report", told, copy, copy, copy))
-    return found
+    return found + list(_of_copies(layout.report(config.name)))
+
+
+def _of_copies(report: Path) -> Iterator[Trouble]:
+    """The copies of a sealed report against its seal."""
+    try:
+        files = integrity.read_seal(report)["files"]
+    except integrity.DamagedError:
+        return
+    for name in COPIES:
+        copy = report.parent / name
+        if not copy.exists():
+            yield Trouble("report", f"{copy} is missing", copy, copy, copy)
+        elif integrity.sha256(copy) != files[name]["sha256"]:
+            yield Trouble("report", f"{copy} is damaged: it is not the sealed one", copy, copy, copy)
 
 
 def _of_folder(stage: str, folder: Path, make: Path | None) -> Iterator[Trouble]:
