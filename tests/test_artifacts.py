@@ -121,9 +121,17 @@ def test_every_command_of_the_page_does_what_it_says(here: Path, environment: di
     shelf, fresh, second = (here.parent / name for name in ("shelf", "fresh", "second"))
     first: dict[str, Any] = {}
 
+    def made_at(stage: str) -> list[int]:
+        return [seal.stat().st_mtime_ns for seal in (here / "build/tiny" / stage).rglob("seal.json")]
+
     def was_made(_: str) -> None:
         assert (here / "results/tiny/report.html").exists()
-        first.update(wer=wer(here), lock=(here / "dvc.lock").read_text(encoding="utf-8"))
+        first.update(
+            wer=wer(here),
+            cuts=made_at("segments"),
+            adapters=made_at("train"),
+            lock=(here / "dvc.lock").read_text(encoding="utf-8"),
+        )
 
     def was_pulled(folder: Path) -> Callable[[str], None]:
         def check(_: str) -> None:
@@ -138,6 +146,8 @@ def test_every_command_of_the_page_does_what_it_says(here: Path, environment: di
         record = json.loads(next((here / "build/tiny/train").rglob("record.json")).read_text(encoding="utf-8"))
         assert record["config"]["learning_rate"] == 2e-3
         assert wer(here) < first["wer"]
+        assert made_at("segments") == first["cuts"]
+        assert made_at("train") != first["adapters"]
 
     def was_drawn(_: str) -> None:
         page = (here / "dvc_plots/index.html").read_text(encoding="utf-8")

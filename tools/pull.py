@@ -31,9 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     chosen = parser.parse_args(argv)
     config, where = load(chosen.config), ["--remote", chosen.remote] if chosen.remote else []
     track = tracks.stage(config, chosen.config)
-    if not run.hold():
-        return 1
-    if not tracks.dvc("pull", track, *where):
+    tracks.pushed(track)
+    if not run.hold() or not tracks.dvc("pull", track, *where):
         return 1
     objects = tracks.listing(track)
     found = artefacts.troubles(config)

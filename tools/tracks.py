@@ -23,17 +23,26 @@ def dvc(*arguments: str) -> bool:
     """Run DVC as on the command line; False, and a line on the console, when it fails."""
     if subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False).returncode == 0:
         return True
-    console.say(f"error: `dvc {' '.join(arguments)}` failed, see above; docs/artifacts.md tells of remotes")
+    console.say(f"error: `dvc {' '.join(arguments)}` failed, see above")
     return False
 
 
+def pushed(track: str) -> list[dict[str, str]]:
+    """The outputs of a track as dvc.lock has them. Errors: ConfigError when it has none."""
+    lock = Path("dvc.lock")
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.exists() else {}
+    if track not in stages:
+        raise ConfigError(f"dvc.lock has no {track} at this commit: nobody has pushed it yet; `make push` does")
+    outs: list[dict[str, str]] = stages[track]["outs"]
+    return outs
+
+
 def listing(track: str) -> dict[Path, Path]:
-    """The object in DVC's cache of every file of a track, as dvc.lock has it."""
+    """The object in DVC's cache of every file of a track."""
     cache = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=True)
     objects = Path(cache.stdout.strip(), "files", "md5")
-    lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
     found = {}
-    for out in lock["stages"][track]["outs"]:
+    for out in pushed(track):
         folder = objects / out["md5"][:2] / out["md5"][2:]
         for row in json.loads(folder.read_text(encoding="utf-8")):
             found[Path(out["path"], row["relpath"])] = objects / row["md5"][:2] / row["md5"][2:]
