@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     console.say(f"{config.name}: {len(kept)} artefacts are whole, belong to this config and code, and are on record")
     if damaged:
         artefacts.tell(damaged, chosen.config)
-        console.say("error: what is named above was damaged or missing; it was removed, here and from DVC's cache")
+        console.say("error: not everything was whole; damaged artefacts were removed, here and from DVC's cache")
     return int(bool(damaged))
 
 
