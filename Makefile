@@ -5,6 +5,8 @@ CONFIG  ?= config.yaml
 PROFILE ?=
 ENVIRONMENT ?=
 PYTHON  ?=
+ONLY    ?=
+REMOTE  ?=
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 RUN    = python tools/run.py
@@ -12,7 +14,7 @@ CHOSEN = $(PROFILE:%=--profile profiles/%) $(ENVIRONMENT:%=--sdm conda) \
 	--config experiment=$(CONFIG) $(ENVIRONMENT:%=environment=%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan doctor base test check style quick readme accept unlock clean
+.PHONY: help setup reproduce plan doctor verify push pull base test check style quick readme accept unlock clean
 
 help:       ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -20,14 +22,23 @@ help:       ## what can be made
 setup:      ## everything that is needed, in .venv; the other targets call it
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
 
-reproduce: setup ## from speech to a report [CONFIG=configs/NAME.yaml] [PROFILE=NAME]
-	@$(RUN) $(CHOSEN)
+reproduce: setup ## from speech to a report [CONFIG=configs/NAME.yaml] [PROFILE=NAME] [ONLY=FILE]
+	@$(RUN) $(CHOSEN) $(if $(ONLY),-- $(ONLY))
 
 plan: setup ## which jobs `make reproduce` would run, why, and what they need [CONFIG=..] [PROFILE=..]
 	@python tools/plan.py $(CHOSEN)
 
 doctor: setup ## whether this machine can run it, and what to do where not [CONFIG=..] [PROFILE=..]
 	@python tools/doctor.py $(CHOSEN)
+
+verify: setup ## check every file that the results rest on [CONFIG=..]
+	@python tools/verify.py --config "$(CONFIG)"
+
+push: setup ## put the artefacts of a finished run where others can pull them (DVC) [CONFIG=..] [REMOTE=NAME]
+	@python tools/push.py --config "$(CONFIG)" $(REMOTE:%=--remote %)
+
+pull: setup ## bring such artefacts back, checked; nothing of them is made again [CONFIG=..] [REMOTE=NAME]
+	@python tools/pull.py --config "$(CONFIG)" $(REMOTE:%=--remote %)
 
 base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
 	@$(RUN) $(CHOSEN) -- base

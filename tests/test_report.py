@@ -8,6 +8,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -119,6 +120,33 @@ def test_the_tables_hold_the_records_numbers(made: Config) -> None:
         fields = [field.strip() for field in markdown[place].split("|")[1:-1]]
         assert fields[4] == f"{zero.scores['wer'].value:.1f}"
         assert fields[5].startswith(f"{adapted.scores['wer'].value:.1f} [")
+
+
+def test_metrics_and_picture_are_the_tables_own(made: Config) -> None:
+    nested = json.loads(Path("results/tiny/report/metrics.json").read_text(encoding="utf-8"))
+    flat = {
+        (test_set, cell, run, metric): value
+        for test_set, of_set in nested.items()
+        for cell, of_cell in of_set.items()
+        for run, values in of_cell.items()
+        for metric, value in values.items()
+    }
+    names = {(s.split, s.task): s.name for s in made.evaluate.sets}
+    assert flat == {
+        (
+            names[row["split"], row["task"]],
+            f"{row['compressor']}-{row['ratio']}",
+            f"{row['train_set']}-seed{row['seed']}" if row["adapted"] == "true" else "zero-shot",
+            row["metric"],
+        ): pytest.approx(float(row["value"]), abs=1e-4)
+        for row in tidy()
+    }
+    picture = ElementTree.parse("results/tiny/report/quality.svg").getroot()
+    assert picture.tag == "{http://www.w3.org/2000/svg}svg"
+    told = " ".join(picture.itertext())
+    assert all(name in told for name in ("clean: English transcription", "average", "segment", "zero-shot"))
+    used = set(re.findall(r"var\((--[\w-]+)\)", Path("results/tiny/report/quality.svg").read_text(encoding="utf-8")))
+    assert used <= set(re.findall(r"(--[\w-]+):", told)), "colours are its own"
 
 
 def clean_board(config: Config) -> Board:

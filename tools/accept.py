@@ -14,6 +14,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import artefacts
 import run
 
 from concertina.config import ConfigError, load
@@ -30,7 +31,8 @@ def main() -> int:
     if not run.hold():
         return 1
     try:
-        name = load(chosen.config).name
+        config = load(chosen.config)
+        name = config.name
     except ConfigError as error:
         return complain(str(error))
 
@@ -50,6 +52,7 @@ def main() -> int:
         "commit": git("rev-parse", "HEAD"),
         "uncommitted": git("diff", "--name-only", "HEAD").split(),
         "jobs": sorted(jobs),
+        "keys": dict(artefacts.strangers(config, {folder(name, job) for job in jobs}).values()),  # wanted: sealed
     }
     touched = snakemake("--touch", "--config", f"experiment={chosen.config}")
     if touched.returncode:

@@ -1,8 +1,8 @@
 """Report: every record of the config's cells as one page, one tidy table, one README table and one console summary.
 
 INPUTS: results/<name>/evaluate/, and where they are on this machine build/<name>/train/ and build/<name>/data/.
-OUTPUTS: results/<name>/report/ with scores.csv, report.html, table.md and summary.txt; the first two are also copied
-to results/<name>/.
+OUTPUTS: results/<name>/report/ with scores.csv, report.html, metrics.json, quality.svg, table.md and summary.txt; the
+first two are also copied to results/<name>/.
 """
 
 import argparse
@@ -48,6 +48,8 @@ def make(config: Config, config_path: Path = DEFAULT, partial: bool = False) -> 
         scores.write(temporary / "scores.csv", scores.rows(found.results, samples, percent))
         html = page.render(config, grid, found, tables, facts, run_key, partial)
         (temporary / "report.html").write_text(html, encoding="utf-8", newline="\n")
+        integrity.write_json(temporary / "metrics.json", scores.nested(found.results))
+        (temporary / "quality.svg").write_text(page.picture(tables), encoding="utf-8", newline="\n")
         train_sets, caption = [chosen.name for chosen in config.train.sets], _caption(config, tables, facts)
         (temporary / "table.md").write_text(readme.markdown(tables, grid, train_sets, caption), encoding="utf-8")
         summary = prose.summary(config.name, tables, len(found.failures), config.evaluate.skipped, str(copy), partial)

@@ -91,6 +91,16 @@ def text(table: Sequence[dict[str, Any]]) -> str:
     return out.getvalue()
 
 
+def nested(results: Sequence[Result]) -> dict[str, Any]:
+    """Every value by test set, cell, run ('zero-shot' or '<train set>-seed<n>') and metric, to 4 decimals."""
+    tree: dict[str, Any] = {}
+    for record, _ in results:
+        run = f"{record.train_set}-seed{record.seed}" if record.adapted else "zero-shot"
+        cell = tree.setdefault(record.test_set, {}).setdefault(f"{record.compressor}-{record.ratio}", {})
+        cell[run] = {metric: round(scored.value, 4) for metric, scored in record.scores.items()}
+    return tree
+
+
 def write(path: Path, table: Sequence[dict[str, Any]]) -> None:
     """Write scores.csv atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -119,6 +119,17 @@ def training(curves: Sequence[Curve], columns: int = 4) -> str:
         return _svg(figure)
 
 
+def alone(svg: str, css: str) -> str:
+    """A figure as a file of its own: with namespace, size and, from `css`, the light colours the page lends it."""
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    width, height = (box[1], box[2]) if box else ("1", "1")
+    body = svg.partition(">")[2] or "</svg>"
+    colours = " ".join(re.findall(r"--[\w-]+: [^;]+;", css.partition("}")[0]))
+    style = f"<style>:root {{ {colours} background: var(--paper) }}</style>"
+    size = f'width="{width}pt" height="{height}pt" viewBox="0 0 {width} {height}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}{body}\n'
+
+
 def _quality_panel(axes: Axes, panel: Panel) -> None:
     for line in panel.lines:
         colour, marker = _colour(line.colour), _marker(line)

@@ -67,6 +67,11 @@ def render(
     return _environment().get_template("report.html.j2").render(values)
 
 
+def picture(tables: Sequence[Table]) -> str:
+    """The figure of quality against rate as an SVG file of its own, in the page's light colours."""
+    return figures.alone(_quality(tables), (TEMPLATES / "report.css").read_text(encoding="utf-8"))
+
+
 def clean(text: object) -> str:
     """Text without control characters, which HTML cannot hold; each becomes U+FFFD."""
     return NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", str(text))

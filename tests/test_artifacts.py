@@ -1,0 +1,361 @@
+"""docs/artifacts.md, run as printed on a track that takes seconds: every command, and what it must have done."""
+
+import hashlib
+import importlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+
+from concertina.config import load, merge
+from planning import ROOT, copy_project, plan, python
+
+PAGE = ROOT / "docs/artifacts.md"
+PART = {"corpus": "synthetic", "split": "clean", "task": "transcribe", "language": "en"}
+SMALL = {  # one split for everything: these results only have to be there
+    "data": {"corpora": [{"name": "synthetic", "splits": {"clean": {"en": 12}}}]},
+    "segments": {"cells": [{"compressor": "average", "ratios": [3]}]},
+    "train": {"sets": [{"name": "english", "parts": [PART], "dev": [PART]}]}
+    | {"steps": 4, "batch": 4, "learning_rate": 0.1, "warmup_steps": 1, "dev_every_steps": 4, "dev_utterances": 4},
+    "evaluate": {"sets": [{**PART, "name": "clean"}]},
+    "report": {"bootstrap_samples": 50, "examples": 2},
+}
+METRICS = Path("results/tiny/report/metrics.json")
+
+pytestmark = pytest.mark.slow
+
+
+def shell(folder: Path, environment: dict[str, str], command: str) -> subprocess.CompletedProcess[str]:
+    """Run a line as a person would type it, in the environment that the page's first command enters."""
+    entered = f"{commands()[0]} && {command}" if (folder / ".venv").exists() else command
+    return subprocess.run(
+        ["bash", "-c", entered], cwd=folder, env=environment, text=True, capture_output=True, check=False
+    )
+
+
+def commands() -> list[str]:
+    """The fenced commands of the page, in order, without their comments."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [re.sub(r"\s+# .*", "", line) for block in blocks for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of an S3-speaking server on this machine, with an empty bucket."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    serving = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        serving.terminate()
+        serving.wait()
+
+
+@pytest.fixture(scope="module")
+def environment(server: str) -> dict[str, str]:
+    who = {
+        f"GIT_{role}_{what}": "someone@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
+    access = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
+    bare = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL")}
+    return bare | who | access | {"S3_ENDPOINT": server, "PYTHONPATH": "src"}
+
+
+@pytest.fixture(scope="module")
+def bucket(server: str) -> Any:
+    access = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
+    return boto3.resource("s3", endpoint_url=server, **access).create_bucket(Bucket="concertina")
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    """A repository with a `tiny` track of one cell, in which nothing has run."""
+    folder = tmp_path_factory.mktemp("artifacts") / "here"
+    folder.mkdir()
+    copy_project(folder)
+    shutil.copytree(ROOT / "models", folder / "models", dirs_exist_ok=True)
+    for name in ("Makefile", "dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy2(ROOT / name, folder / name)
+    (folder / ".dvc").mkdir()
+    for name in ("config", ".gitignore"):
+        shutil.copy2(ROOT / ".dvc" / name, folder / ".dvc" / name)
+    values = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    (folder / "config.yaml").write_text(yaml.safe_dump(merge(values, SMALL)), encoding="utf-8")
+    (folder / "tools/setup.sh").write_text("# the environment that runs this test is set up\n", encoding="utf-8")
+    (folder / ".venv").mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (folder / ".venv" / name).symlink_to(Path(sys.prefix, name))
+    shell(folder, environment, "git init -q && git add -A && git commit -q -m start")
+    return folder
+
+
+def wer(folder: Path) -> float:
+    found = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    return float(found["clean"]["average-3"]["english-seed0"]["wer"])
+
+
+def objects(remote: Path) -> set[str]:
+    return {path.relative_to(remote).as_posix() for path in remote.rglob("*") if path.is_file()}
+
+
+def test_every_command_of_the_page_does_what_it_says(here: Path, environment: dict[str, str], bucket: Any) -> None:
+    shelf, fresh, second = (here.parent / name for name in ("shelf", "fresh", "second"))
+    first: dict[str, Any] = {}
+
+    def made_at(stage: str) -> list[int]:
+        return [seal.stat().st_mtime_ns for seal in (here / "build/tiny" / stage).rglob("seal.json")]
+
+    def was_made(_: str) -> None:
+        assert (here / "results/tiny/report.html").exists()
+        first.update(
+            wer=wer(here),
+            cuts=made_at("segments"),
+            adapters=made_at("train"),
+            lock=(here / "dvc.lock").read_text(encoding="utf-8"),
+        )
+
+    def was_pulled(_: str) -> None:
+        assert plan(fresh) == []
+        assert wer(fresh) == wer(here)
+
+    def was_pulled_from_cloud(told: str) -> None:
+        assert "6 artefacts are whole" in told
+        assert wer(second) == wer(here)
+
+    def was_tried(_: str) -> None:
+        assert yaml.safe_load((here / "config.yaml").read_text(encoding="utf-8"))["train"]["learning_rate"] == 2e-3
+        record = json.loads(next((here / "build/tiny/train").rglob("record.json")).read_text(encoding="utf-8"))
+        assert record["config"]["learning_rate"] == 2e-3
+        assert wer(here) < first["wer"]
+        assert made_at("segments") == first["cuts"]
+        assert made_at("train") != first["adapters"]
+
+    def was_drawn(_: str) -> None:
+        page = (here / "dvc_plots/index.html").read_text(encoding="utf-8")
+        assert not re.findall(r"https?:|<script|<link", page)
+        pictures = [here / "dvc_plots" / source for source in re.findall(r'<img src="([^"]+)"', page)]
+        drawn = {picture.read_text(encoding="utf-8") for picture in pictures}
+        assert len(drawn) == 2, "before and after"
+        for picture in drawn:
+            assert picture.startswith('<svg xmlns="http://www.w3.org/2000/svg" ')
+            assert not re.findall(r"https?:", picture.replace("http://www.w3.org/2000/svg", ""))
+
+    def went_back(_: str) -> None:
+        assert wer(here) == first["wer"]
+        assert plan(here) == []
+
+    def says(*words: str) -> Callable[[str], None]:
+        def check(told: str) -> None:
+            assert all(re.search(word, told) for word in words), told
+
+        return check
+
+    def holds(found: Callable[[], set[str]]) -> Callable[[str], None]:
+        def check(_: str) -> None:
+            listed = yaml.safe_load((here / "dvc.lock").read_text(encoding="utf-8"))["stages"]["track@tiny"]["outs"]
+            wanted = sum(out["nfiles"] + 1 for out in listed)
+            assert 0.8 * wanted < len(found()) <= wanted, "alike files are one object"
+
+        return check
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout
+
+    def configured(_: str) -> None:
+        assert environment["S3_ENDPOINT"] in (here / ".dvc/config").read_text(encoding="utf-8")
+
+    def is_committed(_: str) -> None:
+        assert git("show", "HEAD:dvc.lock") == first["lock"]
+        assert "shelf" in git("show", "HEAD:.dvc/config") or "as made" in git("log", "-1", "--format=%s")
+
+    effects: dict[str, Callable[[str], None]] = {
+        ". .venv/bin/activate": says("^$"),
+        "dvc repro track@tiny": was_made,
+        "dvc status track@tiny": says("up to date"),
+        'git commit -m "tiny: as made"': is_committed,
+        "dvc remote add --default shelf ../shelf": lambda _: None,
+        "dvc remote add cloud s3://concertina/artifacts": lambda _: None,
+        'dvc remote modify cloud endpointurl "$S3_ENDPOINT"': configured,
+        "make push": holds(lambda: objects(shelf)),
+        "make push REMOTE=cloud": holds(lambda: {found.key for found in bucket.objects.all()}),
+        'git commit -am "Where the artefacts are"': is_committed,
+        "git clone . ../fresh": lambda _: None,
+        "cd ../fresh && make pull": was_pulled,
+        "git clone . ../second": lambda _: None,
+        "cd ../second && make pull REMOTE=cloud": was_pulled_from_cloud,
+        "dvc exp run track@tiny -S config.yaml:train.learning_rate=2.0e-3": was_tried,
+        "dvc params diff": says(r"train\.learning_rate +0\.1 +0\.002"),
+        "dvc metrics diff": says(r"clean\.average-3\.english-seed0\.wer +\d"),
+        "dvc plots diff": was_drawn,
+        "git restore --staged --worktree config.yaml dvc.lock && make pull": went_back,
+        "make verify": says("every artefact is whole"),
+    }
+    assert commands() == list(effects)
+    for command, check in effects.items():
+        began = time.monotonic()
+        done = shell(here, environment, command)
+        print(f"{time.monotonic() - began:.1f} s: {command}")
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        check(done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="module")
+def shared(here: Path, environment: dict[str, str], bucket: Any) -> Path:
+    """The repository once its track is made and pushed, by the page's own commands where nobody did it yet."""
+    pushed = commands().index('git commit -am "Where the artefacts are"')
+    for command in [] if (here.parent / "shelf").exists() else commands()[: pushed + 1]:
+        done = shell(here, environment, command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return here
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    path.chmod(0o644)
+    with open(path, "r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+
+
+def named(told: str) -> list[str]:
+    """The files that a command calls damaged or missing."""
+    return re.findall(r"^(\S+) is (?:damaged|missing)", told, flags=re.MULTILINE)
+
+
+KINDS = {
+    "audio shard": "build/tiny/data/synthetic/clean/shard-00000.safetensors",
+    "feature shard": "build/tiny/features/synthetic/clean/shard-00000.safetensors",
+    "segments": "build/tiny/segments/synthetic/clean/average-3/segments.safetensors",
+    "adapter": "build/tiny/train/english/average-3/seed0/adapter_model.safetensors",
+    "predictions": "results/tiny/evaluate/average-3/clean/zero-shot.parquet",
+    "record": "results/tiny/evaluate/average-3/clean/english-seed0.json",
+    "report": "results/tiny/report/report.html",
+    "copy of the table": "results/tiny/scores.csv",
+    "base model": "models/tiny/model.safetensors",
+}
+
+
+@pytest.fixture(scope="module")
+def judged(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository and its artefacts, to be damaged."""
+    without = shutil.ignore_patterns("cache", "tmp", ".venv")
+    return Path(shutil.copytree(shared, tmp_path_factory.mktemp("judged") / "here", ignore=without))
+
+
+@pytest.fixture
+def verify(judged: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[], Any]:
+    """The tool behind `make verify`: its exit status and what it said."""
+    monkeypatch.chdir(judged)
+    monkeypatch.syspath_prepend(str(judged / "tools"))
+    tool = importlib.import_module("verify")
+    return lambda: (tool.main(["--config", "config.yaml"]), capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit_is_named(judged: Path, verify: Callable[[], Any], kind: str) -> None:
+    sound = (judged / KINDS[kind]).read_bytes()
+    flip(judged / KINDS[kind])
+    status, told = verify()
+    (judged / KINDS[kind]).write_bytes(sound)
+    assert (status, named(told)) == (1, [KINDS[kind]])
+    assert verify()[0] == 0
+
+
+def test_the_commands_that_verify_tells_make_it_whole_again(
+    judged: Path, verify: Callable[[], Any], environment: dict[str, str]
+) -> None:
+    flip(judged / KINDS["segments"])
+    flip(judged / KINDS["base model"])
+    shutil.rmtree(judged / "results/tiny/report")
+    status, told = verify()
+    assert (status, sorted(named(told))) == (1, sorted([KINDS["base model"], KINDS["segments"], "results/tiny/report"]))
+    for command in re.findall(r"^    (.+)$", told, flags=re.MULTILINE):
+        done = shell(judged, environment, command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    assert verify()[0] == 0
+    assert plan(judged) == []
+
+
+def test_pull_and_push_refuse_what_is_damaged_or_belongs_elsewhere(shared: Path, environment: dict[str, str]) -> None:
+    clone, adapter = shared.parent / "clone", Path(KINDS["adapter"])
+    shell(shared, environment, "git clone -q . ../clone")
+    md5 = hashlib.md5((shared / adapter).read_bytes()).hexdigest()
+    stored = shared.parent / "shelf/files/md5" / md5[:2] / md5[2:]
+    sound, again = stored.read_bytes(), ["evaluate average-3", "report", f"train {'/'.join(adapter.parts[3:6])}"]
+    flip(stored)
+    refused = shell(shared, environment, "cd ../clone && make pull")
+    stored.write_bytes(sound)
+    assert refused.returncode != 0
+    assert named(refused.stderr) == [str(adapter)]
+    assert not (clone / adapter.parent).exists()
+    assert plan(clone) == again
+
+    healed = shell(shared, environment, "cd ../clone && make pull")
+    assert healed.returncode == 0, healed.stdout + healed.stderr
+    assert (clone / adapter).read_bytes() == (shared / adapter).read_bytes()
+
+    lock = (clone / "dvc.lock").read_text(encoding="utf-8")
+    config = (clone / "config.yaml").read_text(encoding="utf-8")
+    (clone / "config.yaml").write_text(config.replace("learning_rate: 0.1", "learning_rate: 0.2"), encoding="utf-8")
+    strange = [str(adapter.parent), "results/tiny/evaluate/average-3", "results/tiny/report"]
+    for command in ("make push", "make pull"):
+        done = shell(shared, environment, f"cd ../clone && {command}")
+        assert (done.returncode == 0) == (command == "make pull"), done.stdout + done.stderr
+        assert re.findall(r"^(\S+) was made by another config or code", done.stderr, re.MULTILINE) == strange
+    assert (clone / "dvc.lock").read_text(encoding="utf-8") == lock
+    assert not (clone / "results/tiny/report.html").exists()
+    assert plan(clone) == again
+
+
+def test_what_was_accepted_belongs(judged: Path) -> None:
+    with open(judged / "src/concertina/train.py", "a", encoding="utf-8") as file:
+        file.write("\nANOTHER_NUMBER = 5\n")
+    asked = "import sys; sys.path.insert(0, 'tools'); import artefacts; from concertina.config import load"
+    asked += "; print(*artefacts.strangers(load('config.yaml')))"
+    assert python(judged, "-c", asked).stdout.split()[0] == str(Path(KINDS["adapter"]).parent)
+    accepted = python(judged, "tools/accept.py", "--why", "nothing reads it")
+    assert accepted.returncode == 0, accepted.stdout + accepted.stderr
+    assert python(judged, "-c", asked).stdout.split() == []
+
+
+def test_the_artefacts_are_those_that_a_run_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = "configs/tiny-wide.yaml"
+    copy_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    made = importlib.import_module("artefacts").of(load(config))
+    assert sorted(" ".join([one.stage, *one.folder.parts[3:]]) for one in made) == sorted(
+        job.replace("/", " ") for job in plan(tmp_path, config)
+    )
+
+
+def test_every_config_is_a_track_with_metrics_and_a_picture() -> None:
+    said = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    tracks = said["stages"]["track"]["foreach"]
+    configs = ["config.yaml", *(f"configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml"))]
+    assert sorted(tracks.values()) == sorted(configs)
+    assert {load(ROOT / path).name: path for path in configs} == tracks
+    assert said["metrics"] == [f"results/{name}/report/metrics.json" for name in tracks]
+    assert said["plots"] == [f"results/{name}/report/quality.svg" for name in tracks]
+    assert all(out["persist"] for outs in said["stages"]["track"]["do"]["outs"] for out in outs.values())

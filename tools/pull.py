@@ -1,0 +1,78 @@
+"""Bring back the artefacts of a track: `dvc pull`, then see what may be used.
+
+    python tools/pull.py --config config.yaml
+
+What is whole and belongs to the present config and code is put on Snakemake's record, so that nothing of it is made
+again. What is damaged, or was made by another config or code, is listed with the reason and removed: the next run
+makes it. A damaged file also leaves DVC's cache, so that the next pull fetches it anew.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import artefacts
+import run
+import tracks
+
+from concertina import console, layout
+from concertina.config import load
+from concertina.layout import SEAL
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="config.yaml")
+    parser.add_argument("--remote", help="a remote of DVC (default: its default)")
+    chosen = parser.parse_args(argv)
+    config, where = load(chosen.config), ["--remote", chosen.remote] if chosen.remote else []
+    track = tracks.stage(config, chosen.config)
+    tracks.pushed(track)
+    if not run.hold() or not tracks.dvc("pull", track, *where):
+        return 1
+    objects = tracks.listing(track)
+    found = artefacts.troubles(config)
+    damaged = [trouble for trouble in found if trouble.file in objects or trouble.file.exists()]
+    others = artefacts.strangers(config)
+    for trouble in damaged:
+        if trouble.file in objects:
+            objects[trouble.file].unlink(missing_ok=True)
+    remove({trouble.remove for trouble in damaged if trouble.make} | set(others), layout.report(config.name))
+    kept = [artefact.folder for artefact in artefacts.of(config) if (artefact.folder / SEAL).exists()]
+    if kept and not on_record(kept, chosen.config):
+        return 1
+    for folder in others:
+        console.say(f"{folder} was made by another config or code; removed: the next run makes it")
+    for trouble in found:
+        if trouble not in damaged:
+            console.say(f"{trouble.remove} is not in {track} as dvc.lock has it: the next run makes it")
+    console.say(f"{config.name}: {len(kept)} artefacts are whole, belong to this config and code, and are on record")
+    if damaged:
+        artefacts.tell(damaged, chosen.config)
+        console.say("error: not everything was whole; damaged artefacts were removed, here and from DVC's cache")
+    return int(bool(damaged))
+
+
+def remove(unfit: set[Path], report: Path) -> None:
+    """Delete folders and files; with the sealed report go its copies."""
+    copies = {report.parent / name for name in artefacts.COPIES} if report in unfit else set()
+    for path in unfit | copies:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def on_record(folders: Iterable[Path], config_path: str) -> bool:
+    """Let Snakemake take finished artefacts for its own, and nothing else; False, and its words, when it does not."""
+    seals = [str(folder / SEAL) for folder in folders]
+    command = [sys.executable, "-m", "snakemake", "--touch", "--force", "--config", f"experiment={config_path}", "--"]
+    done = subprocess.run([*command, *seals], capture_output=True, text=True, check=False)
+    if done.returncode:
+        console.say(f"error: {(done.stdout + done.stderr).strip()}")
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,44 @@
+"""Put the artefacts of a track where others can pull them: `dvc commit`, then `dvc push`.
+
+    python tools/push.py --config config.yaml
+
+Nothing is pushed unless everything is whole and belongs to the present config and code, so that dvc.lock says what
+is true. Afterwards commit dvc.lock: it names what was pushed.
+"""
+
+import argparse
+
+import artefacts
+import run
+import tracks
+
+from concertina import console
+from concertina.config import load
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="config.yaml")
+    parser.add_argument("--remote", help="a remote of DVC (default: its default)")
+    chosen = parser.parse_args(argv)
+    config, where = load(chosen.config), ["--remote", chosen.remote] if chosen.remote else []
+    track = tracks.stage(config, chosen.config)
+    if not run.hold():
+        return 1
+    if found := artefacts.troubles(config):
+        artefacts.tell(found, chosen.config)
+        console.say("error: nothing was pushed: not everything is whole")
+        return 1
+    if others := artefacts.strangers(config):
+        console.say("\n".join(f"{folder} was made by another config or code" for folder in others))
+        console.say(f"error: nothing was pushed; run `make reproduce CONFIG={chosen.config}` first")
+        return 1
+    if not tracks.dvc("commit", "--force", track) or not tracks.dvc("push", track, *where):
+        return 1
+    console.say(f"{config.name} is pushed; now commit dvc.lock, and others can `make pull CONFIG={chosen.config}`")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
