@@ -328,6 +328,22 @@ def test_pull_and_push_refuse_what_is_damaged_or_belongs_elsewhere(shared: Path,
     assert plan(clone) == again
 
 
+def test_what_dvc_put_in_place_is_judged_by_run_keys(judged: Path) -> None:
+    shutil.rmtree(judged / ".snakemake")
+    for number, seal in enumerate(sorted(judged.rglob("seal.json"), reverse=True)):
+        os.utime(seal, (1_700_000_000 + number,) * 2)  # in an order that says nothing
+    config = (judged / "config.yaml").read_text(encoding="utf-8")
+    (judged / "config.yaml").write_text(config.replace("learning_rate: 0.1", "learning_rate: 0.2"), encoding="utf-8")
+    planned = python(judged, "tools/repro.py", "--config", "config.yaml", "-n")
+    (judged / "config.yaml").write_text(config, encoding="utf-8")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    jobs = re.findall(r"^Job \d+: (\w+(?: \S+)?)$", planned.stdout + planned.stderr, flags=re.MULTILINE)
+    assert sorted(jobs) == ["evaluate average-3", "report", "train english/average-3/seed0"]
+    shutil.rmtree(judged / ".snakemake")
+    same = python(judged, "tools/repro.py", "--config", "config.yaml", "-n")
+    assert "Nothing to be done" in same.stdout + same.stderr
+
+
 def test_what_was_accepted_belongs(judged: Path) -> None:
     with open(judged / "src/concertina/train.py", "a", encoding="utf-8") as file:
         file.write("\nANOTHER_NUMBER = 5\n")

@@ -9,9 +9,6 @@ makes it. A damaged file also leaves DVC's cache, so that the next pull fetches 
 
 import argparse
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import artefacts
@@ -43,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
             objects[trouble.file].unlink(missing_ok=True)
     remove({trouble.remove for trouble in damaged if trouble.make} | set(others), layout.report(config.name))
     kept = [artefact.folder for artefact in artefacts.of(config) if (artefact.folder / SEAL).exists()]
-    if kept and not on_record(kept, chosen.config):
+    if kept and not tracks.on_record(kept, chosen.config):
         return 1
     for folder in others:
         console.say(f"{folder} was made by another config or code; removed: the next run makes it")
@@ -62,16 +59,6 @@ def remove(unfit: set[Path], report: Path) -> None:
     copies = {report.parent / name for name in artefacts.COPIES} if report in unfit else set()
     for path in unfit | copies:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def on_record(folders: Iterable[Path], config_path: str) -> bool:
-    """Let Snakemake take finished artefacts for its own, and nothing else; False, and its words, when it does not."""
-    seals = [str(folder / SEAL) for folder in folders]
-    command = [sys.executable, "-m", "snakemake", "--touch", "--force", "--config", f"experiment={config_path}", "--"]
-    done = subprocess.run([*command, *seals], capture_output=True, text=True, check=False)
-    if done.returncode:
-        console.say(f"error: {(done.stdout + done.stderr).strip()}")
-    return done.returncode == 0
 
 
 if __name__ == "__main__":

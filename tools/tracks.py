@@ -1,14 +1,16 @@
-"""The tracks of dvc.yaml, and DVC as push.py and pull.py call it: on the same Python, its words on the console."""
+"""The tracks of dvc.yaml: DVC on this Python, what it keeps of a track, and Snakemake's record of what is there."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
 from concertina import console
 from concertina.config import Config, ConfigError
+from concertina.layout import SEAL
 
 
 def stage(config: Config, path: str) -> str:
@@ -47,3 +49,13 @@ def listing(track: str) -> dict[Path, Path]:
         for row in json.loads(folder.read_text(encoding="utf-8")):
             found[Path(out["path"], row["relpath"])] = objects / row["md5"][:2] / row["md5"][2:]
     return found
+
+
+def on_record(folders: Iterable[Path], config_path: str) -> bool:
+    """Let Snakemake take finished artefacts for its own, and nothing else; False, and its words, when it does not."""
+    seals = [str(folder / SEAL) for folder in folders]
+    command = [sys.executable, "-m", "snakemake", "--touch", "--force", "--config", f"experiment={config_path}", "--"]
+    done = subprocess.run([*command, *seals], capture_output=True, text=True, check=False)
+    if done.returncode:
+        console.say(f"error: {(done.stdout + done.stderr).strip()}")
+    return done.returncode == 0
