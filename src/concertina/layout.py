@@ -29,6 +29,10 @@ def report(name: str) -> Path:
     return Path("results", name, "report")
 
 
+def track(name: str) -> Path:
+    return Path("results", name, "track")
+
+
 def failure(name: str, stage: str, run: str) -> Path:
     """The record of a run that failed; `run` is its readable path, such as 'english/average-3/seed0'."""
     return Path("results", name, "failed", stage, f"{run}.json")

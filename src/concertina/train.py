@@ -21,7 +21,7 @@ import peft
 import torch
 
 from concertina import config as configs
-from concertina import console, integrity, keys, lalm, layout, records, speech
+from concertina import console, integrity, keys, lalm, layout, records, speech, tracking
 from concertina.config import Config, ConfigError
 from concertina.lalm import Lalm
 from concertina.speech import Item, Speech
@@ -113,7 +113,7 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
     with integrity.sealed(target, {"run_key": head["run_key"]}) as folder:
         curve: list[dict[str, float]] = [{"step": 0, "dev_loss": dev_loss(model, config, dev)}]
         losses: list[float] = []
-        with console.Progress(chosen.steps * chosen.batch, "utterances") as progress:
+        with tracking.live(head, curve), console.Progress(chosen.steps * chosen.batch, "utterances") as progress:
             for step, indices in enumerate(steps, start=1):
                 tick = time.monotonic()
                 adapted.train()
