@@ -3,13 +3,14 @@
 CONFIG  ?= config.yaml
 PROFILE ?=
 PYTHON  ?=
+PORT    ?= 5000
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 RUN    = python tools/run.py
 CHOSEN = $(PROFILE:%=--profile profiles/%) --config experiment=$(CONFIG)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan base test check style quick readme accept unlock clean
+.PHONY: help setup reproduce plan base track ui test check style quick readme accept unlock clean
 
 help:       ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -25,6 +26,12 @@ plan: setup ## which jobs `make reproduce` would run, and why [CONFIG=..]
 
 base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
 	@$(RUN) $(CHOSEN) -- base
+
+track: setup ## record what is there in MLflow; `make reproduce` does it by itself [CONFIG=..]
+	@python -m concertina.track --config "$(CONFIG)"
+
+ui: setup ## MLflow's pages over what was recorded, on this computer alone [PORT=5000]
+	@python tools/ui.py --port $(PORT)
 
 test: setup ## every test, the whole workflow included (about 6 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile

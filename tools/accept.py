@@ -62,7 +62,7 @@ def main() -> int:
 
 def folder(name: str, job: str) -> Path:
     """The artefact of a planned job: 'train english/none-1/seed0' -> build/<name>/train/english/none-1/seed0."""
-    root = "results" if job.split()[0] in ("evaluate", "report") else "build"
+    root = "results" if job.split()[0] in ("evaluate", "report", "track") else "build"
     return Path(root, name, *job.split())
 
 

@@ -137,7 +137,7 @@ def params(record: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in (*place, *_flat(stage, f"{record['stage']}."))}
 
 
-def rows(curve: list[dict[str, float]]) -> Iterator[tuple[str, float, int]]:
+def values(curve: list[dict[str, float]]) -> Iterator[tuple[str, float, int]]:
     """The values of a training curve as (name, value, step)."""
     for row in curve:
         yield from ((f"train/{name}", value, int(row["step"])) for name, value in row.items() if name != "step")
@@ -149,10 +149,10 @@ def tell(run: Run, first_set: str) -> Told:
     Errors: DamagedError naming what is missing or altered.
     """
     scored = _records(run)
-    path = run.trained / "record.json" if run.trained else None
     if run.trained:
         integrity.verify(run.trained)
-    base = records.read(path or run.failed) if path or run.failed else next(iter(scored.values()))
+    path = run.trained / "record.json" if run.trained else run.failed
+    base = records.read(path) if path else next(iter(scored.values()))
     head = base.model_dump(mode="json")
     if run.adapter:
         head |= {"train_set": run.adapter[0], "seed": run.adapter[1]}
