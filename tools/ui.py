@@ -20,15 +20,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=5000, help=f"on {HOST}")
     asked = parser.parse_args(argv)
-    served = tracking.uri().startswith(("http://", "https://"))
-    address = tracking.place() if served else f"http://{HOST}:{asked.port}"
+    address = tracking.place() if tracking.served() else f"http://{HOST}:{asked.port}"
     pages = tracking.experiments()
     if not pages:
         console.say(f"error: nothing is recorded at {tracking.place()} yet; run `make reproduce`, or `make track`")
         return 1
     for name, page in pages.items():
         print(f"{name}: {address}{page}", flush=True)
-    if served:
+    if tracking.served():
         return 0
     with socket.socket() as probe:
         if probe.connect_ex((HOST, asked.port)) == 0:

@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,11 +30,12 @@ SETTINGS = {  # of MLflow and of PostgreSQL's client, unless the user has set th
     "PGCONNECT_TIMEOUT": "5",
 }
 LIBRARIES = {"mlflow", "sqlalchemy", "alembic", "requests", "urllib3", "psycopg2"}
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 BATCH = 1000  # values that MLflow takes in one call
 PARENT = "mlflow.parentRunId"  # the tag that puts a run below another
 VIEW = "results"  # of the list of runs: `#/experiments/<id>/runs?viewStateShareKey=results`
 EVERY_S, LATER_S = 5.0, 60.0  # how often a training sends its curve; how long it waits after a failure
-PATIENCE_S = 3.0  # how long a training that is over waits for the last of it to be sent
+PATIENCE_S = 3.0  # how long a database may take to answer, and a training that is over to send the last of its curve
 
 
 class TrackingError(RuntimeError):
@@ -56,6 +58,11 @@ def database() -> Path | None:
     return Path(uri().removeprefix("sqlite:///").partition("?")[0]) if uri().startswith("sqlite:///") else None
 
 
+def served() -> bool:
+    """Whether a server stands between this process and the database."""
+    return uri().startswith(("http://", "https://"))
+
+
 class Experiment:
     """An experiment of MLflow, made where there is none, and what is read and written there.
 
@@ -71,9 +78,9 @@ class Experiment:
         return str(found.experiment_id) if found else None
 
     def _make(self, name: str) -> str:
-        served = uri().startswith(("http://", "https://"))  # then the server knows where files go
+        files = None if served() else ARTIFACTS.resolve().as_uri()  # a server knows a place for them
         try:
-            return str(self.client.create_experiment(name, None if served else ARTIFACTS.resolve().as_uri()))
+            return str(self.client.create_experiment(name, files))
         except Exception:
             if found := self._find(name):  # another process was faster
                 return found
@@ -155,7 +162,16 @@ def _client() -> Any:
     path = database()
     if path and not path.exists():
         _make_database(MlflowClient, path)
-    return MlflowClient(uri())
+    _reach()
+    return MlflowClient(f"sqlite:///{path.resolve()}" if path else uri())
+
+
+def _reach() -> None:
+    """See that a database answers at all: MLflow would try for minutes. Errors: OSError."""
+    parts = urlsplit(uri())
+    port = parts.port or PORTS.get(parts.scheme.partition("+")[0])
+    if parts.hostname and port and not served():
+        socket.create_connection((parts.hostname, port), PATIENCE_S).close()
 
 
 def _make_database(client: Any, path: Path) -> None:
@@ -172,7 +188,7 @@ def _make_database(client: Any, path: Path) -> None:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Keep other processes that write the same SQLite file, or replay from this folder, waiting."""
+    """Keep other processes that write the same SQLite file, or from this folder the same database, waiting."""
     path = Path(f"{database()}.lock") if database() else LOCK
     with integrity.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,9 +212,12 @@ def told_where() -> Iterator[None]:
         raise TrackingError(f"cannot record runs at {place()}: {one_line(error)}; {remedy}") from error
 
 
-def one_line(error: Exception) -> str:
-    """The first line of an error, without a password."""
-    text = str(error).strip().split("\n")[0][:300] or type(error).__name__
+def one_line(error: BaseException) -> str:
+    """The first line of an error (of the system's error below it, where there is one), without a password."""
+    below = error
+    while cause := below.__cause__ or below.__context__:
+        below = cause
+    text = str(below if isinstance(below, OSError) else error).strip().split("\n")[0][:300] or type(error).__name__
     return text.replace(uri(), place())
 
 
@@ -240,7 +259,7 @@ class _Sender(threading.Thread):
         while True:
             ending = self.over.is_set()
             try:
-                with alone() if database() else contextlib.nullcontext():
+                with contextlib.nullcontext() if served() else alone():
                     if not self.run_id and not self._begin():
                         return
                     self._send(self.outcome if ending else "")
