@@ -161,7 +161,7 @@ def _client() -> Any:
         logging.getLogger(name).setLevel(logging.ERROR)
     path = database()
     if path and not path.exists():
-        _make_database(MlflowClient, path)
+        _make_database(MlflowClient, path.resolve())
     _reach()
     return MlflowClient(f"sqlite:///{path.resolve()}" if path else uri())
 
@@ -247,7 +247,7 @@ class _Sender(threading.Thread):
     """Sends the rows of a growing curve; what a failure kept back goes with a later batch, or with the replay."""
 
     def __init__(self, head: dict[str, Any], curve: list[dict[str, float]]) -> None:
-        super().__init__(daemon=True)
+        super().__init__(name="tracking", daemon=True)
         self.head, self.curve = head, curve
         self.over, self.outcome = threading.Event(), ""
         self.experiment: Experiment | None = None
