@@ -1,6 +1,7 @@
 """Results to record, and what MLflow then holds, for the tests of tracking."""
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,12 @@ def make(folder: Path, name: str = "tiny", **sections: Any) -> Config:
 
 
 def client(folder: Path) -> Any:
-    """MLflow's client of the database in a folder."""
+    """MLflow's client of the database in a folder; by a new name, for MLflow keeps open what it has opened once."""
     from mlflow import MlflowClient
 
-    return MlflowClient(f"sqlite:///{(folder / 'mlflow.db').resolve()}")
+    name = Path(tempfile.mkdtemp(dir=folder), "mlflow.db")
+    name.symlink_to((folder / "mlflow.db").resolve())
+    return MlflowClient(f"sqlite:///{name}")
 
 
 def runs(client: Any, name: str = "tiny") -> list[Any]:
