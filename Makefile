@@ -7,6 +7,7 @@ ENVIRONMENT ?=
 PYTHON  ?=
 ONLY    ?=
 REMOTE  ?=
+PORT    ?= 5000
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 RUN    = python tools/run.py
@@ -14,7 +15,7 @@ CHOSEN = $(PROFILE:%=--profile profiles/%) $(ENVIRONMENT:%=--sdm conda) \
 	--config experiment=$(CONFIG) $(ENVIRONMENT:%=environment=%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan doctor verify push pull base test check style quick readme accept unlock clean
+.PHONY: help setup reproduce plan doctor track ui verify push pull base test check style quick readme accept unlock clean
 
 help:       ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -42,6 +43,12 @@ pull: setup ## bring such artefacts back, checked; nothing of them is made again
 
 base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
 	@$(RUN) $(CHOSEN) -- base
+
+track: setup ## record what is there in MLflow; `make reproduce` does it by itself [CONFIG=..]
+	@python -m concertina.track --config "$(CONFIG)"
+
+ui: setup ## MLflow's pages over what was recorded, on this computer alone [PORT=5000]
+	@python tools/ui.py --port $(PORT)
 
 test: setup ## every test, the whole workflow included (about 6 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile

@@ -12,12 +12,14 @@ include: "workflow/rules/4_segments.smk"
 include: "workflow/rules/5_train.smk"
 include: "workflow/rules/6_evaluate.smk"
 include: "workflow/rules/8_report.smk"
+include: "workflow/rules/9_track.smk"
 
 
 rule all:
     default_target: True
     input:
         rules.report.output,
+        rules.track.output,
         report_inputs,
     message:
         f"results/{NAME}/report.html is the page to read"
@@ -25,3 +27,4 @@ rule all:
 
 onerror:
     shell(f"python -m concertina.report --config {CONFIG_FILE} --partial || true")
+    shell(f"python -m concertina.track --config {CONFIG_FILE} || true")

@@ -79,3 +79,4 @@ def artefacts(config: Config) -> Iterator[Path]:
         yield from (layout.train(name, train_set, *cell, seed) for train_set, seed in config.adapters(*cell))
     yield from (layout.evaluate(name, *cell) for cell in cells)
     yield layout.report(name)
+    yield layout.track(name)

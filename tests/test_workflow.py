@@ -66,10 +66,10 @@ def cells_again(cells: list[str]) -> list[str]:
     """The jobs that follow when the cuts of cells change."""
     segments = [f"segments synthetic/{split}/{cell}" for split in SPLITS for cell in cells]
     adapters = [f"train english/{cell}/seed0" for cell in cells]
-    return sorted([*segments, *adapters, *(f"evaluate {cell}" for cell in cells), "report"])
+    return sorted([*segments, *adapters, *(f"evaluate {cell}" for cell in cells), "report", "track"])
 
 
-EVALUATED_AGAIN = sorted([*(f"evaluate {cell}" for cell in CELLS), "report"])
+EVALUATED_AGAIN = sorted([*(f"evaluate {cell}" for cell in CELLS), "report", "track"])
 TRAINED_AGAIN = sorted([*(f"train english/{cell}/seed0" for cell in CELLS), *EVALUATED_AGAIN])
 
 
@@ -77,7 +77,7 @@ def test_a_fresh_project_plans_every_stage_once_per_artefact(tmp_path: Path) -> 
     copy_project(tmp_path)
     stages = [job.split()[0] for job in plan(tmp_path)]
     counts = {stage: stages.count(stage) for stage in dict.fromkeys(stages)}
-    assert counts == {"data": 4, "evaluate": 12, "features": 4, "report": 1, "segments": 48, "train": 12}
+    assert counts == {"data": 4, "evaluate": 12, "features": 4, "report": 1, "segments": 48, "track": 1, "train": 12}
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_a_changed_ratio_plans_that_cell_and_the_report(project: Path) -> None:
 @pytest.mark.slow
 def test_a_dropped_compressor_plans_the_report(project: Path) -> None:
     edit(project / "config.yaml", "    - {compressor: random, ratios: [3]}\n", "")
-    assert plan(project) == ["report"]
+    assert plan(project) == ["report", "track"]
 
 
 @pytest.mark.slow
@@ -125,7 +125,7 @@ def test_another_seed_plans_its_adapter_and_the_cell(project: Path) -> None:
     edit(
         project / "config.yaml", "{compressor: random, ratios: [3]}", "{compressor: random, ratios: [3], seeds: [0, 1]}"
     )
-    assert plan(project) == ["evaluate random-3", "report", "train english/random-3/seed1"]
+    assert plan(project) == ["evaluate random-3", "report", "track", "train english/random-3/seed1"]
 
 
 @pytest.mark.slow
@@ -180,7 +180,7 @@ def test_how_often_a_training_is_kept_plans_nothing(project: Path) -> None:
 @pytest.mark.slow
 def test_a_report_key_plans_the_report(project: Path) -> None:
     overlay(project, "report: {title: Another title, examples: 3}")
-    assert plan(project) == ["report"]
+    assert plan(project) == ["report", "track"]
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def test_an_edited_stage_plans_itself_and_what_follows(project: Path) -> None:
 
 @pytest.mark.slow
 def test_code_that_decides_no_result_plans_nothing(project: Path) -> None:
-    for module in ("base", "config", "console", "integrity", "keys", "layout"):
+    for module in ("base", "config", "console", "integrity", "keys", "layout", "runs", "track", "tracking"):
         with open(project / f"src/concertina/{module}.py", "a", encoding="utf-8") as file:
             file.write("\nANOTHER_NUMBER = 5\n")
     assert plan(project) == []
@@ -378,4 +378,6 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 def test_a_lost_adapter_or_record_is_made_again(project: Path) -> None:
     shutil.rmtree(project / "build/tiny/train/english/average-3")
     shutil.rmtree(project / "results/tiny/evaluate/random-3")
-    assert plan(project) == ["evaluate average-3", "evaluate random-3", "report", "train english/average-3/seed0"]
+    assert plan(project) == [
+        *("evaluate average-3", "evaluate random-3", "report", "track", "train english/average-3/seed0")
+    ]

@@ -17,6 +17,7 @@ from pathlib import Path
 import artefacts
 import run
 
+from concertina import layout
 from concertina.config import ConfigError, load
 from concertina.layout import SEAL
 
@@ -65,6 +66,8 @@ def main() -> int:
 
 def folder(name: str, job: str) -> Path:
     """The artefact of a planned job: 'train english/none-1/seed0' -> build/<name>/train/english/none-1/seed0."""
+    if job == "track":
+        return layout.track(name)
     root = "results" if job.split()[0] in ("evaluate", "report") else "build"
     return Path(root, name, *job.split())
 

@@ -16,6 +16,7 @@ import run
 import tracks
 
 from concertina import console, layout
+from concertina import track as track_stage
 from concertina.config import load
 from concertina.layout import SEAL
 
@@ -40,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
             objects[trouble.file].unlink(missing_ok=True)
     remove({trouble.remove for trouble in damaged if trouble.make} | set(others), layout.report(config.name))
     kept = [artefact.folder for artefact in artefacts.of(config) if (artefact.folder / SEAL).exists()]
+    if layout.report(config.name) in kept:  # MLflow's copy of the runs is this clone's own, and made here
+        track_stage.main(["--config", chosen.config, "--failures", "0"])
+        kept.append(layout.track(config.name))
     if kept and not tracks.on_record(kept, chosen.config):
         return 1
     for folder in others:

@@ -34,6 +34,11 @@ def checkpoints(run_key: str) -> Path:
     return Path("scratch", run_key)
 
 
+def track(name: str) -> Path:
+    """What an experiment tracker was told from here; in scratch, for in another clone it would not be true."""
+    return Path("scratch", "track", name)
+
+
 def failure(name: str, stage: str, run: str) -> Path:
     """The record of a run that failed; `run` is its readable path, such as 'english/average-3/seed0'."""
     return Path("results", name, "failed", stage, f"{run}.json")

@@ -20,7 +20,7 @@ import numpy as np
 import peft
 import torch
 
-from concertina import checkpoints, console, integrity, keys, lalm, layout, records, speech
+from concertina import checkpoints, console, integrity, keys, lalm, layout, records, speech, tracking
 from concertina import config as configs
 from concertina.checkpoints import Checkpoints
 from concertina.config import Config, ConfigError
@@ -120,7 +120,7 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
             curve.append({"step": 0, "dev_loss": dev_loss(model, config, dev)})
         losses = [row["loss"] for row in curve if "loss" in row]
         total, done = chosen.steps * chosen.batch, len(losses) * chosen.batch
-        with console.Progress(total, "utterances", done=done) as progress:
+        with tracking.live(head, curve), console.Progress(total, "utterances", done=done) as progress:
             for step, indices in enumerate(steps[len(losses) :], start=len(losses) + 1):
                 kept.check()
                 tick = time.monotonic()

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from concertina import keys, layout
+from concertina import keys, layout, track, tracking
 from concertina.config import ConfigError, load, ratio_text
 
 # A Path, for of params Snakemake compares plain values alone: what the file holds counts, not where it is.

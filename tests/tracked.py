@@ -1,0 +1,76 @@
+"""Results to record, and what MLflow then holds, for the tests of tracking."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import made_results
+from concertina import report
+from concertina.config import Config, load
+
+ROOT = Path(__file__).parents[1]
+GRID = [
+    {"compressor": "none", "ratios": [1]},
+    {"compressor": "average", "ratios": [3], "seeds": [0, 1]},
+    {"compressor": "segment", "ratios": ["natural"]},
+]
+RUNS = ["average-3 english seed0", "average-3 english seed1", "none-1 english seed0", "segment-natural english seed0"]
+SECTIONS: dict[str, Any] = {"segments": {"cells": GRID}, "report": {"bootstrap_samples": 20, "examples": 2}}
+
+
+def make(folder: Path, name: str = "tiny", **sections: Any) -> Config:
+    """An experiment with made-up results and a report in `folder`."""
+    if not (folder / "config.yaml").exists():
+        (folder / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    with contextlib.chdir(folder):
+        config, path = made_results.config(Path(), name, **SECTIONS | sections)
+        made_results.write(config, utterances=6)
+        report.make(config, path)
+        path.rename(f"{name}.yaml")
+        return load(f"{name}.yaml")
+
+
+def client(folder: Path) -> Any:
+    """MLflow's client of the database in a folder; by a new name, for MLflow keeps open what it has opened once."""
+    from mlflow import MlflowClient
+
+    name = Path(tempfile.mkdtemp(dir=folder), "mlflow.db")
+    name.symlink_to((folder / "mlflow.db").resolve())
+    return MlflowClient(f"sqlite:///{name}")
+
+
+def runs(client: Any, name: str = "tiny") -> list[Any]:
+    """Every run of an experiment, by name."""
+    experiment = client.get_experiment_by_name(name)
+    found = client.search_runs([experiment.experiment_id]) if experiment else []
+    return sorted(found, key=lambda run: (run.info.run_name, run.info.start_time))
+
+
+def contents(client: Any, name: str = "tiny") -> dict[str, Any]:
+    """All that an experiment holds but the ids of its runs and when its parent was made."""
+    found = runs(client, name)
+    names = {run.info.run_id: run.info.run_name for run in found}
+    told = {}
+    for run in found:
+        tags = dict(run.data.tags)
+        parent = names.get(tags.pop("mlflow.parentRunId", ""))
+        curves = {m: sorted((v.step, v.value) for v in history(client, run, m)) for m in run.data.metrics}
+        key = f"{run.info.run_name} {tags.get('run_key')} {tags.get('scores_run_key')}"
+        assert key not in told, f"{key} is there twice"
+        told[key] = (run.info.status, parent, tags, dict(run.data.params), curves, sorted(files(client, run)))
+    return told
+
+
+def history(client: Any, run: Any, metric: str) -> list[Any]:
+    return list(client.get_metric_history(run.info.run_id, metric))
+
+
+def files(client: Any, run: Any, folder: str = "") -> Iterator[str]:
+    """The paths of a run's artifacts."""
+    for each in client.list_artifacts(run.info.run_id, folder or None):
+        if each.is_dir:
+            yield from files(client, run, each.path)
+        else:
+            yield each.path

@@ -1,0 +1,43 @@
+"""Serve MLflow's pages over what was recorded, on this computer alone: `python tools/ui.py [--port 5000]`.
+
+It prints the address of every experiment and serves until Ctrl-C.
+"""
+
+import argparse
+import os
+import socket
+import sys
+
+from concertina import console, tracking
+
+HOST = "127.0.0.1"
+# Quiet, and without the processes that serve other uses of MLflow.
+SETTINGS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=5000, help=f"on {HOST}")
+    asked = parser.parse_args(argv)
+    address = tracking.place() if tracking.served() else f"http://{HOST}:{asked.port}"
+    pages = tracking.experiments()
+    if not pages:
+        console.say(f"error: nothing is recorded at {tracking.place()} yet; run `make reproduce`, or `make track`")
+        return 1
+    for name, page in pages.items():
+        print(f"{name}: {address}{page}", flush=True)
+    if tracking.served():
+        return 0
+    with socket.socket() as probe:
+        if probe.connect_ex((HOST, asked.port)) == 0:
+            console.say(f"error: port {asked.port} is taken; choose another: make ui PORT={asked.port + 1}")
+            return 1
+    # The address of a database may hold a password, which a command line would show to everybody.
+    os.environ |= {**SETTINGS, "MLFLOW_BACKEND_STORE_URI": tracking.uri()}
+    server = ["-m", "mlflow", "server", "--host", HOST, "--port", str(asked.port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, *server])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
