@@ -41,10 +41,11 @@ def main(argv: list[str] | None = None) -> int:
             objects[trouble.file].unlink(missing_ok=True)
     remove({trouble.remove for trouble in damaged if trouble.make} | set(others), layout.report(config.name))
     kept = [artefact.folder for artefact in artefacts.of(config) if (artefact.folder / SEAL).exists()]
-    if layout.report(config.name) in kept:  # MLflow's copy of the runs is this clone's own, and made here
+    here = []
+    if layout.report(config.name) in kept:  # MLflow's copy of the runs is this clone's own
         track_stage.main(["--config", chosen.config, "--failures", "0"])
-        kept.append(layout.track(config.name))
-    if kept and not tracks.on_record(kept, chosen.config):
+        here.append(layout.track(config.name))
+    if kept and not tracks.on_record([*kept, *here], chosen.config):
         return 1
     for folder in others:
         console.say(f"{folder} was made by another config or code; removed: the next run makes it")
