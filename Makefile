@@ -9,10 +9,10 @@ RUN    = python tools/run.py
 CHOSEN = $(PROFILE:%=--profile profiles/%) --config experiment=$(CONFIG)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan base test check style quick readme accept unlock clean
+.PHONY: help setup reproduce plan submit attach base test test-slurm check style quick readme accept unlock clean
 
 help:       ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 setup:      ## everything that is needed, in .venv; the other targets call it
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
@@ -23,11 +23,21 @@ reproduce: setup ## from speech to a report [CONFIG=configs/NAME.yaml] [PROFILE=
 plan: setup ## which jobs `make reproduce` would run, and why [CONFIG=..]
 	@snakemake -n -q host $(CHOSEN)
 
+submit: PROFILE := $(or $(PROFILE),slurm)
+submit: setup ## `make reproduce` as a SLURM job of its own [CONFIG=..] [PROFILE=slurm] [SBATCH="--time=2-0"]
+	@python tools/coordinator.py submit --sbatch="$(SBATCH)" $(CHOSEN)
+
+attach: setup ## follow that job; Ctrl-C stops the following, not the job
+	@python tools/coordinator.py attach
+
 base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
 	@$(RUN) $(CHOSEN) -- base
 
 test: setup ## every test, the whole workflow included (about 6 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
+
+test-slurm: setup ## the same workflow on a throw-away SLURM cluster, and what may befall it there (as root; installs SLURM)
+	@OMP_NUM_THREADS=1 pytest -m slurm tests/test_slurm.py
 
 check: setup ## style, types, workflow and quick tests (under a minute)
 	@$(MAKE) --no-print-directory -j2 -Oline style quick

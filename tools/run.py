@@ -1,12 +1,15 @@
 """Run Snakemake with this folder to itself: `python tools/run.py [arguments of snakemake]`.
 
 The lock is the operating system's, so it goes when the run goes, however it ends; Snakemake's own would stay behind
-after a kill and refuse the next run.
+after a kill and refuse the next run. Jobs that a run which was killed left in SLURM's queue are cancelled first.
 """
 
 import fcntl
 import os
+import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 LOCK = Path("scratch/run.lock")
@@ -25,9 +28,29 @@ def hold() -> bool:
     return True
 
 
+def cancel_orphans() -> None:
+    """Cancel the SLURM jobs of this folder that no run looks after: whoever holds the lock is the only run."""
+    if not shutil.which("squeue"):
+        return
+    while jobs := orphans():
+        print(f"cancelling SLURM jobs that an earlier run left behind: {' '.join(jobs)}", file=sys.stderr)
+        subprocess.run(["scancel", *jobs], check=False)
+        while orphans():
+            time.sleep(1)
+
+
+def orphans() -> list[str]:
+    """The numbers of such jobs, by the name that the profile gives them; none where SLURM does not answer."""
+    asked = ["squeue", "--me", "--noheader", "--format=%i %j %Z"]
+    lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
+    jobs = [line.split(maxsplit=2) for line in lines]
+    return [number for number, name, folder in jobs if name.startswith("concertina_") and Path(folder) == Path.cwd()]
+
+
 def main() -> int:
     if not hold():
         return 1
+    cancel_orphans()
     os.execvp(sys.executable, [sys.executable, "-m", "snakemake", "--nolock", *sys.argv[1:]])
 
 

@@ -17,6 +17,11 @@ if [ "$(readlink -f /etc/slurm/slurm.conf)" = "$dir/slurm.conf" ]; then
     rm -f /etc/slurm/slurm.conf /etc/slurm/gres.conf
 fi
 for file in "$dir"/run/*.pid "$dir/munge/pid"; do
-    [ -s "$file" ] && kill "$(cat "$file")" 2>/dev/null || true
+    number=$(cat "$file" 2>/dev/null) && ps -p "$number" -o comm= | grep -q '^slurm\|^munged' || continue
+    kill "$number"
+    for _ in $(seq 100); do
+        kill -0 "$number" 2>/dev/null || break
+        sleep 0.1
+    done
 done
 rm -rf "$dir"
