@@ -1,11 +1,9 @@
-"""The workflow on a real SLURM, a throw-away one: it runs there, and nothing that befalls a training changes its bits.
+"""The workflow on a real SLURM, a throw-away one: it runs there, and nothing that befalls a training changes a bit.
 
-Each kind of trouble is a run of its own, on its own copy of a project, several at a time: mostly they wait. The commands
-of docs/cluster.md are run as they are printed there.
+Each kind of trouble is a run of its own, on its own copy of a project, several at a time: mostly they wait. The
+commands of docs/cluster.md are run as they are printed there.
 """
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -15,52 +13,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import chdir
 from pathlib import Path
 
 import pytest
 import yaml
 
-import tiny_model
-from concertina import config, layout
-from planning import ROOT, copy_project, snakemake
+from concertina import config, integrity, layout
+from planning import ROOT, artefacts, copy_project, plan, snakemake
+from slurm_project import ADAPTER, LOG, Run, ask, change, content, edit, fact, make_project, set_up, shell, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 SIDE_BY_SIDE = int(os.environ.get("SIDE_BY_SIDE", "4"))  # runs; there is a node with a GPU for each
-PATIENCE_S = 400
-CELL = ("average", "3")
-ADAPTER = layout.train("tones", "english", *CELL, 0)
-PAGE = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs/cluster.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-COMMANDS = [line for block in PAGE for line in block.splitlines()]
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs/cluster.md").read_text(encoding="utf-8"), re.M | re.S)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
 UP, TRIED, DOWN = COMMANDS[-3:]
-TIMES = {"utterances_per_second"}  # of a curve
-CORPUS = '''"""Words that are tones."""
-
-import numpy as np
-
-from concertina.config import Section
-from concertina.corpora import Utterance
-
-WORDS = ["one", "two", "three", "four"]
-
-
-class Options(Section):
-    splits: dict[str, int]
-
-
-def splits(options):
-    return list(options.splits)
-
-
-def read(options, split, part):
-    rng = np.random.default_rng(len(split))
-    for i in range(options.splits[split]):
-        words = rng.choice(len(WORDS), rng.integers(1, 5))
-        wave = np.sin(np.cumsum(np.repeat(0.1 * (1 + words), 4000))) + rng.normal(0, 0.05, 4000 * len(words))
-        text = " ".join(WORDS[word] for word in words)
-        yield Utterance(f"{split}{i}", (8000 * wave).astype(np.int16), 16_000, text, "en", speaker=f"v{i % 3}")
-'''
+SMOKE = "configs/smoke.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -81,109 +49,9 @@ def cluster() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose config.yaml trains one adapter for some ten seconds; made up to its segments."""
     folder = tmp_path_factory.mktemp("slurm") / "project"
-    folder.mkdir()
-    copy_project(folder)
-    for part in ("Makefile", "pyproject.toml"):
-        shutil.copy2(ROOT / part, folder / part)
-    set_up(folder / ".venv")
-    (folder / "src/concertina/corpora/tones.py").write_text(CORPUS, encoding="utf-8")
-    part = {"corpus": "tones", "task": "transcribe", "language": "en"}
-    with chdir(folder):
-        base = tiny_model.make(Path("base"), window_s=5)
-    changes = {
-        "name": "tones",
-        "base": base.model_dump(exclude={"recipe"}),
-        "data": {"corpora": [{"name": "tones", "splits": {"train": 64, "dev": 8}}]},
-        "features": {"threads": 1},
-        "segments": {"cells": [{"compressor": CELL[0], "ratios": [int(CELL[1])]}]},
-        "train": {
-            "sets": [{"name": "english", "parts": [part | {"split": "train"}], "dev": [part | {"split": "dev"}]}],
-            **{"steps": 1500, "batch": 8, "warmup_steps": 4, "dev_utterances": 8, "checkpoint_s": 2},
-        },
-        "evaluate": {"sets": [part | {"split": "dev", "name": "clean"}], "batch": 4},
-        "report": {"bootstrap_samples": 50},
-    }
-    change(folder, changes)
-    made = snakemake(folder, "--until", "segments")
-    assert made.returncode == 0, made.stdout + made.stderr
+    make_project(folder)
     return folder
-
-
-def set_up(environment: Path) -> None:
-    """Make `make setup` find this environment, and find it complete."""
-    environment.mkdir()
-    for part in ("bin", "lib", "pyvenv.cfg"):
-        (environment / part).symlink_to(Path(sys.prefix, part))
-    files = "constraints.txt requirements.txt requirements-dev.txt pyproject.toml tools/setup.sh"
-    lock = subprocess.check_output(f"cat {files} | cksum | tr ' ' -", shell=True, cwd=ROOT, text=True).strip()
-    (environment / f"set-up-{lock}").touch()
-
-
-def change(folder: Path, changes: dict[str, object]) -> None:
-    """Merge into a project's config.yaml."""
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config.merge(yaml.safe_load(path.read_text(encoding="utf-8")), changes)))
-
-
-def ask(*command: str) -> list[str]:
-    """The lines that a command prints."""
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-
-
-def wait_for(what: Callable[[], object], why: str, run: "Run | None" = None) -> None:
-    """Until it is so. Errors: AssertionError when it takes too long, or the run ends first."""
-    ends = time.monotonic() + PATIENCE_S
-    while not what():
-        assert run is None or run.process.poll() is None, f"the run ended before {why}:\n{run.told()}"
-        assert time.monotonic() < ends, f"waited too long for {why}:\n{run.told() if run else ''}"
-        time.sleep(0.1)
-
-
-class Run:
-    """A run towards the adapter of a project, on the cluster."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.folder, self.began = folder, time.monotonic()
-        command = [sys.executable, "tools/run.py", "--profile", "profiles/slurm", *options, "--", f"{ADAPTER}/seal.json"]
-        environment = os.environ | {"PYTHONPATH": f"{folder}/src", "OMP_NUM_THREADS": "1"}
-        self.console = folder / f"console-{self.began}.txt"
-        with open(self.console, "w", encoding="utf-8") as console:
-            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=console, stderr=console)
-
-    def told(self) -> str:
-        return self.console.read_text(encoding="utf-8")
-
-    def job(self) -> str:
-        """The SLURM job that trains."""
-        wait_for(lambda: re.search(r"Job 0 has been submitted with SLURM jobid (\d+)", self.told()), "the job", self)
-        return re.findall(r"Job 0 has been submitted with SLURM jobid (\d+)", self.told())[-1]
-
-    def under_way(self) -> str:
-        """Wait until the training has a checkpoint; its job."""
-        job = self.job()
-        wait_for(lambda: list(self.folder.glob("scratch/*/step-*")), "a checkpoint", self)
-        return job
-
-    def end(self) -> int:
-        return self.process.wait(PATIENCE_S)
-
-
-def fact(job: str, name: str) -> str:
-    """What SLURM knows about a job."""
-    found = re.search(rf"\b{name}=(\S*)", "\n".join(ask("scontrol", "show", "job", job)))
-    assert found, f"job {job} has no {name}"
-    return found[1]
-
-
-def content(folder: Path) -> tuple[str, list[dict[str, float]], dict[str, object]]:
-    """Of an adapter: its hash, its curve and what was measured, without times."""
-    adapter = folder / ADAPTER
-    weights = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
-    rows = [json.loads(line) for line in (adapter / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
-    curve = [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
-    return weights, curve, json.loads((adapter / "record.json").read_text(encoding="utf-8"))["facts"]
 
 
 def requeue(folder: Path, cluster: Path) -> None:
@@ -197,14 +65,22 @@ def requeue(folder: Path, cluster: Path) -> None:
 def preemption(folder: Path, cluster: Path) -> None:
     run = Run(folder)
     job = run.under_way()
-    ask("sbatch", "--partition=urgent", f"--nodelist={fact(job, 'BatchHost')}", "--gpus=1", "--output=/dev/null", "--wrap=sleep 1")
+    ask(
+        "sbatch",
+        "--partition=urgent",
+        f"--nodelist={fact(job, 'BatchHost')}",
+        "--gpus=1",
+        "--output=/dev/null",
+        "--wrap=sleep 1",
+    )
     assert run.end() == 0, run.told()
     assert fact(job, "Restarts") == "1"
 
 
 def time_limit(folder: Path, cluster: Path) -> None:
-    extra = "train:slurm_extra='--open-mode=append --signal=TERM@15'"
-    run = Run(folder, "--set-resources", "train:runtime=1", extra)
+    edit(folder / "profiles/slurm/config.yaml", "train: {runtime: 720,", "train: {runtime: 1,")
+    edit(folder / "profiles/slurm/config.yaml", "--signal=TERM@120", "--signal=TERM@15")
+    run = Run(folder)
     job = run.under_way()
     assert fact(job, "TimeLimit") == "00:01:00"
     assert run.end() == 0, run.told()
@@ -253,7 +129,7 @@ def cancellation(folder: Path, cluster: Path) -> None:
     kept = max(int(path.name.split("-")[1]) for path in folder.glob("scratch/*/step-*"))
     again = Run(folder)
     assert again.end() == 0, again.told()
-    steps = re.findall(r"(\d+)/12000 utterances", (folder / "logs/train/english/average-3/seed0.log").read_text())
+    steps = re.findall(r"(\d+)/9600 utterances", (folder / LOG).read_text(encoding="utf-8"))
     assert int(steps[0]) > 8 * kept
 
 
@@ -269,11 +145,54 @@ def killed_run(folder: Path, cluster: Path) -> None:
     assert fact(job, "JobState") == "CANCELLED"
 
 
-TROUBLE = [requeue, preemption, time_limit, controller, lost_node, cancellation, killed_run]
-
-
 def page(folder: Path, cluster: Path) -> None:
-    """Run the page's commands in a project, each with its effect."""
+    """Run the page's commands, each with its effect; the submitted run is stopped in its training, and goes on."""
+    reproduce, submit, attach, submit_long, cancel, unlock = COMMANDS[:-3]
+    report = layout.report("tones")
+    shell(folder, reproduce)
+    integrity.verify(folder / report)
+
+    shutil.rmtree(folder / report)
+    assert re.search(r"^job \d+ runs it", shell(folder, submit), re.MULTILINE)
+    assert "ended with status 0\n" in shell(folder, attach)
+    integrity.verify(folder / report)
+
+    shutil.rmtree(folder / ADAPTER)
+    told = re.search(r"^job (\d+) runs it", shell(folder, submit_long), re.MULTILINE)
+    assert told
+    assert fact(told[1], "TimeLimit") == "2-00:00:00"
+    wait_for(lambda: list(folder.glob("scratch/*/step-*")), "a checkpoint")
+    assert f"job {told[1]} is running in this folder" in shell(folder, submit, fails=True)
+    shell(folder, cancel)
+    wait_for(lambda: not [job for job in ask("squeue", "-h", "-o", "%Z") if Path(job) == folder], "the jobs' end")
+    assert "`make submit` goes on from there" in shell(folder, attach, fails=True)
+    assert not (folder / ADAPTER).exists()
+    shell(folder, submit)
+    shell(folder, attach)
+    integrity.verify(folder / report)
+
+    stale = folder / ".snakemake/locks/0.input.lock"
+    stale.write_text(f"{ADAPTER}/seal.json\n", encoding="utf-8")
+    plain = "-m snakemake --profile profiles/slurm --forcerun report"
+    assert "--unlock" in shell(folder, f"{sys.executable} {plain}", fails=True)
+    shell(folder, unlock)
+    assert not stale.exists()
+
+
+def smoke(folder: Path) -> Path:
+    """The default experiment with few cells, from speech to its report."""
+    copy_project(folder)
+    set_up(folder)
+    shutil.copytree(ROOT / "models", folder / "models", dirs_exist_ok=True)
+    cells = {"cells": [{"compressor": "none", "ratios": [1]}, {"compressor": "average", "ratios": [3]}]}
+    path = folder / SMOKE
+    values = yaml.safe_load(path.read_text(encoding="utf-8")) | {"segments": cells}
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    shell(folder, TRIED)
+    return folder
+
+
+TROUBLE = [requeue, preemption, time_limit, controller, lost_node, cancellation, killed_run, page]
 
 
 @pytest.fixture(scope="module")
@@ -283,14 +202,16 @@ def runs(cluster: Path, project: Path) -> Iterator[dict[str, Future[Path]]]:
     def work(trouble: Callable[[Path, Path], None]) -> Path:
         folder = Path(shutil.copytree(project, project.parent / trouble.__name__, symlinks=True))
         if trouble is time_limit:
-            change(folder, {"train": {"steps": 5000}})
+            change(folder, {"train": {"steps": 4000}})
         began = time.monotonic()
         trouble(folder, cluster)
         print(f"{trouble.__name__}: {time.monotonic() - began:.0f} s")
         return folder
 
+    whole = project.parent / "smoke"
+    whole.mkdir()
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        yield {trouble.__name__: pool.submit(work, trouble) for trouble in TROUBLE}
+        yield {"smoke": pool.submit(smoke, whole)} | {t.__name__: pool.submit(work, t) for t in reversed(TROUBLE)}
 
 
 @pytest.fixture(scope="module")
@@ -319,3 +240,11 @@ def test_trouble_changes_no_bit_of_an_adapter(
     assert content(folder) == undisturbed(folder)
     assert not list(folder.glob("scratch/*/step-*"))
     assert not list(ADAPTER.parent.glob(".*"))
+
+
+def test_the_whole_workflow_runs_on_the_cluster(runs: dict[str, Future[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = runs["smoke"].result()
+    monkeypatch.chdir(folder)
+    for artefact in artefacts(config.load(SMOKE)):
+        integrity.verify(artefact)
+    assert plan(folder, SMOKE) == []
