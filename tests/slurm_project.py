@@ -18,7 +18,7 @@ import tiny_model
 from concertina import config, layout
 from planning import ROOT, copy_project, snakemake
 
-PATIENCE_S = 400
+PATIENCE_S = 900
 CELL = ("average", "3")
 ADAPTER = layout.train("tones", "english", *CELL, 0)
 LOG = Path("logs").joinpath(*ADAPTER.parts[1:]).with_suffix(".log")

@@ -1,6 +1,6 @@
 """Run Snakemake itself as a SLURM job, so that nobody has to stay logged in; and look after it.
 
-    python tools/coordinator.py submit [--sbatch OPTIONS] -- --profile profiles/slurm [arguments of snakemake]
+    python tools/coordinator.py submit [--sbatch=OPTIONS] --profile profiles/slurm [arguments of snakemake]
     python tools/coordinator.py attach      follows its log until it ends; Ctrl-C stops the following, not the run
 
 The job needs one CPU and little memory. Before its time limit, or when its node is needed, it ends its jobs in good
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,8 +37,10 @@ def main() -> int:
     submitting.add_argument("--profile", required=True)
     kinds.add_parser("attach")
     asked, arguments = parser.parse_known_args()
+    if not shutil.which("sbatch"):
+        return complain("there is no sbatch here; do this where SLURM's commands are, such as on a login node")
     if asked.kind == "submit":
-        return submit(asked.profile, [argument for argument in arguments if argument != "--"], asked.sbatch)
+        return submit(asked.profile, arguments, asked.sbatch)
     return attach()
 
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 LOCK = Path("scratch/run.lock")
+PATIENCE_S = 60  # for cancelled jobs to end; one on a node that is lost never does
 
 
 def hold() -> bool:
@@ -30,13 +31,13 @@ def hold() -> bool:
 
 def cancel_orphans() -> None:
     """Cancel the SLURM jobs of this folder that no run looks after: whoever holds the lock is the only run."""
-    if not shutil.which("squeue"):
+    if not shutil.which("squeue") or not (jobs := orphans()):
         return
-    while jobs := orphans():
-        print(f"cancelling SLURM jobs that an earlier run left behind: {' '.join(jobs)}", file=sys.stderr)
-        subprocess.run(["scancel", *jobs], check=False)
-        while orphans():
-            time.sleep(1)
+    print(f"cancelling SLURM jobs that an earlier run left behind: {' '.join(jobs)}", file=sys.stderr)
+    subprocess.run(["scancel", *jobs], check=False)
+    ends = time.monotonic() + PATIENCE_S
+    while orphans() and time.monotonic() < ends:
+        time.sleep(1)
 
 
 def orphans() -> list[str]:
