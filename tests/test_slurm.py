@@ -138,7 +138,7 @@ def cancellation(folder: Path, cluster: Path) -> None:
     run = Run(folder)
     ask("scancel", run.under_way())
     assert run.end() != 0
-    assert not (folder / ADAPTER).exists()
+    assert not (folder / ADAPTER / layout.SEAL).exists()
     kept = max(int(path.name.split("-")[1]) for path in folder.glob("scratch/*/step-*"))
     again = Run(folder)
     assert again.end() == 0, again.told()
@@ -179,7 +179,7 @@ def page(folder: Path, cluster: Path) -> None:
     shell(folder, cancel)
     wait_for(lambda: not [job for job in ask("squeue", "-h", "-o", "%Z") if Path(job) == folder], "the jobs' end")
     assert "`make submit` goes on from there" in shell(folder, attach, fails=True)
-    assert not (folder / ADAPTER).exists()
+    assert not (folder / ADAPTER / layout.SEAL).exists()
     shell(folder, submit)
     shell(folder, attach)
     integrity.verify(folder / report)
