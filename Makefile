@@ -6,7 +6,7 @@ PYTHON  ?=
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 RUN    = python tools/run.py
-CHOSEN = $(PROFILE:%=--profile profiles/%) --config experiment=$(CONFIG)
+CHOSEN = $(PROFILE:%=--workflow-profile profiles/%) --config experiment=$(CONFIG)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce plan submit attach base test test-slurm check style quick readme accept unlock clean

@@ -122,7 +122,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.began = folder, time.monotonic()
-        target = ["--profile", "profiles/slurm", "--", f"{ADAPTER}/seal.json"]
+        target = ["--workflow-profile", "profiles/slurm", "--", f"{ADAPTER}/seal.json"]
         command = [sys.executable, "tools/run.py", *target]
         environment = os.environ | {"PYTHONPATH": f"{folder}/src", "OMP_NUM_THREADS": "1"}
         self.console = folder / f"console-{self.began}.txt"

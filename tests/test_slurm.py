@@ -4,8 +4,10 @@ Each kind of trouble is a run of its own, on its own copy of a project, several 
 commands of docs/cluster.md are run as they are printed there.
 """
 
+import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -79,16 +81,18 @@ def time_limit(folder: Path, cluster: Path) -> None:
     assert fact(job, "TimeLimit") == "00:02:00"
     [training] = trainings(folder)
     os.kill(training, signal.SIGSTOP)  # so that it takes too long on any machine
-    wait_for(lambda: waits_for(training, signal.SIGTERM), "SLURM's warning", run)
-    os.kill(training, signal.SIGCONT)
+    wait_for(lambda: warned(training), "SLURM's warning", run)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(training, signal.SIGCONT)
     assert run.end() == 0, run.told()
     assert int(fact(job, "Restarts")) >= 1
 
 
-def waits_for(process: int, number: signal.Signals) -> bool:
-    """Whether a signal has been sent to a process that is stopped."""
-    pending = re.search(r"^ShdPnd:\s*(\w+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
-    return bool(pending and int(pending[1], 16) >> (number - 1) & 1)
+def warned(process: int) -> bool:
+    """Whether a process that is stopped has been sent SIGTERM, or SLURM has let it go on and it has ended."""
+    status = Path(f"/proc/{process}/status")
+    pending = re.search(r"^ShdPnd:\s*(\w+)", status.read_text(), re.MULTILINE) if status.exists() else None
+    return pending is None or bool(int(pending[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def controller(folder: Path, cluster: Path) -> None:
@@ -184,12 +188,13 @@ def page(folder: Path, cluster: Path) -> None:
     shell(folder, attach)
     integrity.verify(folder / report)
 
-    stale = folder / ".snakemake/locks/0.input.lock"
-    stale.write_text(f"{ADAPTER}/seal.json\n", encoding="utf-8")
-    plain = "-m snakemake --profile profiles/slurm --forcerun report"
-    assert "--unlock" in shell(folder, f"{sys.executable} {plain}", fails=True)
+    plain = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", "--forcerun", "report"]
+    with subprocess.Popen(plain, cwd=folder, stderr=subprocess.DEVNULL) as killed:
+        wait_for(lambda: ask("squeue", "-h", "--states=RUNNING", "-o", "%j"), "a job")
+        killed.kill()
+    assert "--unlock" in shell(folder, shlex.join(plain), fails=True)
     shell(folder, unlock)
-    assert not stale.exists()
+    assert not list((folder / ".snakemake/locks").iterdir())
 
 
 def smoke(folder: Path) -> Path:

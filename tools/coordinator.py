@@ -1,6 +1,6 @@
 """Run Snakemake itself as a SLURM job, so that nobody has to stay logged in; and look after it.
 
-    python tools/coordinator.py submit [--sbatch=OPTIONS] --profile profiles/slurm [arguments of snakemake]
+    python tools/coordinator.py submit [--sbatch=OPTIONS] --workflow-profile profiles/slurm [arguments of snakemake]
     python tools/coordinator.py attach      follows its log until it ends; Ctrl-C stops the following, not the run
 
 The job needs one CPU and little memory. Before its time limit, or when its node is needed, it ends its jobs in good
@@ -34,13 +34,13 @@ def main() -> int:
     kinds = parser.add_subparsers(dest="kind", required=True)
     submitting = kinds.add_parser("submit", allow_abbrev=False)
     submitting.add_argument("--sbatch", default="", help="more options of sbatch, such as '--time=2-0 --partition=cpu'")
-    submitting.add_argument("--profile", required=True)
+    submitting.add_argument("--workflow-profile", required=True)
     kinds.add_parser("attach")
     asked, arguments = parser.parse_known_args()
     if not shutil.which("sbatch"):
         return complain("there is no sbatch here; do this where SLURM's commands are, such as on a login node")
     if asked.kind == "submit":
-        return submit(asked.profile, arguments, asked.sbatch)
+        return submit(asked.workflow_profile, arguments, asked.sbatch)
     return attach()
 
 
@@ -51,7 +51,7 @@ def submit(profile: str, arguments: list[str], options: str) -> int:
         return complain(f"job {before['job']} is running in this folder; `make attach` follows it")
     LOGS.mkdir(parents=True, exist_ok=True)
     STATE.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "tools/coordinator.py", "job", "--profile", profile, *arguments]
+    command = [sys.executable, "tools/coordinator.py", "job", "--workflow-profile", profile, *arguments]
     sbatch = ["sbatch", "--parsable", "--job-name=concertina", f"--output={LOGS}/%j.log", "--open-mode=append"]
     sbatch += ["--requeue", f"--signal=B:USR1@{WARNED_S}", "--cpus-per-task=1", "--mem=2000", *where(profile)]
     done = subprocess.run(
