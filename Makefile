@@ -11,14 +11,15 @@ PORT    ?= 5000
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 RUN    = python tools/run.py
-CHOSEN = $(PROFILE:%=--profile profiles/%) $(ENVIRONMENT:%=--sdm conda) \
+CHOSEN = $(PROFILE:%=--workflow-profile profiles/%) $(ENVIRONMENT:%=--sdm conda) \
 	--config experiment=$(CONFIG) $(ENVIRONMENT:%=environment=%)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan doctor track ui verify push pull base test check style quick readme accept unlock clean
+.PHONY: help setup reproduce plan doctor submit attach track ui verify push pull base test test-slurm check style quick \
+	readme accept unlock clean
 
 help:       ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 setup:      ## everything that is needed, in .venv; the other targets call it
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
@@ -41,6 +42,13 @@ push: setup ## put the artefacts of a finished run where others can pull them (D
 pull: setup ## bring such artefacts back, checked; nothing of them is made again [CONFIG=..] [REMOTE=NAME]
 	@python tools/pull.py --config "$(CONFIG)" $(REMOTE:%=--remote %)
 
+submit: PROFILE := $(or $(PROFILE),slurm)
+submit: setup ## `make reproduce` as a SLURM job of its own [CONFIG=..] [PROFILE=slurm] [SBATCH="--time=2-0"]
+	@python tools/coordinator.py submit --sbatch="$(SBATCH)" $(CHOSEN)
+
+attach: setup ## follow that job; Ctrl-C stops the following, not the job
+	@python tools/coordinator.py attach
+
 base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
 	@$(RUN) $(CHOSEN) -- base
 
@@ -52,6 +60,9 @@ ui: setup ## MLflow's pages over what was recorded, on this computer alone [PORT
 
 test: setup ## every test, the whole workflow included (about 6 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
+
+test-slurm: setup ## the same workflow on a throw-away SLURM cluster, and what may befall it there (as root; installs SLURM)
+	@OMP_NUM_THREADS=1 pytest -m slurm tests/test_slurm.py
 
 check: setup ## style, types, workflow and quick tests (under a minute)
 	@$(MAKE) --no-print-directory -j2 -Oline style quick

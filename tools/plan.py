@@ -199,7 +199,13 @@ def main(argv: list[str] | None = None) -> int:
     estimate = Estimate(config)
     rates = Rates(estimate, on_gpu=bool(gpu.devices()))
     rows = table(planned, estimate, rates, chosen.each)
-    told = [f"{head}: {len(planned)} jobs", "", *rows, "", total(planned, estimate, rates, "--profile" in arguments)]
+    told = [
+        f"{head}: {len(planned)} jobs",
+        "",
+        *rows,
+        "",
+        total(planned, estimate, rates, any(a.endswith("profile") for a in arguments)),
+    ]
     print("\n".join([*told, *notes(planned, estimate, rates)]))
     if short := shortage(planned, estimate):
         console.say(f"error: {short}")

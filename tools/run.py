@@ -1,19 +1,24 @@
 """Run Snakemake with this folder to itself: `python tools/run.py [arguments of snakemake]`.
 
 The lock is the operating system's, so it goes when the run goes, however it ends; Snakemake's own would stay behind
-after a kill and refuse the next run. A run that the disk will not hold is refused before it starts. On this computer
-(no `--profile`) no more jobs that use a GPU are started than have a place on one.
+after a kill and refuse the next run. A run that the disk will not hold is refused before it starts; jobs that a run
+which was killed left in SLURM's queue are cancelled first. On this computer (no profile is named) no more jobs that use
+a GPU are started than have a place on one.
 """
 
 import fcntl
 import os
+import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gpu
 
 LOCK = Path("scratch/run.lock")
 MAKES_NOTHING = {"-n", "--dry-run", "--dryrun", "--touch", "--unlock"}
+PATIENCE_S = 60  # for cancelled jobs to end; one on a node that is lost never does
 
 
 def hold() -> bool:
@@ -29,9 +34,28 @@ def hold() -> bool:
     return True
 
 
+def cancel_orphans() -> None:
+    """Cancel the SLURM jobs of this folder that no run looks after: whoever holds the lock is the only run."""
+    if not shutil.which("squeue") or not (jobs := orphans()):
+        return
+    print(f"cancelling SLURM jobs that an earlier run left behind: {' '.join(jobs)}", file=sys.stderr)
+    subprocess.run(["scancel", *jobs], check=False)
+    ends = time.monotonic() + PATIENCE_S
+    while orphans() and time.monotonic() < ends:
+        time.sleep(1)
+
+
+def orphans() -> list[str]:
+    """The numbers of such jobs, by the name that the profile gives them; none where SLURM does not answer."""
+    asked = ["squeue", "--me", "--noheader", "--format=%i %j %Z"]
+    lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
+    jobs = [line.split(maxsplit=2) for line in lines]
+    return [number for number, name, folder in jobs if name.startswith("concertina_") and Path(folder) == Path.cwd()]
+
+
 def gpu_limit(arguments: list[str]) -> list[str]:
     """Snakemake's limit on jobs that use a GPU: the places there are, or nothing where there is none or it is said."""
-    if {"--profile", "--resources"} & set(arguments) or not (names := gpu.devices()):
+    if {"--profile", "--workflow-profile", "--resources"} & set(arguments) or not (names := gpu.devices()):
         return []
     return ["--resources", f"gpu={len(names) * gpu.jobs_per_gpu()}"]
 
@@ -40,6 +64,7 @@ def main() -> int:
     if not hold():
         return 1
     if not MAKES_NOTHING & set(sys.argv[1:]):
+        cancel_orphans()
         import plan  # not above: other tools import this file for its lock alone
 
         if short := plan.short_of_disk(sys.argv[1:]):

@@ -1,0 +1,172 @@
+"""A project that trains one adapter in some ten seconds, its runs on a SLURM cluster, and what SLURM says of them."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import chdir
+from pathlib import Path
+
+import yaml
+
+import tiny_model
+from concertina import config, layout
+from planning import ROOT, copy_project, snakemake
+
+PATIENCE_S = 900
+CELL = ("average", "3")
+ADAPTER = layout.train("tones", "english", *CELL, 0)
+LOG = Path("logs").joinpath(*ADAPTER.parts[1:]).with_suffix(".log")
+TIMES = {"utterances_per_second"}  # of a curve
+CORPUS = '''"""Words that are tones."""
+
+import numpy as np
+
+from concertina.config import Section
+from concertina.corpora import Utterance
+
+WORDS = ["one", "two", "three", "four"]
+
+
+class Options(Section):
+    splits: dict[str, int]
+
+
+def splits(options):
+    return list(options.splits)
+
+
+def read(options, split, part):
+    rng = np.random.default_rng(len(split))
+    for i in range(options.splits[split]):
+        words = rng.choice(len(WORDS), rng.integers(1, 5))
+        wave = np.sin(np.cumsum(np.repeat(0.1 * (1 + words), 4000))) + rng.normal(0, 0.05, 4000 * len(words))
+        text = " ".join(WORDS[word] for word in words)
+        yield Utterance(f"{split}{i}", (8000 * wave).astype(np.int16), 16_000, text, "en", speaker=f"v{i % 3}")
+'''
+
+
+def make_project(folder: Path) -> None:
+    """Write it, and run it up to its segments."""
+    folder.mkdir()
+    copy_project(folder)
+    set_up(folder)
+    (folder / "src/concertina/corpora/tones.py").write_text(CORPUS, encoding="utf-8")
+    part = {"corpus": "tones", "task": "transcribe", "language": "en"}
+    with chdir(folder):
+        base = tiny_model.make(Path("base"), window_s=5)
+    changes = {
+        "name": "tones",
+        "base": base.model_dump(exclude={"recipe"}),
+        "data": {"corpora": [{"name": "tones", "splits": {"train": 64, "dev": 8}}]},
+        "features": {"threads": 1},
+        "segments": {"cells": [{"compressor": CELL[0], "ratios": [int(CELL[1])]}]},
+        "train": {
+            "sets": [{"name": "english", "parts": [part | {"split": "train"}], "dev": [part | {"split": "dev"}]}],
+            **{"steps": 1200, "batch": 8, "warmup_steps": 4, "dev_utterances": 8, "checkpoint_s": 2},
+        },
+        "evaluate": {"sets": [part | {"split": "dev", "name": "clean"}], "batch": 4},
+        "report": {"bootstrap_samples": 50},
+    }
+    change(folder, changes)
+    made = snakemake(folder, "--until", "segments")
+    assert made.returncode == 0, made.stdout + made.stderr
+
+
+def set_up(folder: Path) -> None:
+    """Make `make` find this environment in a copy of the project, and find it complete."""
+    for part in ("Makefile", "pyproject.toml"):
+        shutil.copy2(ROOT / part, folder / part)
+    environment = folder / ".venv"
+    environment.mkdir()
+    for part in ("bin", "lib", "pyvenv.cfg"):
+        (environment / part).symlink_to(Path(sys.prefix, part))
+    files = "constraints.txt requirements.txt requirements-dev.txt pyproject.toml tools/setup.sh"
+    lock = subprocess.check_output(f"cat {files} | cksum | tr ' ' -", shell=True, cwd=ROOT, text=True).strip()
+    (environment / f"set-up-{lock}").touch()
+
+
+def change(folder: Path, changes: dict[str, object]) -> None:
+    """Merge into a project's config.yaml."""
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config.merge(yaml.safe_load(path.read_text(encoding="utf-8")), changes)))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"{path} no longer says {old!r}"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def ask(*command: str) -> list[str]:
+    """The lines that a command prints."""
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def wait_for(what: Callable[[], object], why: str, run: "Run | None" = None) -> None:
+    """Until it is so. Errors: AssertionError when it takes too long, or the run ends first."""
+    ends = time.monotonic() + PATIENCE_S
+    while not what():
+        assert run is None or run.process.poll() is None, f"the run ended before {why}:\n{run.told()}"
+        assert time.monotonic() < ends, f"waited too long for {why}:\n{run.told() if run else ''}"
+        time.sleep(0.1)
+
+
+class Run:
+    """A run towards the adapter of a project, on the cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.began = folder, time.monotonic()
+        target = ["--workflow-profile", "profiles/slurm", "--", f"{ADAPTER}/seal.json"]
+        command = [sys.executable, "tools/run.py", *target]
+        environment = os.environ | {"PYTHONPATH": f"{folder}/src", "OMP_NUM_THREADS": "1"}
+        self.console = folder / f"console-{self.began}.txt"
+        with open(self.console, "w", encoding="utf-8") as console:
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=console, stderr=console)
+
+    def told(self) -> str:
+        return self.console.read_text(encoding="utf-8")
+
+    def job(self) -> str:
+        """The SLURM job that trains."""
+        wait_for(lambda: re.search(r"Job 0 has been submitted with SLURM jobid (\d+)", self.told()), "the job", self)
+        return re.findall(r"Job 0 has been submitted with SLURM jobid (\d+)", self.told())[-1]
+
+    def under_way(self) -> str:
+        """Wait until the training has a checkpoint; its job."""
+        job = self.job()
+        wait_for(lambda: list(self.folder.glob("scratch/*/step-*")), "a checkpoint", self)
+        return job
+
+    def end(self) -> int:
+        return self.process.wait(PATIENCE_S)
+
+
+def fact(job: str, name: str) -> str:
+    """What SLURM knows about a job."""
+    found = re.search(rf"\b{name}=(\S*)", "\n".join(ask("scontrol", "show", "job", job)))
+    assert found, f"job {job} has no {name}"
+    return found[1]
+
+
+def content(folder: Path) -> tuple[str, list[dict[str, float]], dict[str, object]]:
+    """Of an adapter: its hash, its curve and what was measured, without times."""
+    adapter = folder / ADAPTER
+    weights = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
+    rows = [json.loads(line) for line in (adapter / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    curve = [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+    return weights, curve, json.loads((adapter / "record.json").read_text(encoding="utf-8"))["facts"]
+
+
+def shell(folder: Path, command: str, fails: bool = False) -> str:
+    """Run a command as it is printed; what it prints."""
+    environment = os.environ | {"PYTHONPATH": f"{folder}/src", "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "timeout": PATIENCE_S}
+    done = subprocess.run(command, shell=True, cwd=folder, env=environment, text=True, check=False, **pipes)
+    assert bool(done.returncode) == fails, done.stdout
+    return done.stdout

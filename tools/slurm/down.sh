@@ -1,0 +1,27 @@
+#!/bin/sh
+# End the throw-away SLURM cluster that `tools/slurm/up.sh DIR` started, its jobs included, and take DIR away.
+set -eu
+
+[ $# = 1 ] && [ -f "$1/slurm.conf" ] || {
+    echo "error: say which: tools/slurm/down.sh DIR, the folder that tools/slurm/up.sh was given" >&2
+    exit 1
+}
+dir=$(cd "$1" && pwd)
+
+if [ "$(readlink -f /etc/slurm/slurm.conf)" = "$dir/slurm.conf" ]; then
+    timeout 20 scancel --state=PENDING,RUNNING --user=root 2>/dev/null || true
+    for _ in $(seq 100); do
+        [ -n "$(timeout 5 squeue -h 2>/dev/null)" ] || break
+        sleep 0.1
+    done
+    rm -f /etc/slurm/slurm.conf /etc/slurm/gres.conf
+fi
+for file in "$dir"/run/*.pid "$dir/munge/pid"; do
+    number=$(cat "$file" 2>/dev/null) && ps -p "$number" -o comm= | grep -q '^slurm\|^munged' || continue
+    kill "$number"
+    for _ in $(seq 100); do
+        kill -0 "$number" 2>/dev/null || break
+        sleep 0.1
+    done
+done
+rm -rf "$dir"
