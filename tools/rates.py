@@ -10,7 +10,8 @@ from estimate import CPU_FLOPS, FRAMES_PER_SECOND, GPU_FLOPS, SYNTHETIC_S, TEXT,
 from concertina import layout, store
 
 COUNTED = ("data", "features", "segments", "train", "evaluate")  # the stages whose work is known
-START_S = {"data": 2.0, "features": 4.0, "segments": 1.0, "train": 6.0, "evaluate": 6.0, "report": 2.0}  # of a job
+# Of a job, in seconds.
+START_S = {"data": 2.0, "features": 4.0, "segments": 1.0, "train": 6.0, "evaluate": 6.0, "report": 2.0, "track": 9.0}
 AUDIO_PER_S = {"data": 300.0, "segments": 7_000.0}  # seconds of audio per second, by default
 
 
