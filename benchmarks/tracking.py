@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from concertina import integrity, layout, records, runs, track, tracking
 from concertina import config as configs
+from concertina import integrity, layout, records, runs, track, tracking
 from concertina.config import Config
 from concertina.tracking import Experiment
 
