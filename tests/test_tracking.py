@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 import made_results
+import tiny_run
 import tracked
-from concertina import integrity, layout, records, runs, track, tracking
+from concertina import integrity, layout, records, runs, track, tracking, train
 from concertina.config import Config, load
 
 pytestmark = pytest.mark.slow
@@ -319,6 +320,25 @@ def test_a_curve_sent_live_is_the_run_that_the_replay_completes(server: Path, co
     with tracking.live(head(), growing):  # the same job once more, after all is done
         growing.append({"step": 999, "loss": 1.0})
     assert len(tracked.history(client, run, "train/loss")) == len(steps)
+
+
+def test_a_training_sends_its_curve_under_its_run_key(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(finished / "mlflow.db", tmp_path)
+    monkeypatch.setenv(tracking.VARIABLE, "sqlite:///mlflow.db")
+    overlay = tiny_run.write(tmp_path)
+    tiny_run.split(overlay, "train", 24, seed=1)
+    tiny_run.split(overlay, "dev", 8, seed=2)
+    monkeypatch.setattr(tracking, "PATIENCE_S", 60)
+    assert train.main(tiny_run.train_arguments(overlay)) == 0
+    client = tracked.client(tmp_path)
+    [run] = tracked.runs(client, "t")
+    assert run.data.tags["run_key"] == integrity.verify(layout.train("t", "english", "average", "3", 0))["run_key"]
+    assert (run.info.run_name, run.data.params["train.steps"]) == ("average-3 english seed0", "30")
+    assert sorted(value.step for value in tracked.history(client, run, "train/loss")) == list(range(1, 31))
+    assert sorted(value.step for value in tracked.history(client, run, "train/dev_loss")) == [0, 15, 30]
 
 
 def test_a_server_that_never_answers_costs_a_training_seconds(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

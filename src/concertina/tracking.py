@@ -265,7 +265,7 @@ class _Sender(threading.Thread):
                     self._send(self.outcome if ending else "")
                 healthy = True
             except Exception as error:  # a training does not end for this
-                healthy = False
+                healthy, self.run_id = False, ""  # the next attempt asks what has arrived
                 if not told:
                     console.say(f"this training is not told to MLflow at {place()}: {one_line(error)}")
                     told = True
