@@ -53,6 +53,24 @@ def test_when_the_block_fails_nothing_appears_and_the_old_stays(tmp_path: Path) 
     integrity.verify(tmp_path / "old")
 
 
+WRITER = """
+import sys
+from pathlib import Path
+from concertina import integrity
+for n in range(200):
+    with integrity.sealed(Path(sys.argv[1])) as folder:
+        (folder / "a.txt").write_text(str(n))
+"""
+
+
+def test_two_that_make_the_same_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "x")]
+    writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [writer.communicate()[1] for writer in writers] == ["", ""]
+    assert integrity.verify(tmp_path / "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     make(tmp_path / "x")
     (tmp_path / "x" / "stray").touch()

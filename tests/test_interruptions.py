@@ -127,22 +127,28 @@ WORKS = {
 }
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A working folder with everything that the stages read, and a process to run them."""
+@contextlib.contextmanager
+def serve(root: Path) -> Iterator[Project]:
+    """A process that runs commands in a working folder, which becomes this process' own meanwhile."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # under `pytest &` commands would not hear it
     command = [sys.executable, "-c", COMMANDS]
     environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
-    root = tmp_path_factory.mktemp("interrupted")
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with contextlib.chdir(root), subprocess.Popen(command, env=environment, **pipes) as server:
+        yield Project(server)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A working folder with everything that the stages read, and a process to run them."""
+    with serve(root := tmp_path_factory.mktemp("interrupted")) as project:
         overlay = tiny_run.write(root, features={"batch_seconds": 4, "shard_mib": 1}, train={"steps": 6})
         tiny_run.split(overlay, "train", 24, seed=1)
         tiny_run.split(overlay, "dev", 8, seed=2)
         write_speech(utterances=200)
         made_results.write(made_results.config(root, **SECTIONS)[0], utterances=24)
-        yield Project(server)
-    signal.signal(signal.SIGINT, before)
+        yield project
 
 
 def write_speech(utterances: int) -> None:
@@ -192,7 +198,7 @@ def test_a_stage_that_was_stopped_runs_again_to_the_same_result(
         assert (status, len(hidden)) == (-9, 1)
     else:
         assert (status, hidden) == (130, [])
-        assert told[-1].startswith("interrupted")
+        assert told[-1].startswith(("interrupted", "stopped after step"))
     assert not Path("results/t/failed").exists()
 
     status, told = project.run(*work.command)
@@ -214,7 +220,7 @@ def test_training_that_is_interrupted_between_its_steps_leaves_nothing(
     os.kill(process, signal.SIGINT)
     status, told = project.end()
     assert status == 130
-    assert told[-1].startswith("interrupted")
+    assert told[-1].startswith("stopped after step")
     assert lasting(ADAPTER) == undisturbed["train"]  # what an earlier command made stays
     assert [path.name for path in ADAPTER.parent.iterdir()] == [ADAPTER.name]
     assert not Path("results/t/failed").exists()
@@ -250,15 +256,24 @@ def test_a_stage_that_cannot_write_says_so_in_one_line(
 
 
 DEV = layout.features("t", "synthetic", "dev")
+LONG = layout.data("t", "synthetic", "long")
+SCORED = layout.evaluate("tiny", "average", "3")
 
 
 @pytest.mark.parametrize(
     ("stage", "folder", "file"),
     [
+        ("features", LONG, "shard-00000.safetensors"),
+        ("features", LONG, "manifest.jsonl"),
+        ("segments", layout.features("t", "synthetic", "long"), "index.json"),
         ("train", DEV, "shard-00000.safetensors"),
+        ("train", DEV, "manifest.jsonl"),
         ("evaluate", DEV, "shard-00000.safetensors"),
         ("evaluate", layout.segments("t", "synthetic", "dev", "average", "3"), "segments.safetensors"),
         ("evaluate", ADAPTER, "adapter_model.safetensors"),
+        ("report", SCORED, "clean/zero-shot.json"),
+        ("report", SCORED, "clean/zero-shot.parquet"),
+        ("report", layout.train("tiny", "english", "average", "3", 0), "curve.jsonl"),
     ],
 )
 def test_a_flipped_byte_is_named_before_work_begins(
@@ -272,7 +287,8 @@ def test_a_flipped_byte_is_named_before_work_begins(
     finally:
         path.write_bytes(sound)
     assert status == 1
-    assert told[-1].startswith(f"error: {path} is damaged")
-    assert not [line for line in told if "utterances" in line or "zero-shot" in line]
+    assert told[-1].startswith(f"error: {path} is ")
+    assert "damaged" in told[-1]
+    assert not [line for line in told[:-1] if "utterances" in line or "zero-shot" in line]
     assert lasting(work.folder) == undisturbed[stage]
     shutil.rmtree("results/t/failed", ignore_errors=True)

@@ -172,6 +172,12 @@ def test_the_training_budget_plans_training_and_no_segments(project: Path) -> No
 
 
 @pytest.mark.slow
+def test_how_often_a_training_is_kept_plans_nothing(project: Path) -> None:
+    overlay(project, "train: {checkpoint_s: 7}")
+    assert plan(project) == []
+
+
+@pytest.mark.slow
 def test_a_report_key_plans_the_report(project: Path) -> None:
     overlay(project, "report: {title: Another title, examples: 3}")
     assert plan(project) == ["report", "track"]

@@ -150,6 +150,7 @@ class Train(Section):
     lora: Lora
     dev_every_steps: int = Field(gt=0)
     dev_utterances: int = Field(gt=0)
+    checkpoint_s: float = Field(ge=0)
     precision: Literal["float32", "bfloat16"]
     threads: int = Field(gt=0)
 

@@ -1,15 +1,20 @@
 """What every stage says to a person: progress with rate and remaining time, and user errors in one line."""
 
+import contextlib
 import functools
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 Main = Callable[..., int]
+
+
+class Stopped(KeyboardInterrupt):
+    """A stage ends early, in good order and on request; the message says what is kept."""
 
 
 def run(main: Main) -> Main:
@@ -24,8 +29,8 @@ def run(main: Main) -> Main:
         before = _listen(signal.SIGTERM, _interrupt)
         try:
             return main(argv)
-        except KeyboardInterrupt:
-            say("interrupted; the same command starts this stage again")
+        except KeyboardInterrupt as stop:
+            say(str(stop) or "interrupted; the same command starts this stage again")
             return 130
         except (ValueError, RuntimeError, OSError) as error:
             if not isinstance(error, OSError) and not _raised_by_us(error):
@@ -36,6 +41,29 @@ def run(main: Main) -> Main:
             _listen(signal.SIGTERM, before)
 
     return guarded
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+    """Let work end where it can be taken up again: yields a function that says whether a signal has asked for that.
+
+    The signals are Ctrl-C, SIGTERM and SIGUSR1 (which batch systems send before a time limit); a second Ctrl-C or
+    SIGTERM ends the work at once.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, _: object) -> None:
+        if asked and number != signal.SIGUSR1:
+            raise KeyboardInterrupt
+        asked.append(number)
+        say(f"{signal.Signals(number).name}: this stage ends after its present step")
+
+    before = {number: _listen(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            _listen(number, handler)
 
 
 def say(line: str) -> None:
@@ -69,12 +97,13 @@ def _raised_by_us(error: BaseException) -> bool:
 class Progress:
     """Tells how far a stage is: `with Progress(len(rows), "utterances") as progress: progress.add(1, loss=2.5)`.
 
-    `total` may be None where it is not known. A line at most every `every_s` seconds, and one at the end.
+    `total` may be None where it is not known; `done` units were done before. A line at most every `every_s`
+    seconds, and one at the end.
     """
 
-    def __init__(self, total: int | None, unit: str, every_s: float = 5.0) -> None:
+    def __init__(self, total: int | None, unit: str, every_s: float = 5.0, done: int = 0) -> None:
         self.total, self.unit, self.every_s = total, unit, every_s
-        self.done = 0
+        self.done = self._before = done
         self._facts: dict[str, float | int | str] = {}
 
     def __enter__(self) -> Self:
@@ -96,9 +125,9 @@ class Progress:
 
     def _line(self, now: float) -> str:
         seconds = max(now - self._began, 1e-9)
-        rate = self.done / seconds
+        rate = (self.done - self._before) / seconds
         parts = [f"{self.done}{f'/{self.total}' if self.total is not None else ''} {self.unit}", f"{rate:.4g}/s"]
-        if self.total is not None and 0 < self.done < self.total:
+        if self.total is not None and self._before < self.done < self.total:
             parts.append(f"{clock((self.total - self.done) / rate)} left")
         else:
             parts.append(f"in {clock(seconds)}")

@@ -55,6 +55,16 @@ def write_json(path: Path, value: Any) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Errors: DamagedError naming it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        raise DamagedError(
+            f"{path} is missing or half-written; delete {path.parent} and run `make reproduce`"
+        ) from None
+
+
 @contextlib.contextmanager
 def sealed(folder: Path, facts: dict[str, Any] | None = None) -> Iterator[Path]:
     """Build an artefact: yields a temporary folder; when the block ends well, seals it and renames it to `folder`.
@@ -76,14 +86,26 @@ def sealed(folder: Path, facts: dict[str, Any] | None = None) -> Iterator[Path]:
                     os.fsync(file.fileno())
                 files[path.relative_to(temporary).as_posix()] = {"sha256": sha256(path), "bytes": path.stat().st_size}
             write_json(temporary / SEAL, {"files": files, **(facts or {})})
-            if folder.exists():
-                os.replace(folder, before)
-            os.replace(temporary, folder)
+            _publish(temporary, folder, before)
         finally:
             if before.exists() and not folder.exists():  # interrupted between the two renames
                 os.replace(before, folder)
             for rest in (temporary, before):
                 shutil.rmtree(rest, ignore_errors=True)
+
+
+def _publish(temporary: Path, folder: Path, before: Path) -> None:
+    """Put a finished folder in its place; the one that is there, or that another process puts there meanwhile, goes."""
+    while True:
+        if folder.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(folder, before)
+        try:
+            return os.replace(temporary, folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
         **_model(config, [*chosen.parts, *chosen.dev]),
         **_tokens(config, compressor, ratio),
         "set": chosen.model_dump(exclude={"name", "cells", "seeds"}),
-        "budget": config.train.model_dump(exclude={"sets"}),
+        "budget": config.train.model_dump(exclude={"sets", "checkpoint_s"}),
         "seed": seed,
     }
 

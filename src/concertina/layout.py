@@ -33,6 +33,11 @@ def track(name: str) -> Path:
     return Path("results", name, "track")
 
 
+def checkpoints(run_key: str) -> Path:
+    """Where an unfinished training is kept: outside every rule's outputs, which are deleted before a job begins."""
+    return Path("scratch", run_key)
+
+
 def failure(name: str, stage: str, run: str) -> Path:
     """The record of a run that failed; `run` is its readable path, such as 'english/average-3/seed0'."""
     return Path("results", name, "failed", stage, f"{run}.json")

@@ -20,8 +20,9 @@ import numpy as np
 import peft
 import torch
 
+from concertina import checkpoints, console, integrity, keys, lalm, layout, records, speech, tracking
 from concertina import config as configs
-from concertina import console, integrity, keys, lalm, layout, records, speech, tracking
+from concertina.checkpoints import Checkpoints
 from concertina.config import Config, ConfigError
 from concertina.lalm import Lalm
 from concertina.speech import Item, Speech
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         "positions": config.segments.positions,
         "train_set": asked.train_set,
         "seed": asked.seed,
-        "config": config.train.model_dump(mode="json"),
+        "config": config.train.model_dump(mode="json", exclude={"checkpoint_s"}),
         "threads": config.train.threads,
         "run_key": "",
         **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
@@ -105,16 +106,23 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
     adapted = peft.get_peft_model(model.model, lora(config, model))
     trainable = [p for p in adapted.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_at(step, config))
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=chosen.precision == "bfloat16")
 
     # 4. The steps. The place for the adapter is made first: a disk that cannot be written is found out now.
     target = layout.train(config.name, train_set, compressor, ratio, seed)
-    with integrity.sealed(target, {"run_key": head["run_key"]}) as folder:
-        curve: list[dict[str, float]] = [{"step": 0, "dev_loss": dev_loss(model, config, dev)}]
-        losses: list[float] = []
-        with tracking.live(head, curve), console.Progress(chosen.steps * chosen.batch, "utterances") as progress:
-            for step, indices in enumerate(steps, start=1):
+    with integrity.sealed(target, {"run_key": head["run_key"]}) as folder, console.stopping() as stop:
+        kept = Checkpoints(head["run_key"], chosen.checkpoint_s)
+        curve: list[dict[str, float]] = []
+        if found := kept.latest():
+            checkpoints.scatter(found[0], adapted, optimizer)
+            curve, began = found[1]["curve"], began - found[1]["seconds"]
+        else:
+            curve.append({"step": 0, "dev_loss": dev_loss(model, config, dev)})
+        losses = [row["loss"] for row in curve if "loss" in row]
+        total, done = chosen.steps * chosen.batch, len(losses) * chosen.batch
+        with tracking.live(head, curve), console.Progress(total, "utterances", done=done) as progress:
+            for step, indices in enumerate(steps[len(losses) :], start=len(losses) + 1):
+                kept.check()
                 tick = time.monotonic()
                 adapted.train()
                 with autocast:
@@ -124,14 +132,20 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(trainable, chosen.clip_norm)
-                rate = float(schedule.get_last_lr()[0])
+                rate = chosen.learning_rate * learning_rate_at(step - 1, config)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
                 optimizer.step()
-                schedule.step()
                 speed = len(indices) / (time.monotonic() - tick)
                 curve.append({"step": step, "loss": losses[-1], "learning_rate": rate, "utterances_per_second": speed})
                 if step % chosen.dev_every_steps == 0 or step == chosen.steps:
                     curve.append({"step": step, "dev_loss": dev_loss(model, config, dev)})
                 progress.add(len(indices), step=step, loss=losses[-1], dev_loss=_latest(curve, "dev_loss"))
+                if kept.due() or stop():
+                    seconds = time.monotonic() - began
+                    kept.save(step, checkpoints.gather(adapted, optimizer), {"curve": curve, "seconds": seconds})
+                if stop() and step < chosen.steps:
+                    raise console.Stopped(f"stopped after step {step}; the same command goes on from there")
 
         # 5. Save through peft, read it back, and see that it is the adapter that was trained.
         save(model, adapted, config, dev[:PROBE], folder)
@@ -146,6 +160,8 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
             "order_sha256": order_hash(items, steps),
         }
         records.write(folder / "record.json", records.run(facts=facts, seconds=time.monotonic() - began, **head))
+        kept.check()
+    kept.clear()
 
 
 def lora(config: Config, model: Lalm) -> peft.LoraConfig:

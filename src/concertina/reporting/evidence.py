@@ -14,7 +14,13 @@ from concertina.scores import Result
 
 STAGES = ("segments", "train", "evaluate")  # whose failures are kept
 UNFINISHED = "not finished: run `make reproduce`"
-NOT_A_BUDGET = {"sets", "threads", "dev_every_steps", "dev_utterances"}  # what may differ between compared cells
+NOT_A_BUDGET = {
+    "sets",
+    "threads",
+    "dev_every_steps",
+    "dev_utterances",
+    "checkpoint_s",
+}  # what may differ between compared cells
 
 
 @dataclass(frozen=True)
