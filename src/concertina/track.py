@@ -109,8 +109,9 @@ def _record(experiment: Experiment, parent: str, config: Config, run: runs.Run) 
     begun = [other for other in same if _tags(other).get("scores_run_key") in (None, run.scores_key)]
     if begun:
         run_id, logged, had = begun[0].info.run_id, experiment.logged(begun[0]), _tags(begun[0])
+        written = begun[0].data.params  # once: those outside the run key (how often to checkpoint) may differ by now
     else:
-        run_id, logged, had = experiment.begin(run.name, keys, told.began_s), set(), {}
+        run_id, logged, had, written = experiment.begin(run.name, keys, told.began_s), set(), {}, {}
     last = max((row["step"] for row in told.curve), default=0) or 1
     took_s = told.trained_s - told.began_s
     values = [(*value, told.began_s + took_s * value[2] / last) for value in runs.values(told.curve)]
@@ -120,7 +121,8 @@ def _record(experiment: Experiment, parent: str, config: Config, run: runs.Run) 
     if "error" in had and not run.error:
         experiment.forget(run_id, "error")
     tags = {**told.tags, **keys, tracking.PARENT: parent}
-    experiment.describe(run_id, tags, told.params)
+    params = {name: value for name, value in told.params.items() if name not in written}
+    experiment.describe(run_id, tags, params)
     experiment.end(run_id, run.status, told.ended_s)
     experiment.describe(run_id, {"replayed": run.state}, {})
     return "completed" if begun else "new"
