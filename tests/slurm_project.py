@@ -82,13 +82,13 @@ def set_up(folder: Path) -> None:
     """Make `make` find this environment in a copy of the project, and find it complete."""
     for part in ("Makefile", "pyproject.toml"):
         shutil.copy2(ROOT / part, folder / part)
-    environment = folder / ".venv"
-    environment.mkdir()
+    venv = folder / ".venv"
+    venv.mkdir()
     for part in ("bin", "lib", "pyvenv.cfg"):
-        (environment / part).symlink_to(Path(sys.prefix, part))
+        (venv / part).symlink_to(Path(sys.prefix, part))
     files = "constraints.txt requirements.txt requirements-dev.txt pyproject.toml tools/setup.sh"
     lock = subprocess.check_output(f"cat {files} | cksum | tr ' ' -", shell=True, cwd=ROOT, text=True).strip()
-    (environment / f"set-up-{lock}").touch()
+    (venv / f"set-up-{lock}").touch()
 
 
 def change(folder: Path, changes: dict[str, object]) -> None:
@@ -124,10 +124,11 @@ class Run:
         self.folder, self.began = folder, time.monotonic()
         target = ["--workflow-profile", "profiles/slurm", "--", f"{ADAPTER}/seal.json"]
         command = [sys.executable, "tools/run.py", *target]
-        environment = os.environ | {"PYTHONPATH": f"{folder}/src", "OMP_NUM_THREADS": "1"}
         self.console = folder / f"console-{self.began}.txt"
         with open(self.console, "w", encoding="utf-8") as console:
-            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=console, stderr=console)
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=environment(folder), stdout=console, stderr=console
+            )
 
     def told(self) -> str:
         return self.console.read_text(encoding="utf-8")
@@ -163,10 +164,14 @@ def content(folder: Path) -> tuple[str, list[dict[str, float]], dict[str, object
     return weights, curve, json.loads((adapter / "record.json").read_text(encoding="utf-8"))["facts"]
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """In which commands run on a project's own code."""
+    return os.environ | {"PYTHONPATH": f"{folder}/src", "OMP_NUM_THREADS": "1"}
+
+
 def shell(folder: Path, command: str, fails: bool = False) -> str:
     """Run a command as it is printed; what it prints."""
-    environment = os.environ | {"PYTHONPATH": f"{folder}/src", "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "timeout": PATIENCE_S}
-    done = subprocess.run(command, shell=True, cwd=folder, env=environment, text=True, check=False, **pipes)
+    done = subprocess.run(command, shell=True, cwd=folder, env=environment(folder), text=True, check=False, **pipes)
     assert bool(done.returncode) == fails, done.stdout
     return done.stdout

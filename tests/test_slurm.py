@@ -22,7 +22,20 @@ import yaml
 
 from concertina import config, integrity, layout
 from planning import ROOT, artefacts, copy_project, plan, snakemake
-from slurm_project import ADAPTER, LOG, Run, ask, content, edit, fact, make_project, set_up, shell, wait_for
+from slurm_project import (
+    ADAPTER,
+    LOG,
+    Run,
+    ask,
+    content,
+    edit,
+    environment,
+    fact,
+    make_project,
+    set_up,
+    shell,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -189,7 +202,7 @@ def page(folder: Path, cluster: Path) -> None:
     integrity.verify(folder / report)
 
     plain = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", "--forcerun", "report"]
-    with subprocess.Popen(plain, cwd=folder, stderr=subprocess.DEVNULL) as killed:
+    with subprocess.Popen(plain, cwd=folder, env=environment(folder), stderr=subprocess.DEVNULL) as killed:
         wait_for(lambda: ask("squeue", "-h", "--states=RUNNING", "-o", "%j"), "a job")
         killed.kill()
     assert "--unlock" in shell(folder, shlex.join(plain), fails=True)
