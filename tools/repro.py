@@ -8,8 +8,6 @@ where Snakemake has never run, what is whole and belongs there goes on its recor
 """
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
 import artefacts
@@ -38,8 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         if kept and not tracks.on_record(kept, chosen.config):
             return 1
     again = ["--forcerun", *(str(folder / SEAL) for folder in others)] if others else []
-    experiment = ["--config", f"experiment={chosen.config}"]
-    os.execvp(sys.executable, [sys.executable, "-m", "snakemake", "--nolock", *again, *experiment, *rest])
+    return run.go([*again, "--config", f"experiment={chosen.config}", *rest])
 
 
 if __name__ == "__main__":

@@ -60,18 +60,21 @@ def gpu_limit(arguments: list[str]) -> list[str]:
     return ["--resources", f"gpu={len(names) * gpu.jobs_per_gpu()}"]
 
 
-def main() -> int:
-    if not hold():
-        return 1
-    if not MAKES_NOTHING & set(sys.argv[1:]):
+def go(arguments: list[str]) -> int:
+    """Become Snakemake, unless the disk will not hold what it would make. The lock must be held."""
+    if not MAKES_NOTHING & set(arguments):
         cancel_orphans()
         import plan  # not above: other tools import this file for its lock alone
 
-        if short := plan.short_of_disk(sys.argv[1:]):
+        if short := plan.short_of_disk(arguments):
             print(f"error: {short}", file=sys.stderr)
             return 1
-    command = [sys.executable, "-m", "snakemake", "--nolock", *gpu_limit(sys.argv[1:]), *sys.argv[1:]]
+    command = [sys.executable, "-m", "snakemake", "--nolock", *gpu_limit(arguments), *arguments]
     os.execvp(sys.executable, command)
+
+
+def main() -> int:
+    return go(sys.argv[1:]) if hold() else 1
 
 
 if __name__ == "__main__":
