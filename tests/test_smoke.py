@@ -156,6 +156,8 @@ def test_the_plan_foretold_what_was_written(config: Config, tmp_path: Path, monk
     """Within a factor of two for every stage, from a folder where nothing has run."""
     written: Counter[str] = Counter()
     for folder in artefacts(config):
+        if folder == layout.track(config.name):
+            continue
         stage = next(part for part in folder.parts[2:] if part in STAGES)
         written[stage] += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     written["report"] += sum(
