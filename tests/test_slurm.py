@@ -203,7 +203,7 @@ def page(folder: Path, cluster: Path) -> None:
 
     plain = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", "--forcerun", "report"]
     with subprocess.Popen(plain, cwd=folder, env=environment(folder), stderr=subprocess.DEVNULL) as killed:
-        wait_for(lambda: ask("squeue", "-h", "--states=RUNNING", "-o", "%j"), "a job")
+        wait_for(lambda: str(folder) in ask("squeue", "-h", "--states=RUNNING", "-o", "%Z"), "a job of this folder")
         killed.kill()
     assert "--unlock" in shell(folder, shlex.join(plain), fails=True)
     shell(folder, unlock)
