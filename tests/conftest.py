@@ -1,8 +1,13 @@
-"""On the machine that guards the project (CI is set) a skipped test is a failed one: what is not run is not known."""
+"""What holds for every test: commands run as from a user's shell, and on the machine that guards the project (CI is
+set) a skipped test is a failed one, since what is not run is not known.
+"""
 
 import os
 
 import pytest
+
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):  # `make test` hands these on, and an inner make then talks of itself
+    os.environ.pop(name, None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -76,7 +76,7 @@ def environment(server: str) -> dict[str, str]:
         f"GIT_{role}_{what}": "someone@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
     }
     access = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
-    bare = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL")}
+    bare = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
     return bare | who | access | {"S3_ENDPOINT": server, "PYTHONPATH": "src"}
 
 
