@@ -192,6 +192,8 @@ def page(folder: Path, cluster: Path) -> None:
     assert told
     assert fact(told[1], "TimeLimit") == "2-00:00:00"
     wait_for(lambda: list(folder.glob("scratch/*/step-*")), "a checkpoint")
+    [training] = trainings(folder)
+    os.kill(training, signal.SIGSTOP)  # so that it cannot end meanwhile; SLURM lets it go on when it cancels it
     assert f"job {told[1]} is running in this folder" in shell(folder, submit, fails=True)
     shell(folder, cancel)
     wait_for(lambda: not [job for job in ask("squeue", "-h", "-o", "%Z") if Path(job) == folder], "the jobs' end")
