@@ -345,7 +345,7 @@ def test_an_interrupted_stage_runs_again_to_the_same_bytes(project: Path, how: s
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores Ctrl-C
         )
     folder = project / "build/test/data/beeps"
-    wait_until(lambda: any(folder.glob(".test.*/parts/2")))
+    wait_until(lambda: any(folder.glob(".test.*/parts/00002")))
     running.send_signal(how)
     assert running.wait(timeout=60) == (-9 if how == signal.SIGKILL else 130)
     assert not (folder / "test").exists()

@@ -221,7 +221,12 @@ def smoke(folder: Path) -> Path:
     path = folder / SMOKE
     values = yaml.safe_load(path.read_text(encoding="utf-8")) | {"segments": cells}
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    edit(folder / "src/concertina/scatter.py", "HOURS = 10", "HOURS = 0.03")  # two shares of the training split
+    edit(folder / "src/concertina/corpora/synthetic.py", "PART = 250", "PART = 32")
+    edit(folder / "src/concertina/features.py", "BATCHES_IN_MEMORY = 32", "BATCHES_IN_MEMORY = 1")
     told = shell(folder, TRIED)
+    for stage in ("data", "features"):
+        assert len(re.findall(rf"^Job \d+ has been submitted .*/rule_{stage}_share/", told, re.MULTILINE)) == 2
     groups = re.findall(r"^Job [0-9a-f-]{36} has been submitted with SLURM jobid (\d+)", told, re.MULTILINE)
     assert [fact(job, "NumCPUs") for job in groups] == ["4"]  # 8 cuts in one job, 4 at a time
     return folder

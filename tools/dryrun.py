@@ -23,7 +23,7 @@ class LogHandler(LogHandlerBase):
     def emit(self, record: LogRecord) -> None:
         if getattr(record, "event", None) == LogEvent.JOB_INFO:
             job = {
-                "stage": record.rule_name,
+                "stage": record.rule_name.removesuffix("_share"),
                 "name": (record.rule_msg or "").partition(" ")[2],
                 "wildcards": dict(record.wildcards),
                 "outputs": list(record.output),

@@ -8,9 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import soundfile
-
-from concertina import corpora, integrity, layout
+from concertina import corpora, integrity, layout, scatter
 from concertina.config import Config, Part, ratio_text
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "int16": 2}
@@ -18,10 +16,9 @@ RATE_HZ, FRAMES_PER_SECOND = 16_000, 25
 ROW_BYTES = 540  # of a manifest and an index, per utterance
 PREDICTION_BYTES, RECORD_BYTES = 60, 12_000  # per utterance, and per test set and adapter
 PAGE_BYTES, EXAMPLE_BYTES = 210_000, 370  # the report without examples, and one cell's answer in one
-SYNTHETIC_S, UNKNOWN_S = 2.5, 10.0  # of an utterance of which nothing is known yet
+UNKNOWN_S = 10.0  # of an utterance of which nothing is known yet
 TEXT = 20  # positions of prompt and answer
 NATURAL = 3.0  # frames per token of a compressor's own ratio, about
-PROBED = 100  # recordings of a manifest whose length is looked up where it does not say
 CPU_FLOPS, GPU_FLOPS = 30e9, 20e12  # by one thread, by one GPU, of dense layers: modest machines
 CUDA_BYTES = 700 << 20  # what CUDA takes before the first tensor
 QWEN2_AUDIO = {
@@ -92,10 +89,11 @@ class Estimate:
         if stage in ("data", "features", "segments"):
             speech = self.speech(w["corpus"], w["split"])
             frames = speech.seconds * FRAMES_PER_SECOND
-            if stage == "data":
-                return int(speech.seconds * RATE_HZ * BYTES["int16"] + speech.utterances * ROW_BYTES)
-            if stage == "features":
-                held = BYTES[self.config.features.dtype]
+            if stage == "data":  # shares are copied into the whole
+                share = self._share(job) or 1.0
+                return int(share * (speech.seconds * RATE_HZ * BYTES["int16"] + speech.utterances * ROW_BYTES))
+            if stage == "features":  # shares are linked into the whole
+                held = BYTES[self.config.features.dtype] * self._share(job)
                 return int(frames * self.model.width * held + speech.utterances * ROW_BYTES)
             return int(4 * (frames + frames / frames_per_token(w["ratio"]) + 3 * speech.utterances))
         if stage == "train":
@@ -111,8 +109,7 @@ class Estimate:
     def bytes_of_all(self) -> int:
         """What the whole experiment writes from nothing."""
         config = self.config
-        parts = [*config.evaluate.sets, *(part for s in config.train.sets for part in (*s.parts, *s.dev))]
-        splits = [{"corpus": corpus, "split": split} for corpus, split in {(p.corpus, p.split) for p in parts}]
+        splits = [{"corpus": corpus, "split": split} for corpus, split in config.places]
         cells = [{"compressor": compressor, "ratio": ratio_text(ratio)} for compressor, ratio in config.cells]
         adapters = [cell for cell in cells for _ in config.adapters(**cell)]
         by_stage = {"data": splits, "features": splits, "train": adapters, "evaluate": cells, "report": [{}]}
@@ -148,7 +145,9 @@ class Estimate:
     def work(self, job: dict[str, Any]) -> float:
         """How much a job has to do, in its stage's unit."""
         w, stage = job["wildcards"], job["stage"]
-        if stage in ("data", "features", "segments"):
+        if stage in ("data", "features"):
+            return self.speech(w["corpus"], w["split"]).seconds * self._share(job)
+        if stage == "segments":
             return self.speech(w["corpus"], w["split"]).seconds
         if stage == "train":
             parts = self.config.train_set(w["train_set"]).parts
@@ -187,42 +186,20 @@ class Estimate:
             return None
 
     def _counted(self, corpus: str, split: str) -> Speech:
-        """From the corpus' own `size`, counts in its options, or its manifest; guessed where it has none of them."""
-        chosen = self.config.corpus(corpus)
-        plugin = corpora.load(chosen.kind)
-        splits = chosen.options.get("splits")
-        said = splits.get(split) if isinstance(splits, dict) else None
-        if hasattr(plugin, "size"):
-            utterances, hours = plugin.size(corpora.options(chosen), split)
-            return Speech(utterances, hours * 3600, "counted")
-        if isinstance(said, dict) and all(isinstance(count, int) for count in said.values()):
-            return Speech(sum(said.values()), sum(said.values()) * SYNTHETIC_S, "counted")
-        if isinstance(said, str) and Path(said).is_file():
-            return _manifest(Path(said))
+        """As its corpus says; guessed where that says nothing."""
+        size = corpora.size(self.config.corpus(corpus), split)
+        if size:
+            return Speech(size.utterances, size.hours * 3600, "counted")
         return Speech(1000, 1000 * UNKNOWN_S, "guessed")
+
+    def _share(self, job: dict[str, Any]) -> float:
+        """How much of a split's work is a job's: a share, nothing where it only gathers shares, or all of it."""
+        w = job["wildcards"]
+        if "share" in w:
+            return 1 / scatter.parse(w["share"]).of
+        return 0.0 if scatter.shares(self.config, w["corpus"], w["split"]) else 1.0
 
 
 def frames_per_token(ratio: str) -> float:
     """The number that a ratio's text stands for, or about that for a compressor's own."""
     return NATURAL if ratio == "natural" else float(ratio)
-
-
-def _manifest(path: Path) -> Speech:
-    """The rows of a manifest, and their seconds: as they say, or as the first recordings that do not have them."""
-    told, silent, probed = 0.0, 0, []
-    for line in path.read_bytes().splitlines():
-        try:
-            row = json.loads(line)
-            told += float(row["duration"])
-        except (ValueError, TypeError):
-            continue
-        except KeyError:
-            silent += 1
-            if len(probed) < PROBED and isinstance(row.get("audio_filepath"), str):
-                try:
-                    probed.append(soundfile.info(path.parent / row["audio_filepath"]).duration)
-                except (OSError, soundfile.LibsndfileError):
-                    continue
-    mean = sum(probed) / len(probed) if probed else UNKNOWN_S
-    rows = sum(1 for line in path.read_bytes().splitlines() if line.strip())
-    return Speech(rows, told + silent * mean, "counted" if probed or not silent else "guessed")

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from estimate import CPU_FLOPS, FRAMES_PER_SECOND, GPU_FLOPS, SYNTHETIC_S, TEXT, Estimate, frames_per_token
+from estimate import CPU_FLOPS, FRAMES_PER_SECOND, GPU_FLOPS, TEXT, Estimate, frames_per_token
 
-from concertina import layout, store
+from concertina import layout, scatter, store
 
 COUNTED = ("data", "features", "segments", "train", "evaluate")  # the stages whose work is known
 # Of a job, in seconds.
 START_S = {"data": 2.0, "features": 4.0, "segments": 1.0, "train": 6.0, "evaluate": 6.0, "report": 2.0, "track": 9.0}
+ASSUMED_S = 2.5  # of an utterance whose split is no longer there
 AUDIO_PER_S = {"data": 300.0, "segments": 7_000.0}  # seconds of audio per second, by default
 
 
@@ -54,15 +55,18 @@ def _timed(estimate: Estimate) -> Iterator[Sample]:
     """The jobs of data, features and segments on Snakemake's record; features of an encoder of this one's width."""
     for path in Path(".snakemake/metadata").rglob("*"):
         record = _read(path)
-        log, stage = (record.get("log") or [""])[0], record.get("rule")
-        if stage not in ("data", "features", "segments"):
+        log, stage = (record.get("log") or [""])[0], (record.get("rule") or "").removesuffix("_share")
+        gathers = any(str(path).startswith("scratch/shares/") for path in record.get("input") or [])
+        if stage not in ("data", "features", "segments") or gathers:
             continue
-        name, _, corpus, split = Path(log).with_suffix("").parts[1:5]
+        _, *place = [part for part in Path(log).with_suffix("").parts if part != "shares"]
+        name, _, corpus, split = place[:4]
+        share = 1 / scatter.parse(place[4]).of if record["rule"].endswith("_share") else 1.0
         if stage == "features" and _width(name, corpus, split) != estimate.model.width:
             continue
         seconds = (record.get("endtime") or 0) - (record.get("starttime") or 0)
         if seconds > 0.1 and (audio := _audio(name, corpus, split)):
-            yield Sample(stage, audio[1], seconds - START_S[stage])
+            yield Sample(stage, share * audio[1], seconds - START_S[stage])
 
 
 def _trained(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
@@ -98,7 +102,7 @@ def _on(record: dict[str, Any], gpu: bool) -> bool:
 
 def _positions(name: str, corpus: str, split: str, ratio: str) -> float:
     """Of the language model, for a mean utterance of a split of some experiment."""
-    utterances, seconds = _audio(name, corpus, split) or (1.0, SYNTHETIC_S)
+    utterances, seconds = _audio(name, corpus, split) or (1.0, ASSUMED_S)
     return FRAMES_PER_SECOND * seconds / max(utterances, 1) / frames_per_token(ratio) + TEXT
 
 

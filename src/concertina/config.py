@@ -220,8 +220,8 @@ class Config(Section):
         _unique("data.corpora", names)
         _unique("train.sets", [s.name for s in self.train.sets])
         _unique("evaluate.sets", [s.name for s in self.evaluate.sets])
-        _unique("segments.cells", [f"{c}-{ratio_text(r)}" for c, r in self.cells])
         cells = [f"{c}-{ratio_text(r)}" for c, r in self.cells]
+        _unique("segments.cells", cells)
         adapted = {train_set for c, r in self.cells for train_set, _ in self.adapters(c, ratio_text(r))}
         for chosen in self.train.sets:
             if missing := sorted(set(chosen.cells or []) - set(cells)):
@@ -257,6 +257,12 @@ class Config(Section):
             for seed in self.cell(compressor, ratio).seeds
             if chosen.seeds is None or seed in chosen.seeds
         ]
+
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """Every (corpus, split) that is learnt from, watched or scored."""
+        learnt = [part for chosen in self.train.sets for part in (*chosen.parts, *chosen.dev)]
+        return sorted({(part.corpus, part.split) for part in (*self.evaluate.sets, *learnt)})
 
     def corpus(self, name: str) -> Corpus:
         return _named(self.data.corpora, name, "data.corpora")

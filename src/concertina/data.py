@@ -1,7 +1,8 @@
 """Stage `data`: one split of a corpus -> 16 kHz mono audio and a manifest, one row per usable utterance.
 
 A split is read in parts, each in a fresh process, several at a time; they are joined in order, so that the bytes
-written depend neither on the number of cores nor on what a synthesiser keeps in memory.
+written depend neither on the number of cores nor on what a synthesiser keeps in memory. Of a long split (see
+scatter.py) several jobs read a share of the parts each, and one joins them.
 Writes manifest.jsonl, rejects.jsonl (what could not be used, and why) and audio shards (see store.py).
 Shapes: T samples.
 """
@@ -15,18 +16,20 @@ import os
 import shutil
 import signal
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from concertina import audio, console, corpora, integrity, keys, layout
-from concertina.config import Config, ConfigError, Corpus, load
+from concertina import audio, console, corpora, integrity, keys, layout, scatter
+from concertina.config import Config, ConfigError, Corpus, Section, load
 from concertina.corpora import Reject, Utterance
+from concertina.scatter import Share
 from concertina.spelling import nearest
 from concertina.store import Writer
 
@@ -40,32 +43,43 @@ class CorpusError(RuntimeError):
     """A corpus cannot be read; the message names corpus and split."""
 
 
-def stage(config: Config, corpus: str, split: str, jobs: int) -> Path:
-    """Make one split of a corpus, in up to `jobs` processes, and return its folder.
+def stage(config: Config, corpus: str, split: str, jobs: int, shares: Sequence[Path] = ()) -> Path:
+    """Make one split of a corpus, in up to `jobs` processes or out of its shares, and return its folder.
 
-    Errors: ConfigError (no such corpus, split or option), CorpusError (its code fails, or no row is usable).
+    Errors: ConfigError (no such corpus, split or option), CorpusError (its code fails, or no row is usable),
+    DamagedError (a share).
     """
-    chosen = config.corpus(corpus)
-    plugin, options = corpora.load(chosen.kind), corpora.options(chosen)
-    if split not in (splits := plugin.splits(options)):
-        raise ConfigError(f"corpus {corpus} has no split {split!r}{nearest(split, splits)}")
+    plugin, options = _plugin(config, corpus, split)
     folder = layout.data(config.name, corpus, split)
     facts: dict[str, Any] = {"run_key": keys.run_key(keys.data(config, corpus, split))}
     with integrity.sealed(folder, facts) as temporary:
         parts = temporary / "parts"
-        n_parts = corpora.parts(plugin, options, split)
-        work = [_Part(chosen, split, number, parts / str(number)) for number in range(n_parts)]
         joined = _Joined(temporary, f"{corpus}/{split}")
-        progress = console.Progress(n_parts, "parts")
-        with progress, contextlib.closing(_in_order(work, jobs, progress)) as done:
-            for part in done:
-                joined.add(part.folder)
+        if shares:
+            for part in scatter.gathered(shares, facts["run_key"]):
+                joined.add(part)
+        else:
+            numbers = range(corpora.parts(plugin, options, split))
+            for part in _read(config.corpus(corpus), split, numbers, parts, jobs):
+                joined.add(part)
+                shutil.rmtree(part)
         shutil.rmtree(parts, ignore_errors=True)
         facts |= joined.close()
     console.say(
         f"{corpus}/{split}: {facts['utterances']} utterances, {facts['hours']:.3g} h"
         + (f", {facts['rejects']} rejected: {folder / 'rejects.jsonl'}" if facts["rejects"] else "")
     )
+    return folder
+
+
+def share(config: Config, corpus: str, split: str, chosen: Share, jobs: int) -> Path:
+    """Read one share of a split's parts, in up to `jobs` processes, and return its folder. Errors: as `stage`."""
+    plugin, options = _plugin(config, corpus, split)
+    folder = layout.share(config.name, "data", corpus, split, str(chosen))
+    with integrity.sealed(folder, {"run_key": keys.run_key(keys.data(config, corpus, split))}) as temporary:
+        numbers = chosen.range(corpora.parts(plugin, options, split))
+        for _ in _read(config.corpus(corpus), split, numbers, temporary, jobs):
+            pass
     return folder
 
 
@@ -97,6 +111,24 @@ def usable(utterance: Utterance) -> tuple[dict[str, Any], np.ndarray]:
     return row, samples_T
 
 
+def _plugin(config: Config, corpus: str, split: str) -> tuple[ModuleType, Section]:
+    """A corpus' file and options. Errors: ConfigError where it has no such split."""
+    chosen = config.corpus(corpus)
+    plugin, options = corpora.load(chosen.kind), corpora.options(chosen)
+    if split not in (splits := plugin.splits(options)):
+        raise ConfigError(f"corpus {corpus} has no split {split!r}{nearest(split, splits)}")
+    return plugin, options
+
+
+def _read(corpus: Corpus, split: str, numbers: Iterable[int], folder: Path, jobs: int) -> Iterator[Path]:
+    """Read parts of a split, each into a folder of `folder`; yields those in order as they are done."""
+    work = [_Part(corpus, split, number, folder / f"{number:05d}") for number in numbers]
+    progress = console.Progress(len(work), "parts")
+    with progress, contextlib.closing(_in_order(work, jobs, progress)) as done:
+        for part in done:
+            yield part.folder
+
+
 @dataclass(frozen=True)
 class _Part:
     """What one reading process does: part `number` of a split, into `folder`."""
@@ -124,7 +156,7 @@ class _Joined:
         self._rejected.touch()
 
     def add(self, part: Path) -> None:
-        """Append what a reading process wrote, and delete it."""
+        """Append what a reading process wrote."""
         with contextlib.ExitStack() as files:
             rows = files.enter_context(open(part / "rows.jsonl", encoding="utf-8"))
             sound = files.enter_context(open(part / "audio", "rb"))
@@ -143,7 +175,6 @@ class _Joined:
                 self.samples += len(samples_T)
                 self._writer.add(row["id"], samples_T)
                 manifest.write(json.dumps(row, ensure_ascii=False) + "\n")
-        shutil.rmtree(part)
 
     def close(self) -> dict[str, Any]:
         """Finish the files; returns the facts for the seal. Errors: CorpusError when nothing is usable."""
@@ -267,8 +298,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", required=True, help="one of its splits")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--jobs", type=int, default=min(cores, 16), help="processes; the result does not depend on it")
+    scatter.arguments(parser)
     chosen = parser.parse_args(argv)
-    stage(load(chosen.config), chosen.corpus, chosen.split, max(1, chosen.jobs))
+    config, jobs = load(chosen.config), max(1, chosen.jobs)
+    if chosen.share:
+        share(config, chosen.corpus, chosen.split, chosen.share, jobs)
+    else:
+        stage(config, chosen.corpus, chosen.split, jobs, chosen.gather)
     return 0
 
 

@@ -1,5 +1,7 @@
 """The features stage: the frozen encoder, once per utterance, so that every compressor and ratio shares its frames.
 
+Utterances are encoded in stretches of consecutive ones, each with shards of its own; of a long split (see scatter.py)
+several jobs do a share of the stretches each, and one joins them.
 Tensor names: T frames of many utterances end to end, D width.
 """
 
@@ -14,10 +16,13 @@ import numpy as np
 import torch
 
 from concertina import config as configs
-from concertina import console, encoder, integrity, keys, lalm, layout, store
+from concertina import console, encoder, integrity, keys, lalm, layout, scatter, store
+from concertina.config import Config
 from concertina.lalm import Lalm
+from concertina.scatter import Share
 
 SHORTEST_SAMPLES = 4 * encoder.SAMPLES_PER_MEL  # one frame: what is shorter is followed by silence
+MANIFEST = "manifest.jsonl"
 BATCHES_IN_MEMORY = 32  # utterances are sorted by length within so many batches, then written in the manifest's order
 
 
@@ -31,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, default=configs.DEFAULT, help="config.yaml or an overlay over it")
     parser.add_argument("--corpus", required=True, help="a corpus of data.corpora")
     parser.add_argument("--split", required=True, help="one of its splits")
+    scatter.arguments(parser)
     return parser
 
 
@@ -38,27 +44,55 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Encode one split."""
     arguments = parser().parse_args(argv)
-    config = configs.load(arguments.config)
+    config, corpus, split = configs.load(arguments.config), arguments.corpus, arguments.split
+    source = layout.data(config.name, corpus, split)
+    seal = integrity.verify(source, store.INDEX, MANIFEST)
+    facts = {"run_key": keys.run_key(keys.features(config, corpus, split), [seal["run_key"]])}
+    if arguments.gather:
+        gather(arguments.gather, source, layout.features(config.name, corpus, split), facts)
+    elif arguments.share:
+        folder = layout.share(config.name, "features", corpus, split, str(arguments.share))
+        stage(config, source, folder, facts, arguments.share)
+    else:
+        stage(config, source, layout.features(config.name, corpus, split), facts, Share(1, 1))
+    return 0
+
+
+def stage(config: Config, source: Path, target: Path, facts: dict[str, Any], share: Share) -> None:
+    """Encode a share of the split in `source` into `target`. Errors: DamagedError, ValueError (frames not finite)."""
     chosen = config.features
     lalm.fix_arithmetic(chosen.threads, chosen.precision)
-    source = layout.data(config.name, arguments.corpus, arguments.split)
-    inputs = integrity.verify(source)
-    key = keys.run_key(keys.features(config, arguments.corpus, arguments.split), [inputs["run_key"]])
+    budget_samples = int(chosen.batch_seconds * encoder.RATE_HZ)
     audio = store.Reader(source)
+    stretches = list(_stretches(audio.lengths, BATCHES_IN_MEMORY * budget_samples))
+    stretches = [stretches[number] for number in share.range(len(stretches))]
+    indices = [i for stretch in stretches for i in stretch]
+    integrity.verify(source, *audio.files(indices))
     model = lalm.load(config.base, encoder=True, llm=False, dtype=chosen.precision)
-    facts = {"run_key": key, "utterances": len(audio)}
-    target = layout.features(config.name, arguments.corpus, arguments.split)
-    with integrity.sealed(target, facts) as folder, console.Progress(len(audio), "utterances") as progress:
+    facts = facts | {"utterances": len(indices)}
+    with integrity.sealed(target, facts) as folder, console.Progress(len(indices), "utterances") as progress:
         width = model.encoder.config.d_model
         writer = store.Writer(folder, chosen.dtype, width, chosen.shard_mib * 2**20)
-        budget_samples = int(chosen.batch_seconds * encoder.RATE_HZ)
-        for indices in _stretches(audio.lengths, BATCHES_IN_MEMORY * budget_samples):
-            waves = [audio.one(i) for i in indices]
-            for i, frames_TD in zip(indices, encode(model, waves, budget_samples, progress), strict=True):
+        for stretch in stretches:
+            waves = [audio.one(i) for i in stretch]
+            for i, frames_TD in zip(stretch, encode(model, waves, budget_samples, progress), strict=True):
                 writer.add(audio.ids[i], frames_TD)
+            writer.cut()
         writer.close()
-        shutil.copyfile(source / "manifest.jsonl", folder / "manifest.jsonl")
-    return 0
+        shutil.copyfile(source / MANIFEST, folder / MANIFEST)
+
+
+def gather(shares: Sequence[Path], source: Path, target: Path, facts: dict[str, Any]) -> None:
+    """Join the shares of the split in `source`. Errors: DamagedError, also when shares are missing."""
+    seals = {folder: scatter.verified(folder, facts["run_key"]) for folder in shares}
+    facts = facts | {"utterances": sum(seal["utterances"] for seal in seals.values())}
+    known: dict[str, Any] = {}
+    with integrity.sealed(target, facts, known) as folder:
+        files = store.join(shares, folder)
+        known |= {name: seals[path.parent]["files"][path.name] for name, path in files.items()}
+        if store.Reader(folder).ids != store.Reader(source).ids:
+            raise integrity.DamagedError(f"{shares[0].parent} does not hold all of {source}; run `make reproduce`")
+        shutil.copyfile(source / MANIFEST, folder / MANIFEST)
 
 
 def encode(
@@ -99,7 +133,7 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 def manifest(folder: Path) -> list[dict[str, Any]]:
     """The rows of a folder's manifest.jsonl."""
-    with open(folder / "manifest.jsonl", encoding="utf-8") as file:
+    with open(folder / MANIFEST, encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 

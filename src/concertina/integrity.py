@@ -66,12 +66,13 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def sealed(folder: Path, facts: dict[str, Any] | None = None) -> Iterator[Path]:
+def sealed(folder: Path, facts: dict[str, Any] | None = None, known: dict[str, Any] | None = None) -> Iterator[Path]:
     """Build an artefact: yields a temporary folder; when the block ends well, seals it and renames it to `folder`.
 
     What was at `folder` is replaced whole. When the block raises, nothing appears at `folder`, and what was there
     stays; what an attempt that was killed left behind is removed by the next one.
-    `facts` (such as the run key) go into the seal; the block may add to the dictionary until it ends.
+    `facts` (such as the run key) go into the seal; the block may add to the dictionary until it ends. So it may to
+    `known`: what the seal is to say of files that were verified a moment ago, by name, so that they are read once.
     Errors: OutputError when the disk is full or may not be written.
     """
     temporary, before = _beside(folder, "tmp"), _beside(folder, "old")
@@ -84,14 +85,24 @@ def sealed(folder: Path, facts: dict[str, Any] | None = None) -> Iterator[Path]:
             for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
-                files[path.relative_to(temporary).as_posix()] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+                name = path.relative_to(temporary).as_posix()
+                files[name] = (known or {}).get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
             write_json(temporary / SEAL, {"files": files, **(facts or {})})
             _publish(temporary, folder, before)
         finally:
             if before.exists() and not folder.exists():  # interrupted between the two renames
-                os.replace(before, folder)
+                with contextlib.suppress(OSError):  # another process has put its own there meanwhile
+                    os.replace(before, folder)
             for rest in (temporary, before):
                 shutil.rmtree(rest, ignore_errors=True)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, or where the file system cannot, copy it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _publish(temporary: Path, folder: Path, before: Path) -> None:
@@ -175,14 +186,14 @@ def read_seal(folder: Path) -> dict[str, Any]:
         raise DamagedError(f"{folder / SEAL} is damaged; delete {folder} and run `make reproduce`") from None
 
 
-def verify(folder: Path, pattern: str = "*") -> dict[str, Any]:
+def verify(folder: Path, *patterns: str) -> dict[str, Any]:
     """Check the files of an artefact against its seal, and return the seal. Errors: DamagedError.
 
-    `pattern`: of the names of those that will be read, where that is not all.
+    `patterns`: of the names of those that will be read, where that is not all.
     """
     seal = read_seal(folder)
     for name, fact in seal["files"].items():
-        if not fnmatch(name, pattern):
+        if patterns and not any(fnmatch(name, pattern) for pattern in patterns):
             continue
         path = folder / name
         if not path.exists():

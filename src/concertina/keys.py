@@ -27,8 +27,7 @@ def run_key(key: Key, inputs: Sequence[str] = ()) -> str:
 
 def check(config: Config) -> None:
     """Find out before any work whether every file that the config names is there. Errors: ConfigError naming it."""
-    sets = [*config.evaluate.sets, *(part for chosen in config.train.sets for part in (*chosen.parts, *chosen.dev))]
-    for corpus, split in sorted({(part.corpus, part.split) for part in sets}):
+    for corpus, split in config.places:
         data(config, corpus, split)
         _check_split(config, corpus, split)
     for line in config.segments.cells:

@@ -13,6 +13,11 @@ def features(name: str, corpus: str, split: str) -> Path:
     return Path("build", name, "features", corpus, split)
 
 
+def share(name: str, stage: str, corpus: str, split: str, share: str) -> Path:
+    """What one job makes of a split that is scattered over several, until it is gathered; `share`: such as '3-of-8'."""
+    return Path("scratch", "shares", name, stage, corpus, split, share)
+
+
 def segments(name: str, corpus: str, split: str, compressor: str, ratio: str) -> Path:
     return Path("build", name, "segments", corpus, split, f"{compressor}-{ratio}")
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from concertina.integrity import DamagedError, write_json
+from concertina.integrity import DamagedError, link, write_json
 
 INDEX = "index.json"
 STORED_AS = {"int16": "int16", "float16": "float16", "float32": "float32", "bfloat16": "uint16"}
@@ -36,13 +36,22 @@ class Writer:
         self._stored_as = np.dtype(STORED_AS[dtype])
         self.folder.mkdir(parents=True, exist_ok=True)
 
+    def cut(self) -> None:
+        """End the shard here."""
+        if self._waiting:
+            name = _shard_name(len(self._shards))
+            values = np.ascontiguousarray(np.concatenate(self._waiting))  # safetensors writes memory as it lies
+            save_file({"values": values}, self.folder / name)
+            self._shards.append({"file": name, "utterances": len(self._waiting)})
+            self._waiting, self._waiting_bytes = [], 0
+
     def add(self, id: str, values: np.ndarray) -> None:
         """Append one utterance, [T] or [T, D]. Errors: ValueError naming it when a value is NaN or infinite."""
         if values.shape[1:] != self._tail:
             raise ValueError(f"{id}: values of shape {values.shape} do not fit a store of width {self.width}")
         stored = self._convert(id, values)
         if self._waiting and self._waiting_bytes + stored.nbytes > self.shard_bytes:
-            self._flush()
+            self.cut()
         self._waiting.append(stored)
         self._waiting_bytes += stored.nbytes
         self._ids.append(id)
@@ -61,7 +70,7 @@ class Writer:
         if len(set(self._ids)) != len(self._ids):
             twice = next(id for id in self._ids if self._ids.count(id) > 1)
             raise ValueError(f"{twice}: this id stands more than once in {self.folder}")
-        self._flush()
+        self.cut()
         facts = {"dtype": self.dtype, "width": self.width, "shards": self._shards}
         write_json(self.folder / INDEX, facts | {"ids": self._ids, "lengths": self._lengths})
 
@@ -84,13 +93,27 @@ class Writer:
             raise ValueError(f"{id}: its values overflow {self.dtype}; the config key features.dtype offers others")
         return stored
 
-    def _flush(self) -> None:
-        if self._waiting:
-            name = f"shard-{len(self._shards):05d}.safetensors"
-            values = np.ascontiguousarray(np.concatenate(self._waiting))  # safetensors writes memory as it lies
-            save_file({"values": values}, self.folder / name)
-            self._shards.append({"file": name, "utterances": len(self._waiting)})
-            self._waiting, self._waiting_bytes = [], 0
+
+def join(folders: Sequence[Path], target: Path) -> dict[str, Path]:
+    """Put stores end to end into one, in `target`; their shards are linked, not copied: the file each one is, by name.
+
+    Errors: ValueError when an id stands in two of them.
+    """
+    indices = [json.loads((folder / INDEX).read_text(encoding="utf-8")) for folder in folders]
+    ids = [id for index in indices for id in index["ids"]]
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"an id stands in two of {', '.join(map(str, folders))}")
+    shards: list[dict[str, Any]] = []
+    files: dict[str, Path] = {}
+    for folder, index in zip(folders, indices, strict=True):
+        for shard in index["shards"]:
+            name = _shard_name(len(shards))
+            link(folder / shard["file"], target / name)
+            files[name] = folder / shard["file"]
+            shards.append(shard | {"file": name})
+    lengths = [length for index in indices for length in index["lengths"]]
+    write_json(target / INDEX, indices[0] | {"shards": shards, "ids": ids, "lengths": lengths})
+    return files
 
 
 class Reader:
@@ -140,6 +163,10 @@ class Reader:
         """One utterance, copied: [T] or [T, D]."""
         return np.array(self._view(i))
 
+    def files(self, indices: Sequence[int]) -> list[str]:
+        """The names of the shards that hold some utterances."""
+        return [self._files[shard] for shard in np.unique(self._shard_of[np.asarray(indices, dtype=np.int64)])]
+
     @property
     def _tail(self) -> tuple[int, ...]:
         return () if self.width is None else (self.width,)
@@ -149,6 +176,10 @@ class Reader:
         if shard not in self._maps:
             self._maps[shard] = _map(self.folder / self._files[shard], self._tail)
         return self._maps[shard][self._starts[i] : self._starts[i] + self.lengths[i]]
+
+
+def _shard_name(number: int) -> str:
+    return f"shard-{number:05d}.safetensors"
 
 
 def _map(path: Path, tail: tuple[int, ...]) -> np.ndarray:

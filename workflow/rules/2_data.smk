@@ -1,10 +1,12 @@
 # Read one split of a corpus into 16 kHz mono audio and a manifest with one row per utterance.
 #
-# INPUTS   the corpus' own sources, judged by content
+# INPUTS   the corpus' own sources, judged by content; the shares of a long split
 # OUTPUTS  build/<name>/data/<corpus>/<split>/seal.json  over manifest.jsonl, rejects.jsonl and audio shards (safetensors)
 
 
 rule data:
+    input:
+        shares=shares_of("data"),
     output:
         seal(layout.data(NAME, "{corpus}", "{split}")),
     log:
@@ -21,5 +23,5 @@ rule data:
     message:
         "data {wildcards.corpus}/{wildcards.split}"
     shell:
-        "python -m concertina.data --config {params.config}"
-        " --corpus {wildcards.corpus} --split {wildcards.split} --jobs {threads} 2>&1 | tee -i {log}"
+        "python -m concertina.data --config {params.config} --corpus {wildcards.corpus} --split {wildcards.split}"
+        " --jobs {threads} --gather {input.shares} 2>&1 | tee -i {log}"

@@ -1,12 +1,13 @@
 # Run the frozen encoder once over every utterance of a split; all compressors and ratios share its frames.
 #
-# INPUTS   build/<name>/data/<corpus>/<split>/seal.json
+# INPUTS   build/<name>/data/<corpus>/<split>/seal.json; the shares of a long split
 # OUTPUTS  build/<name>/features/<corpus>/<split>/seal.json  over frame shards (safetensors) and manifest.jsonl
 
 
 rule features:
     input:
         seal(layout.data(NAME, "{corpus}", "{split}")),
+        shares=shares_of("features"),
     output:
         seal(layout.features(NAME, "{corpus}", "{split}")),
     log:
@@ -24,5 +25,5 @@ rule features:
     message:
         "features {wildcards.corpus}/{wildcards.split}"
     shell:
-        "python tools/gpu.py python -m concertina.features --config {params.config}"
-        " --corpus {wildcards.corpus} --split {wildcards.split} 2>&1 | tee -i {log}"
+        "python tools/gpu.py python -m concertina.features --config {params.config} --corpus {wildcards.corpus}"
+        " --split {wildcards.split} --gather {input.shares} 2>&1 | tee -i {log}"

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from concertina import keys, layout, track, tracking
+from concertina import keys, layout, scatter, track, tracking
 from concertina.config import ConfigError, load, ratio_text
 
 # A Path, for of params Snakemake compares plain values alone: what the file holds counts, not where it is.
@@ -11,6 +11,7 @@ CONFIG_FILE = Path(config.get("experiment", "config.yaml"))
 try:
     CONFIG = load(CONFIG_FILE)
     keys.check(CONFIG)
+    SHARES = scatter.plan(CONFIG)
 except ConfigError as error:
     raise SystemExit(f"error: {error}")
 NAME = CONFIG.name
@@ -28,6 +29,7 @@ wildcard_constraints:
     compressor="[a-z][a-z0-9_]*",
     ratio="natural|[0-9.]+",
     seed="[0-9]+",
+    share="[0-9]+-of-[0-9]+",
 
 
 def seal(folder):
@@ -38,6 +40,21 @@ def seal(folder):
 def log_of(folder):
     """Where the messages of the job that makes `folder` are kept."""
     return "logs/{}.log".format("/".join(folder.parts[1:]))
+
+
+def share_of(stage):
+    """The folder of one share of a scattered split."""
+    return layout.share(NAME, stage, "{corpus}", "{split}", "{share}")
+
+
+def shares_of(stage):
+    """What a split is gathered from: its shares, or nothing where one job makes it whole."""
+
+    def folders(w):
+        chosen = SHARES.get((w.corpus, w.split), [])
+        return [layout.share(NAME, stage, w.corpus, w.split, str(share)) for share in chosen]
+
+    return folders
 
 
 def frames_and_cuts(parts, cell):

@@ -4,7 +4,7 @@ class Options(Section)                  its own config keys (optional)
 def splits(options) -> list[str]        the names of its splits
 def parts(options, split) -> int        how many parts a split is read in, side by side (optional: 1)
 def read(options, split, part) -> Iterator[Utterance | Reject]      called in a fresh process for each part
-def size(options, split) -> tuple[int, float]   utterances and hours, for what `make plan` foretells (optional)
+def size(options, split) -> Size        how much speech it holds: over how many jobs it is scattered (optional: one)
 def sources(options) -> list[Path]      files outside the repository whose content decides the corpus (optional)
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
@@ -45,6 +45,13 @@ class Utterance:
     offset_s: float = 0.0
     duration_s: float | None = None
     origin: str = ""
+
+
+class Size(NamedTuple):
+    """How much speech a split holds, about, before it is read."""
+
+    utterances: int
+    hours: float
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,12 @@ def options(corpus: Corpus) -> Section:
 def parts(plugin: ModuleType, chosen: Section, split: str) -> int:
     """How many parts a split is read in."""
     return int(plugin.parts(chosen, split)) if hasattr(plugin, "parts") else 1
+
+
+def size(corpus: Corpus, split: str) -> Size | None:
+    """How much speech a split holds, about; None where its corpus does not say."""
+    plugin = load(corpus.kind)
+    return Size(*plugin.size(options(corpus), split)) if hasattr(plugin, "size") else None
 
 
 def _explain(corpus: str, fact: Any, valid: list[str]) -> str:

@@ -18,12 +18,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
+import soundfile
 from pydantic import Field, model_validator
 
 from concertina.config import ConfigError, Language, Name, Section
-from concertina.corpora import Reject, Utterance
+from concertina.corpora import Reject, Size, Utterance
 
 ROWS_PER_PART = 1000
+PROBED = 100  # recordings whose length is looked up where the rows do not say it
+UNKNOWN_S = 10.0  # of a recording, where not even that tells
 
 
 class Options(Section):
@@ -47,6 +50,24 @@ def splits(options: Options) -> list[str]:
 
 def parts(options: Options, split: str) -> int:
     return max(1, math.ceil(sum(1 for _ in _lines(Path(options.splits[split]))) / ROWS_PER_PART))
+
+
+def size(options: Options, split: str) -> Size:
+    """By what its rows say, or where they do not, by the length of the first recordings."""
+    path = Path(options.splits[split])
+    rows, told, silent, probed = 0, 0.0, 0, list[float]()
+    for _, line in _lines(path):
+        rows += 1
+        with contextlib.suppress(ValueError, OSError, soundfile.LibsndfileError):  # of a row that `read` will reject
+            row = _parse(line)
+            if seconds := _seconds(row, "duration"):
+                told += seconds
+                continue
+            silent += 1
+            if len(probed) < PROBED:
+                probed.append(soundfile.info(path.parent / _path_text(row)).duration)
+    mean_s = sum(probed) / len(probed) if probed else UNKNOWN_S
+    return Size(rows, (told + silent * mean_s) / 3600)
 
 
 def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject]:

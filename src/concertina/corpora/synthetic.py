@@ -27,13 +27,14 @@ from pydantic import Field
 
 from concertina import audio
 from concertina.config import Language, Section
-from concertina.corpora import Reject, Utterance
+from concertina.corpora import Reject, Size, Utterance
 from concertina.synthesis import grammar, noise, voices
 from concertina.synthesis.grammar import Sentence
 
 PART = 250  # utterances: small enough to share out, large enough to start a process for
 RATE_HZ = 16_000
 TALKERS = 16  # whom the babble of a part is mixed from; they say none of its sentences
+MEAN_S = 2.5  # of an utterance, about
 LONGEST = 110  # characters said at once, however slowly, within the 10 s that the tiny base hears
 
 
@@ -88,6 +89,11 @@ def splits(options: Options) -> list[str]:
 
 def parts(options: Options, split: str) -> int:
     return sum(-(-count // PART) for count in options.splits[split].values())
+
+
+def size(options: Options, split: str) -> Size:
+    utterances = sum(options.splits[split].values())
+    return Size(utterances, utterances * MEAN_S / 3600)
 
 
 def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject]:

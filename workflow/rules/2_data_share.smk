@@ -1,0 +1,25 @@
+# Read one share of a long split; `data` joins the shares, and Snakemake then deletes them.
+#
+# INPUTS   the corpus' own sources, judged by content
+# OUTPUTS  scratch/shares/<name>/data/<corpus>/<split>/<i>-of-<n>/  one folder of rows and samples per part of the corpus
+
+
+rule data_share:
+    output:
+        temp(directory(share_of("data"))),
+    log:
+        log_of(share_of("data")),
+    conda:
+        ENVIRONMENT
+    threads: 8
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        config=CONFIG_FILE,
+        key=lambda w: keys.data(CONFIG, w.corpus, w.split),
+    message:
+        "data {wildcards.corpus}/{wildcards.split}/{wildcards.share}"
+    shell:
+        "python -m concertina.data --config {params.config} --corpus {wildcards.corpus} --split {wildcards.split}"
+        " --share {wildcards.share} --jobs {threads} 2>&1 | tee -i {log}"

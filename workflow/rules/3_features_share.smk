@@ -1,0 +1,28 @@
+# Encode one share of a long split; `features` joins the shares, and Snakemake then deletes them.
+#
+# INPUTS   build/<name>/data/<corpus>/<split>/seal.json
+# OUTPUTS  scratch/shares/<name>/features/<corpus>/<split>/<i>-of-<n>/  frame shards (safetensors) with their index
+
+
+rule features_share:
+    input:
+        seal(layout.data(NAME, "{corpus}", "{split}")),
+    output:
+        temp(directory(share_of("features"))),
+    log:
+        log_of(share_of("features")),
+    conda:
+        ENVIRONMENT
+    threads: CONFIG.features.threads
+    resources:
+        mem_mb=6000,
+        runtime=240,
+        gpu=1,
+    params:
+        config=CONFIG_FILE,
+        key=lambda w: keys.features(CONFIG, w.corpus, w.split),
+    message:
+        "features {wildcards.corpus}/{wildcards.split}/{wildcards.share}"
+    shell:
+        "python tools/gpu.py python -m concertina.features --config {params.config} --corpus {wildcards.corpus}"
+        " --split {wildcards.split} --share {wildcards.share} 2>&1 | tee -i {log}"
