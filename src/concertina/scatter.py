@@ -1,7 +1,7 @@
 """A long split is scattered over jobs: each does its share in `data` and in `features`, and a last one gathers them.
 
 How many shares there are decides nothing but how the work is spread: what is gathered is the same to the byte. Their
-number is not a matter of config, for Snakemake makes again what is to be gathered from others than before.
+number is not a matter of config: what has been gathered from fewer or more need not be made again.
 """
 
 import argparse
