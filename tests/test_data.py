@@ -328,6 +328,7 @@ def test_a_manifest_with_no_usable_row_is_an_error(project: Path, capsys: pytest
     assert not [path for path in Path("build").rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_stage_runs_again_to_the_same_bytes(project: Path, how: signal.Signals) -> None:
     shutil.copytree(ROOT / "src" / "concertina", project / "src" / "concertina")

@@ -113,6 +113,7 @@ def test_what_is_no_share_is_an_error(text: str) -> None:
         parse(text)
 
 
+@pytest.mark.slow
 def test_a_long_split_is_planned_in_shares_and_a_short_one_is_not(tmp_path: Path) -> None:
     scatter(make(tmp_path))
     jobs = [job for job in plan(tmp_path, "beeps.yaml") if job.split()[0] in ("data", "features")]
