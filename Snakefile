@@ -6,6 +6,7 @@
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/1_base.smk"
+include: "workflow/rules/1_fetch.smk"
 include: "workflow/rules/2_data.smk"
 include: "workflow/rules/2_data_share.smk"
 include: "workflow/rules/3_features.smk"

@@ -86,6 +86,8 @@ class Estimate:
     def bytes(self, job: dict[str, Any]) -> int:
         """What a job will write."""
         w, stage = job["wildcards"], job["stage"]
+        if stage == "fetch":
+            return corpora.published(self.config, w["kind"])[w["archive"]].size_bytes  # of what is unpacked
         if stage in ("data", "features", "segments"):
             speech = self.speech(w["corpus"], w["split"])
             frames = speech.seconds * FRAMES_PER_SECOND

@@ -71,6 +71,7 @@ class Corpus(BaseModel):
 
 class Data(Section):
     corpora: list[Corpus]
+    mirrors: dict[Name, list[str]] = {}
 
 
 class Features(Section):

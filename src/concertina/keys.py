@@ -58,6 +58,11 @@ def data(config: Config, corpus: str, split: str) -> Key:
     return {**_code("data", plugin), "kind": chosen.kind, "split": split, "options": options, **files}
 
 
+def fetch(config: Config, kind: str, archive: str) -> Key:
+    """A published archive: what it is decides, not where it is fetched from or by which code."""
+    return {"digest": corpora.published(config, kind)[archive].digest}
+
+
 def features(config: Config, corpus: str, split: str) -> Key:
     """The frozen encoder over one split; the same for every split."""
     return {**_code("features"), **_base(config), **config.features.model_dump()}

@@ -5,6 +5,11 @@ from pathlib import Path
 SEAL = "seal.json"
 
 
+def fetched(kind: str, archive: str) -> Path:
+    """What an archive that a kind of corpus publishes holds: of no experiment alone."""
+    return Path("downloads", kind, archive)
+
+
 def data(name: str, corpus: str, split: str) -> Path:
     return Path("build", name, "data", corpus, split)
 

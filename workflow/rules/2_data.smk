@@ -1,11 +1,12 @@
 # Read one split of a corpus into 16 kHz mono audio and a manifest with one row per utterance.
 #
-# INPUTS   the corpus' own sources, judged by content; the shares of a long split
+# INPUTS   the corpus' own sources, judged by content: its archives, unpacked, or files of your own; a long split's shares
 # OUTPUTS  build/<name>/data/<corpus>/<split>/seal.json  over manifest.jsonl, rejects.jsonl and audio shards (safetensors)
 
 
 rule data:
     input:
+        archives_of,
         shares=shares_of("data"),
     output:
         seal(layout.data(NAME, "{corpus}", "{split}")),

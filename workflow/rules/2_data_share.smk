@@ -1,10 +1,12 @@
 # Read one share of a long split; `data` joins the shares, and Snakemake then deletes them.
 #
-# INPUTS   the corpus' own sources, judged by content
+# INPUTS   the corpus' own sources, judged by content: its archives, unpacked, or files of your own
 # OUTPUTS  scratch/shares/<name>/data/<corpus>/<split>/<i>-of-<n>/  one folder of rows and samples per part of the corpus
 
 
 rule data_share:
+    input:
+        archives_of,
     output:
         temp(directory(share_of("data"))),
     log:

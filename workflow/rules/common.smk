@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from concertina import keys, layout, scatter, track, tracking
+from concertina import corpora, keys, layout, scatter, track, tracking
 from concertina.config import ConfigError, load, ratio_text
 
 # A Path, for of params Snakemake compares plain values alone: what the file holds counts, not where it is.
@@ -29,6 +29,8 @@ wildcard_constraints:
     compressor="[a-z][a-z0-9_]*",
     ratio="natural|[0-9.]+",
     seed="[0-9]+",
+    kind="[a-z][a-z0-9_]*",
+    archive="[A-Za-z0-9][A-Za-z0-9._-]*",
     share="[0-9]+-of-[0-9]+",
 
 
@@ -40,6 +42,12 @@ def seal(folder):
 def log_of(folder):
     """Where the messages of the job that makes `folder` are kept."""
     return "logs/{}.log".format("/".join(folder.parts[1:]))
+
+
+def archives_of(w):
+    """The archives that a split is read from, unpacked."""
+    corpus = CONFIG.corpus(w.corpus)
+    return [seal(layout.fetched(corpus.kind, archive.name)) for archive in corpora.archives(corpus, w.split)]
 
 
 def share_of(stage):

@@ -5,6 +5,7 @@ def splits(options) -> list[str]        the names of its splits
 def parts(options, split) -> int        how many parts a split is read in, side by side (optional: 1)
 def read(options, split, part) -> Iterator[Utterance | Reject]      called in a fresh process for each part
 def size(options, split) -> Size        how much speech it holds: over how many jobs it is scattered (optional: one)
+def archives(options, split) -> list[Archive]   published files that a split is read from, fetched before (optional)
 def sources(options) -> list[Path]      files outside the repository whose content decides the corpus (optional)
 """
 
@@ -18,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
-from concertina.config import ConfigError, Corpus, Section
+from concertina.archives import Archive
+from concertina.config import Config, ConfigError, Corpus, Section
 from concertina.spelling import nearest
 
 FOLDER = Path(__file__).parent
@@ -95,7 +97,21 @@ def parts(plugin: ModuleType, chosen: Section, split: str) -> int:
 def size(corpus: Corpus, split: str) -> Size | None:
     """How much speech a split holds, about; None where its corpus does not say."""
     plugin = load(corpus.kind)
-    return Size(*plugin.size(options(corpus), split)) if hasattr(plugin, "size") else None
+    said = plugin.size(options(corpus), split) if hasattr(plugin, "size") else None
+    return Size(*said) if said else None
+
+
+def archives(corpus: Corpus, split: str) -> list[Archive]:
+    """What a split is read from and has to be fetched."""
+    plugin = load(corpus.kind)
+    return list(plugin.archives(options(corpus), split)) if hasattr(plugin, "archives") else []
+
+
+def published(config: Config, kind: str) -> dict[str, Archive]:
+    """Every archive that the corpora of a kind may be read from, by name."""
+    chosen = [corpus for corpus in config.data.corpora if corpus.kind == kind]
+    found = [archives(corpus, split) for corpus in chosen for split in load(kind).splits(options(corpus))]
+    return {archive.name: archive for several in found for archive in several}
 
 
 def _explain(corpus: str, fact: Any, valid: list[str]) -> str:

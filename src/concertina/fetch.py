@@ -1,0 +1,47 @@
+"""The fetch stage: an archive that a corpus publishes -> its files, in downloads/, for every experiment here."""
+
+import argparse
+from pathlib import Path
+
+from concertina import archives, config, console, corpora, integrity, keys, layout
+from concertina.archives import Archive
+from concertina.spelling import nearest
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    """Fetch one archive and unpack it; one that was there before stays, one fetched here goes when it is unpacked."""
+    parser = argparse.ArgumentParser(
+        prog="python -m concertina.fetch",
+        description="Fetch an archive that a corpus publishes, check its hash and unpack it.",
+        epilog="An archive that you already have: put it into downloads/<kind of corpus>/ before.",
+    )
+    parser.add_argument("--config", type=Path, default=config.DEFAULT, help="config.yaml or an overlay over it")
+    parser.add_argument("--kind", required=True, help="a kind of corpus in data.corpora")
+    parser.add_argument("--archive", required=True, help="one of its archives")
+    chosen = parser.parse_args(argv)
+    experiment = config.load(chosen.config)
+    known = corpora.published(experiment, chosen.kind)
+    if chosen.archive not in known:
+        near = nearest(chosen.archive, list(known))
+        raise config.ConfigError(f"data.corpora: no {chosen.kind} has an archive {chosen.archive!r}{near}")
+    key = keys.run_key(keys.fetch(experiment, chosen.kind, chosen.archive))
+    stage(known[chosen.archive], chosen.kind, experiment.data.mirrors.get(chosen.kind, []), key)
+    return 0
+
+
+def stage(archive: Archive, kind: str, mirrors: list[str], run_key: str) -> Path:
+    """Have an archive unpacked, and return its folder. Errors: ArchiveError, OutputError."""
+    folder = layout.fetched(kind, archive.name)
+    brought = not (folder.parent / archive.file).exists()
+    path = archives.fetch(archive, mirrors, folder.parent)
+    with integrity.sealed(folder, {"run_key": run_key, "licence": archive.licence}) as temporary:
+        archives.unpack(path, temporary)
+    if brought:
+        path.unlink()
+    console.say(f"{folder}: unpacked; its licence: {archive.licence}")
+    return folder
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

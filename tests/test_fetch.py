@@ -1,0 +1,310 @@
+"""Published archives, from a server on this machine: resumed, checked by hash and member, and read as LibriSpeech."""
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from concertina import archives, integrity
+from concertina.archives import Archive, ArchiveError
+from planning import copy_project, snakemake
+
+PARENT = "LibriSpeech/dev-clean"
+TEXTS = {
+    "84-121123-0000": "GO DO YOU HEAR",
+    "84-121123-0001": "BUT IN LESS THAN FIVE MINUTES",
+    "84-121550-0000": "THE END",
+}
+
+
+@dataclass
+class Server:
+    """What a loopback server gives: `file`, cut off after `cuts` bytes of a connection, by ranges or not."""
+
+    file: bytes
+    cuts: list[int] = field(default_factory=list)
+    ranges: bool = True
+    asked: list[str | None] = field(default_factory=list)
+    url: str = ""
+
+
+@contextmanager
+def serving(served: Server) -> Iterator[Server]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.asked.append(self.headers["Range"])
+            begin = int(re.findall(r"\d+", self.headers["Range"])[0]) if self.headers["Range"] and served.ranges else 0
+            if begin >= len(served.file):
+                return self.send_error(416)
+            self.send_response(206 if begin else 200)
+            self.send_header("Content-Length", str(len(served.file) - begin))
+            self.end_headers()
+            self.wfile.write(served.file[begin:][: served.cuts.pop(0) if served.cuts else None])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        served.url = f"http://127.0.0.1:{server.server_port}/x"
+        try:
+            yield served
+        finally:
+            server.shutdown()
+
+
+def packed(members: dict[str, bytes | Callable[[tarfile.TarInfo], None]], twice: str = "") -> bytes:
+    """A .tar.gz: content by name; a function makes of a member something else than a file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for name in (*members, *([twice] if twice else [])):
+            member, content = tarfile.TarInfo(name), members[name]
+            if isinstance(content, bytes):
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+            else:
+                content(member)
+                tar.addfile(member)
+    return file.getvalue()
+
+
+def published(content: bytes, *urls: str) -> Archive:
+    return Archive("small", "small.tar.gz", urls, f"md5:{hashlib.md5(content).hexdigest()}", "anyone's")
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    return packed({"a/x.txt": b"hello", "a/y.bin": np.random.default_rng(0).bytes(300_000)})
+
+
+def test_what_is_cut_off_is_resumed_by_itself(tmp_path: Path, content: bytes) -> None:
+    with serving(Server(content, cuts=[1000, 50_000])) as server:
+        path = archives.fetch(published(content, f"{server.url}/small.tar.gz"), [], tmp_path)
+    assert path.read_bytes() == content
+    assert server.asked == [None, "bytes=1000-", "bytes=51000-"]
+    assert [file.name for file in tmp_path.iterdir()] == ["small.tar.gz"]
+
+
+def test_a_later_run_goes_on_where_the_first_one_stopped(tmp_path: Path, content: bytes) -> None:
+    with serving(Server(content, cuts=[70_000, 0])) as server, pytest.raises(ArchiveError) as told:
+        archives.fetch(published(content, f"{server.url}/small.tar.gz"), [], tmp_path)
+    assert f"ended after 70000 of {len(content)} bytes" in str(told.value)
+    assert f"put the file into {tmp_path}" in str(told.value)
+    with serving(Server(content)) as server:
+        path = archives.fetch(published(content, f"{server.url}/small.tar.gz"), [], tmp_path)
+    assert path.read_bytes() == content
+    assert server.asked == ["bytes=70000-"]
+
+
+@pytest.mark.parametrize("held", [0.5, 1.0])
+def test_whatever_was_held_the_file_is_whole(tmp_path: Path, content: bytes, held: float) -> None:
+    (tmp_path / "small.tar.gz.part").write_bytes(content[: int(held * len(content))])
+    with serving(Server(content, ranges=held == 1.0)) as server:
+        assert archives.fetch(published(content, server.url), [], tmp_path).read_bytes() == content
+
+
+def test_another_hash_is_told_and_the_next_mirror_is_asked(tmp_path: Path, content: bytes) -> None:
+    with serving(Server(b"something else")) as wrong, serving(Server(content)) as right:
+        with pytest.raises(
+            ArchiveError, match=rf"MD5 is [0-9a-f]{{32}}, not the published {hashlib.md5(content).hexdigest()}"
+        ):
+            archives.fetch(published(content, wrong.url), [], tmp_path)
+        assert not list(tmp_path.iterdir())
+        assert archives.fetch(published(content, right.url), [wrong.url], tmp_path).read_bytes() == content
+        assert len(wrong.asked) == 2
+
+
+def test_an_archive_that_is_there_is_used_and_another_of_its_name_is_not(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "small.tar.gz").write_bytes(content)
+    assert archives.fetch(published(content, "http://127.0.0.1:1/x"), [], tmp_path).read_bytes() == content
+    with pytest.raises(ArchiveError, match="move it away, and it will be fetched"):
+        archives.fetch(published(b"other", "http://127.0.0.1:1/x"), [], tmp_path)
+    assert (tmp_path / "small.tar.gz").read_bytes() == content
+
+
+def test_only_the_web_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match="begins with https"):
+        archives.fetch(published(b"x", "file:///etc/hostname"), [], tmp_path)
+
+
+def link(target: str, kind: bytes = tarfile.SYMTYPE) -> Callable[[tarfile.TarInfo], None]:
+    def make(member: tarfile.TarInfo) -> None:
+        member.type, member.linkname = kind, target
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "member"),
+    [
+        ("../evil", b"x"),
+        ("a/../../evil", b"x"),
+        ("/tmp/concertina-evil", b"x"),
+        ("a/link", link("/etc/passwd")),
+        ("a/hard", link("a/x.txt", tarfile.LNKTYPE)),
+        ("a/pipe", link("", tarfile.FIFOTYPE)),
+        ("a/device", link("", tarfile.CHRTYPE)),
+    ],
+)
+def test_a_hostile_member_is_named_and_nothing_is_used(
+    tmp_path: Path, name: str, member: bytes | Callable[[tarfile.TarInfo], None]
+) -> None:
+    path, folder = tmp_path / "x.tar.gz", tmp_path / "deep" / "folder"
+    path.write_bytes(packed({"a/x.txt": b"hello", name: member}))
+    with pytest.raises(ArchiveError, match=f"member '{name}'"), integrity.sealed(folder) as temporary:
+        archives.unpack(path, temporary)
+    assert not folder.exists()
+    assert not list(tmp_path.rglob("evil"))
+    assert not Path("/tmp/concertina-evil").exists()
+
+
+@pytest.mark.parametrize("harm", ["twice", "cut", "noise"])
+def test_an_archive_that_cannot_be_unpacked_is_named(tmp_path: Path, content: bytes, harm: str) -> None:
+    harmed = {"twice": packed({"a/x.txt": b"hello"}, twice="a/x.txt"), "cut": content[:-9_000], "noise": b"noise" * 999}
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(harmed[harm])
+    with pytest.raises(ArchiveError, match=rf"x\.tar\.gz.*{'twice' if harm == 'twice' else 'cannot be unpacked'}"):
+        archives.unpack(path, tmp_path / "folder")
+
+
+def flac(seconds: float, rate_hz: int = 16_000) -> bytes:
+    file = io.BytesIO()
+    speech_T = 0.1 * np.random.default_rng(int(1000 * seconds)).standard_normal(int(seconds * rate_hz))
+    soundfile.write(file, speech_T, rate_hz, format="FLAC")
+    return file.getvalue()
+
+
+def librispeech() -> dict[str, bytes]:
+    """Two chapters of one speaker in the true layout, one recording at another rate, and one of everything wrong."""
+    chapters = {"84-121123": "84/121123", "84-121550": "84/121550"}
+    members = {"LibriSpeech/README.TXT": b"a few\n", "LibriSpeech/SPEAKERS.TXT": b"84 | F | dev-clean | 8.02 | A\n"}
+    for chapter, folder in chapters.items():
+        lines = [f"{id} {text}\n" for id, text in TEXTS.items() if id.startswith(chapter)]
+        if chapter == "84-121123":
+            lines += ["84-121123-0002\n", "84-121123-0003 NOBODY HAS THIS\n", "84-121123-0004 BROKEN\n", lines[0]]
+        members[f"{PARENT}/{folder}/{chapter}.trans.txt"] = "".join(lines).encode()
+    for i, id in enumerate([*TEXTS, "84-121123-0002", "84-121123-0005"]):
+        chapter = chapters[id.rpartition("-")[0]]
+        members[f"{PARENT}/{chapter}/{id}.flac"] = flac(0.5 + 0.1 * i, 22_050 if i == 1 else 16_000)
+    members[f"{PARENT}/84/121123/84-121123-0004.flac"] = flac(1.0)[:3000]
+    return members
+
+
+REJECTED = {
+    "84-121123-0000": "duplicate id",
+    "84-121123-0002": "no text",
+    "84-121123-0003": "there is no recording of it",
+    "84-121123-0004": "truncated",
+    "84-121123-0005": "has no transcript in 84-121123.trans.txt",
+}
+
+
+def project(folder: Path, corpus: dict[str, object], mirror: str = "http://127.0.0.1:1") -> Path:
+    folder.mkdir(exist_ok=True)
+    copy_project(folder)
+    part = {"corpus": "librispeech", "split": "dev-clean", "task": "transcribe", "language": "en"}
+    chosen = {
+        "name": "heard",
+        "data": {
+            "corpora": [{"name": "librispeech", "splits": ["dev-clean"], **corpus}],
+            "mirrors": {"librispeech": [mirror]},
+        },
+        "train": {"sets": [{"name": "english", "parts": [part], "dev": [part]}]},
+        "evaluate": {"sets": [{"name": "clean", **part}]},
+    }
+    (folder / "heard.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
+    return folder
+
+
+DATA = "build/heard/data/librispeech/dev-clean"
+
+
+def make(folder: Path, *arguments: str) -> tuple[int, str]:
+    result = snakemake(folder, "--config", "experiment=heard.yaml", *arguments, "--", f"{DATA}/seal.json")
+    return result.returncode, result.stdout + result.stderr
+
+
+def heard(folder: Path) -> tuple[list[dict[str, object]], dict[str, str]]:
+    rows = [json.loads(line) for line in (folder / DATA / "manifest.jsonl").read_text().splitlines()]
+    rejects = [json.loads(line) for line in (folder / DATA / "rejects.jsonl").read_text().splitlines()]
+    return rows, {row["id"]: row["reason"] for row in rejects}
+
+
+def check(folder: Path) -> None:
+    rows, rejects = heard(folder)
+    assert {row["id"]: row["text"] for row in rows} == {id: text.lower() for id, text in TEXTS.items()}
+    assert [row["duration_s"] for row in rows] == pytest.approx([0.5, 0.6, 0.7], abs=1e-4)
+    assert {str(row["speaker"]) for row in rows} == {"84"}
+    assert rejects.keys() == REJECTED.keys()
+    assert all(reason in rejects[id] for id, reason in REJECTED.items())
+
+
+@pytest.mark.slow
+def test_librispeech_is_fetched_resumed_unpacked_and_read(tmp_path: Path) -> None:
+    archive = packed(librispeech())  # type: ignore[arg-type]
+    own = {"md5": {"dev-clean": hashlib.md5(archive).hexdigest()}}
+    with serving(Server(archive, cuts=[5000])) as server:
+        folder = project(tmp_path, own, server.url)
+        status, told = make(folder)
+    assert status == 0, told
+    assert server.asked == [None, "bytes=5000-"]
+    assert "its licence: CC BY 4.0" in told
+    check(folder)
+    assert [path.name for path in (folder / "downloads/librispeech").iterdir()] == ["dev-clean"]
+    assert "Nothing to be done" in make(folder, "-n")[1]
+    project_again = (folder / "heard.yaml").read_text().replace(server.url, "http://elsewhere.example")
+    (folder / "heard.yaml").write_text(project_again)
+    assert "Nothing to be done" in make(folder, "-n")[1], "a mirror changes nothing"
+
+    (recording,) = folder.glob(f"downloads/librispeech/dev-clean/{PARENT}/84/121550/*.flac")
+    recording.write_bytes(recording.read_bytes()[:-1] + b"?")
+    status, told = make(folder, "--forcerun", "data")
+    assert status != 0
+    assert f"{recording.relative_to(folder)} is damaged" in told
+
+
+@pytest.mark.slow
+def test_an_unpacked_folder_is_read_as_it_is_and_an_edited_transcript_is_noticed(tmp_path: Path) -> None:
+    for name, content in librispeech().items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_bytes(content)
+    folder = project(tmp_path / "project", {"folder": str(tmp_path / "mine/LibriSpeech")})
+    status, told = make(folder)
+    assert status == 0, told
+    check(folder)
+    assert not (folder / "downloads").exists()
+    transcripts = tmp_path / "mine" / PARENT / "84/121550/84-121550.trans.txt"
+    transcripts.write_text("84-121550-0000 THE OTHER END\n")
+    assert make(folder)[0] == 0
+    assert heard(folder)[0][-1]["text"] == "the other end"
+
+
+@pytest.mark.slow
+def test_what_cannot_be_had_or_is_misspelt_is_one_clear_line(tmp_path: Path) -> None:
+    folder = project(tmp_path, {"md5": {"dev-clean": "0" * 32}})
+    (folder / "downloads/librispeech").mkdir(parents=True)
+    (folder / "downloads/librispeech/dev-clean.tar.gz").write_bytes(b"not it")
+    status, told = make(folder)
+    assert status != 0
+    assert re.search(
+        r"^error: downloads/librispeech/dev-clean\.tar\.gz: its MD5 is .* move it away", told, re.MULTILINE
+    )
+    text = (folder / "heard.yaml").read_text()
+    (folder / "heard.yaml").write_text(text.replace("- dev-clean", "- dev-claen"))
+    assert "did you mean 'dev-clean'?" in make(folder)[1]
+    missing = yaml.safe_load(text)
+    missing["data"]["corpora"][0]["folder"] = "nowhere"
+    (folder / "heard.yaml").write_text(yaml.safe_dump(missing))
+    assert "nowhere/dev-clean: no such folder; librispeech's `folder`" in make(folder)[1]
