@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import http.client
+import lzma
 import os
 import shutil
 import tarfile
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -22,6 +24,7 @@ BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 60.0  # without a byte
 RANGE_NOT_SATISFIABLE = 416  # the server's answer when nothing is left to send
 MB = 1_000_000
+AR, AR_HEADER_BYTES = b"!<arch>\n", 60
 
 
 class ArchiveError(RuntimeError):
@@ -103,9 +106,16 @@ def fetch(archive: Archive, mirrors: Sequence[str], folder: Path) -> Path:
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack a tar archive: plain files inside `folder`, nothing else. Errors: ArchiveError naming the member."""
+    """Unpack a tar archive, or the one in a Debian package: plain files inside `folder`, nothing else.
+
+    Errors: ArchiveError naming the archive or the member.
+    """
     try:
-        with tarfile.open(path, "r|*") as tar, console.Progress(None, "files") as progress:
+        with (
+            open(path, "rb") as packed,
+            tarfile.open(fileobj=_tar(packed), mode="r|*") as tar,
+            console.Progress(None, "files") as progress,
+        ):
             for member in tar:
                 target = _place(path, member, folder)
                 source = tar.extractfile(member)
@@ -116,8 +126,21 @@ def unpack(path: Path, folder: Path) -> None:
                     progress.add()
     except FileExistsError as error:
         raise ArchiveError(f"{path}: it holds {Path(error.filename).relative_to(folder)} twice") from None
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
         raise ArchiveError(f"{path} cannot be unpacked: {error}; delete it and run `make reproduce`") from None
+
+
+def _tar(packed: BinaryIO) -> BinaryIO:
+    """A file at the place where its tar begins: of a Debian package (an ar archive) that is the member data.tar.*."""
+    if packed.read(len(AR)) != AR:
+        packed.seek(0)
+        return packed
+    while header := packed.read(AR_HEADER_BYTES):
+        if header.startswith(b"data.tar"):
+            return packed
+        size = int(header[48:58])
+        packed.seek(size + size % 2, os.SEEK_CUR)
+    raise tarfile.ReadError("it is a package without data")
 
 
 def _place(path: Path, member: tarfile.TarInfo, folder: Path) -> Path | None:
