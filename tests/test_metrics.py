@@ -168,6 +168,36 @@ def test_chinese_is_scored_by_character() -> None:
 
 
 @pytest.mark.parametrize(
+    ("language", "reference", "hypothesis", "errors", "length"),
+    [
+        ("en", "Mr. Brown's colour , twenty-one!", "<|en|> mister brown is color 21", 0, 5),
+        ("en", "don't \u201cstop\u201d", "do not stop", 0, 3),
+        ("en", "naïve café", "naive cafe", 0, 2),
+        ("fr", "L'été, ça va ?", "l'été ça va", 0, 4),
+        ("fr", "vingt et un", "21", 3, 3),  # only English numbers become digits
+        ("zh", "红色 的小船。", "红色的大船", 1, 5),
+        ("zh", "三点", "3点", 1, 2),
+        ("de", "der rote <|de|> Kahn", "der rote Kahn", 0, 3),
+        ("en", "a - boat", "a boat", 0, 2),
+    ],
+)
+def test_the_scorer_of_qwen2_audio(language: str, reference: str, hypothesis: str, errors: int, length: int) -> None:
+    score = metrics.load("wer_qwen").score([reference], [hypothesis], language)
+    assert sum(score.counts[name] for name in ("substitutions", "deletions", "insertions")) == errors
+    assert score.counts["length"] == length
+
+
+def test_english_is_normalised_twice_and_that_shows() -> None:
+    """Whisper's English normaliser keeps decimal point and currency sign, its basic one drops them."""
+    once, twice = (
+        metrics.load(name).score(["it costs $3.50"], ["it costs 3 50"], "en") for name in ("wer", "wer_qwen")
+    )
+    assert once.value > 0
+    assert twice.value == 0
+    assert "norm:qwen2-audio-english-basic|whisper-normalizer:" in twice.signature
+
+
+@pytest.mark.parametrize(
     ("language", "text", "normal"),
     [
         ("en", "Mr. Brown's colour, twenty-one!", "mister brown is color 21"),

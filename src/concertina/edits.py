@@ -36,20 +36,32 @@ def score(
     metrics.check(references, hypotheses)
     references = normaliser.normalise(references, language)
     hypotheses = normaliser.normalise(hypotheses, language)
-    metrics.check(references, hypotheses, after=" after normalisation")
-    signature = f"norm:{normaliser.name(language)}|jiwer:{version('jiwer')}"
+    norm = f"norm:{normaliser.name(language)}"
     if unit == "words":
-        signature = f"unit:words|{signature}"
-        alignments = jiwer.process_words(references, hypotheses).alignments
-        lengths = [len(text.split()) for text in references]
-    else:
-        unspaced = language in normaliser.UNSPACED
-        signature = f"unit:characters|spaces:{'dropped' if unspaced else 'counted'}|{signature}"
-        if unspaced:
-            references = [text.replace(" ", "") for text in references]
-            hypotheses = [text.replace(" ", "") for text in hypotheses]
-        alignments = jiwer.process_characters(references, hypotheses).alignments
-        lengths = [len(text) for text in references]
+        return words(references, hypotheses, f"unit:words|{norm}")
+    unspaced = language in normaliser.UNSPACED
+    if unspaced:
+        references = [text.replace(" ", "") for text in references]
+        hypotheses = [text.replace(" ", "") for text in hypotheses]
+    return characters(references, hypotheses, f"unit:characters|spaces:{'dropped' if unspaced else 'counted'}|{norm}")
+
+
+def words(references: list[str], hypotheses: list[str], signature: str) -> metrics.Score:
+    """Error rate over what spaces part, of texts that are normalised. Errors: as `score`."""
+    metrics.check(references, hypotheses, after=" after normalisation")
+    alignments = jiwer.process_words(references, hypotheses).alignments
+    return _score(alignments, [len(text.split()) for text in references], signature)
+
+
+def characters(references: list[str], hypotheses: list[str], signature: str) -> metrics.Score:
+    """Error rate over characters, spaces among them, of texts that are normalised. Errors: as `score`."""
+    metrics.check(references, hypotheses, after=" after normalisation")
+    alignments = jiwer.process_characters(references, hypotheses).alignments
+    return _score(alignments, [len(text) for text in references], signature)
+
+
+def _score(alignments: list[list[jiwer.AlignmentChunk]], lengths: list[int], signature: str) -> metrics.Score:
+    signature = f"{signature}|jiwer:{version('jiwer')}"
     stats_UK = _count(alignments, lengths)
     capped = float(combine_capped(stats_UK.sum(0)))
     return metrics.build(stats_UK, COLUMNS, combine, signature, capped_value=capped)
