@@ -22,6 +22,7 @@ import yaml
 
 STATE = Path("scratch/coordinator.json")
 LOGS = Path("logs/coordinator")
+WAIT_S = 60
 WARNED_S = 120  # before the time limit
 POLL_S = 1.0
 LINES = 20  # of the log, shown when following begins
@@ -99,7 +100,8 @@ def attach() -> int:
 def job(arguments: list[str]) -> int:
     """What runs in the job. SLURM's signals become the Ctrl-C at which Snakemake cancels its jobs before it ends."""
     number = os.environ["SLURM_JOB_ID"]
-    run = subprocess.Popen([sys.executable, "tools/run.py", *arguments])
+    waits = {"CONCERTINA_WAIT_S": str(WAIT_S)}  # for a run that was cancelled a moment ago
+    run = subprocess.Popen([sys.executable, "tools/run.py", *arguments], env=os.environ | waits)
     heard: list[int] = []
 
     def stop(name: int, _: object) -> None:

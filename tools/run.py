@@ -21,17 +21,21 @@ MAKES_NOTHING = {"-n", "--dry-run", "--dryrun", "--touch", "--unlock"}
 PATIENCE_S = 60  # for cancelled jobs to end; one on a node that is lost never does
 
 
-def hold() -> bool:
-    """Take the lock for this process and what it becomes; False, and a line on the console, where another has it."""
+def hold(patience_s: float = 0) -> bool:
+    """Take the lock for this process and what it becomes; False, and a line on the console, where another keeps it."""
     LOCK.parent.mkdir(exist_ok=True)
-    file = os.open(LOCK, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("error: another run is going on in this folder; wait for it to end", file=sys.stderr)
-        return False
-    os.set_inheritable(file, True)
-    return True
+    file, ends = os.open(LOCK, os.O_RDWR | os.O_CREAT), time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > ends:
+                print("error: another run is going on in this folder; wait for it to end", file=sys.stderr)
+                return False
+            time.sleep(1)
+        else:
+            os.set_inheritable(file, True)
+            return True
 
 
 def cancel_orphans() -> None:
@@ -74,7 +78,7 @@ def go(arguments: list[str]) -> int:
 
 
 def main() -> int:
-    return go(sys.argv[1:]) if hold() else 1
+    return go(sys.argv[1:]) if hold(float(os.environ.get("CONCERTINA_WAIT_S", "0"))) else 1
 
 
 if __name__ == "__main__":
