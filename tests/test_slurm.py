@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -232,7 +232,7 @@ def smoke(folder: Path) -> Path:
     return folder
 
 
-TROUBLE = [page, time_limit, killed_run, cancellation, lost_node, preemption, requeue, controller]  # the longest first
+TROUBLE = [page, time_limit, killed_run, cancellation, preemption, requeue, controller, lost_node]  # the longest first
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,10 @@ def runs(cluster: Path, project: Path) -> Iterator[dict[str, Future[Path]]]:
     whole = project.parent / "smoke"
     whole.mkdir()
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        yield {"smoke": pool.submit(smoke, whole)} | {t.__name__: pool.submit(work, t) for t in TROUBLE}
+        begun = {"smoke": pool.submit(smoke, whole)} | {t.__name__: pool.submit(work, t) for t in TROUBLE[:-1]}
+        yield begun | {
+            "lost_node": pool.submit(lambda: wait(begun.values()) and work(lost_node))
+        }  # others on that node would end
 
 
 @pytest.fixture(scope="module")
