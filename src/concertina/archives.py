@@ -90,8 +90,7 @@ class Files:
 def fetch(archive: Archive, mirrors: Sequence[str], folder: Path) -> Path:
     """Have an archive in `folder`: the file that is there, or from the mirrors (address of a folder), or its own urls.
 
-    One that only the user can download stays where it is.
-
+    One that only the user can download is used where it is.
     What was begun goes on where it stopped, also in a later run. Errors: ArchiveError (no address gives it, or the
     file that is there is another one), OutputError.
     """

@@ -2,9 +2,11 @@
 
 Get it from https://commonvoice.mozilla.org/datasets: choose language and version, accept the terms. Then name here
 either the .tar.gz, as `archive`, or what you unpacked of it, as `folder`: the one that holds clips/ and train.tsv.
-An archive is unpacked once into downloads/common_voice/, and is to stay where it is; its splits are read by one job
-each, those of a folder, where they are long, by several. Splits are the official ones: train, dev, test, and also
-validated (of which these three are parts) and other (not judged by enough listeners).
+Splits are the official ones: train, dev, test, and also validated (of which these three are parts) and other (not
+judged by enough listeners).
+An archive is unpacked once into downloads/common_voice/, each file of it is verified as it is read, and it is to stay
+where it is; its splits are read by one job each, those of a folder, where they are long, by several. For a language of
+a million clips give a `folder`: to verify so many takes each reading process about 1 GB of memory.
 Source: Ardila and others, LREC 2020.
 """
 
@@ -58,6 +60,7 @@ class Options(Section):
             raise ValueError(f"{self.archive}: no such archive: {told}")
         if self.folder and not Path(self.folder, "clips").is_dir():
             raise ValueError(f"{self.folder}: no such folder, or no clips/ in it: {told}")
+        _check_names(self, str(self.folder))
         return self
 
 
@@ -151,7 +154,18 @@ def release(options: Options) -> Release:
     tables = (name for name in files.names if PurePosixPath(name).name in {f"{split}.tsv" for split in SPLITS})
     if (first := next(tables, None)) is None:
         raise ConfigError(f"{options.archive} is no archive of Common Voice: it holds no train.tsv")
+    _check_names(options, str(PurePosixPath(first).parent))
     return Release(files, first.removesuffix(PurePosixPath(first).name))
+
+
+def _check_names(options: Options, folder: str) -> None:
+    """See that a folder which tells version and language tells those of the options. Errors: ConfigError."""
+    told = re.search(r"(?:^|/)cv-corpus-([0-9]+(?:\.[0-9]+)*)-[^/]*/([^/]+)/?$", folder)
+    if told and (told[1].removesuffix(".0"), told[2]) != (options.version.removesuffix(".0"), options.language):
+        raise ConfigError(
+            f"{folder} is language {told[2]} in version {told[1]}; the config says `language` {options.language} and "
+            f"`version` {options.version}"
+        )
 
 
 def clip_id(row: Row) -> str:
