@@ -420,6 +420,21 @@ def test_a_table_of_one_split_goes_before_the_published_one(project: Path) -> No
     assert "not in this version of Common Voice" in rejects[0]["reason"]
 
 
+def test_a_whole_table_that_says_the_sentences_needs_no_other(project: Path) -> None:
+    by_split()
+    path = Path("tables/covost_v2.en_de.train.tsv")
+    head, *lines = path.read_text().splitlines()
+    whole = [
+        f"{head}\tsplit",
+        *(f"{line}\t{split}" for line, split in zip(lines, ["dev", "train", "dev"], strict=True)),
+    ]
+    path.rename("tables/covost_v2.en_de.tsv").write_text("\n".join(whole))
+    Path("voices/en/validated.tsv").unlink()
+    rows, rejects = run(german(), "train")
+    assert [(row["id"], row["text"], row["speaker"]) for row in rows] == [("c_en_2", "Quoted", "a" * 16)]
+    assert not rejects
+
+
 def test_where_no_clip_is_there_nothing_is_made(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole()
     shutil.rmtree("voices/en/clips")
