@@ -33,7 +33,10 @@ class ArchiveError(RuntimeError):
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that a corpus publishes: `digest` is 'md5:...' or 'sha256:...', `urls` are tried in order."""
+    """A file that a corpus publishes: `digest` is 'md5:...' or 'sha256:...', `urls` are tried in order.
+
+    `path`: the file itself, where only the user can download it; it is used as it is, without urls and digest.
+    """
 
     name: str
     file: str
@@ -41,6 +44,7 @@ class Archive:
     digest: str
     licence: str
     size_bytes: int = 0
+    path: Path | None = None
 
 
 class Files:
@@ -66,21 +70,35 @@ class Files:
 
     def read(self, name: str) -> bytes:
         """What a file holds. Errors: DamagedError (it is not what was unpacked), OSError."""
+        if name in self._sealed and not (self.folder / name).exists():
+            raise self._damaged(name, "is missing")
         content = (self.folder / name).read_bytes()
-        if self._sealed and hashlib.sha256(content).hexdigest() != self._sealed[name]["sha256"]:
-            raise integrity.DamagedError(
-                f"{self.folder / name} is damaged (its SHA-256 is not the sealed one); "
-                f"delete {self.folder} and run `make reproduce`"
-            )
+        self._check(name, hashlib.sha256(content).hexdigest())
         return content
+
+    def verified(self, name: str) -> Path:
+        """Where a file lies that is too long to be read at once. Errors: as `read`."""
+        if self._sealed:
+            self._check(name, integrity.sha256(self.folder / name))
+        return self.folder / name
+
+    def _check(self, name: str, found: str) -> None:
+        if self._sealed and found != self._sealed.get(name, {}).get("sha256"):
+            raise self._damaged(name, "is damaged (its SHA-256 is not the sealed one)")
+
+    def _damaged(self, name: str, how: str) -> integrity.DamagedError:
+        return integrity.DamagedError(f"{self.folder / name} {how}; delete {self.folder} and run `make reproduce`")
 
 
 def fetch(archive: Archive, mirrors: Sequence[str], folder: Path) -> Path:
     """Have an archive in `folder`: the file that is there, or from the mirrors (address of a folder), or its own urls.
 
+    One that only the user can download is used where it is.
     What was begun goes on where it stopped, also in a later run. Errors: ArchiveError (no address gives it, or the
     file that is there is another one), OutputError.
     """
+    if archive.path:
+        return archive.path
     path, partial = folder / archive.file, folder / f"{archive.file}.part"
     if path.exists():
         if wrong := _wrong(path, archive.digest):

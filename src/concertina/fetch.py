@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 def stage(archive: Archive, kind: str, mirrors: list[str], run_key: str) -> Path:
     """Have an archive unpacked, and return its folder. Errors: ArchiveError, OutputError."""
     folder = layout.fetched(kind, archive.name)
-    brought = not (folder.parent / archive.file).exists()
+    brought = archive.path is None and not (folder.parent / archive.file).exists()
     path = archives.fetch(archive, mirrors, folder.parent)
     with integrity.sealed(folder, {"run_key": run_key, "licence": archive.licence}) as temporary:
         archives.unpack(path, temporary)

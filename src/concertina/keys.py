@@ -60,7 +60,8 @@ def data(config: Config, corpus: str, split: str) -> Key:
 
 def fetch(config: Config, kind: str, archive: str) -> Key:
     """A published archive: what it is decides, not where it is fetched from or by which code."""
-    return {"digest": corpora.published(config, kind)[archive].digest}
+    chosen = corpora.published(config, kind)[archive]
+    return {"digest": fingerprint.files_hash([chosen.path]) if chosen.path else chosen.digest}
 
 
 def features(config: Config, corpus: str, split: str) -> Key:

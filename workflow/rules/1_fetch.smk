@@ -1,6 +1,6 @@
 # Fetch an archive that a corpus publishes, check it and unpack it; every experiment of this folder uses it.
 #
-# INPUTS   the archive in downloads/<kind>/ where it already is; else its addresses
+# INPUTS   the archive where the config names it, or in downloads/<kind>/ where it already is; else its addresses
 # OUTPUTS  downloads/<kind>/<archive>/seal.json  over the archive's files
 
 
