@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from concertina import archives, config, corpora, data, fetch, keys, layout
+from concertina import archives, config, corpora, data, download, fetch, keys, layout
 from concertina.corpora import common_voice, covost2
 from concertina.tables import Table
 from planning import ROOT, copy_project, snakemake
@@ -486,7 +486,7 @@ def test_tables_of_a_given_hash_are_fetched(project: Path) -> None:
     assert fetch.main(["--config", chosen, "--kind", "covost2", "--archive", "en_de"]) == 0
     assert [row["id"] for row in run(chosen, "train")[0]] == ["c_en_1", "c_en_2"]
     with pytest.raises(archives.ArchiveError, match="move it away"):
-        archives.fetch(replace(published, digest=f"sha256:{'0' * 64}"), [], path.parent)
+        download.fetch(replace(published, digest=f"sha256:{'0' * 64}"), [], path.parent)
 
 
 @pytest.mark.parametrize(

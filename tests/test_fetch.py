@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import re
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ import pytest
 import soundfile
 import yaml
 
-from concertina import archives, integrity
+from concertina import archives, download, integrity
 from concertina.archives import Archive, ArchiveError
 from planning import copy_project, snakemake
 
@@ -49,6 +51,8 @@ def serving(served: Server) -> Iterator[Server]:
             if begin >= len(served.file):
                 return self.send_error(416)
             self.send_response(206 if begin else 200)
+            if begin:
+                self.send_header("Content-Range", f"bytes {begin}-{len(served.file) - 1}/{len(served.file)}")
             self.send_header("Content-Length", str(len(served.file) - begin))
             self.end_headers()
             self.wfile.write(served.file[begin:][: served.cuts.pop(0) if served.cuts else None])
@@ -91,7 +95,7 @@ def content() -> bytes:
 
 def test_what_is_cut_off_is_resumed_by_itself(tmp_path: Path, content: bytes) -> None:
     with serving(Server(content, cuts=[1000, 50_000])) as server:
-        path = archives.fetch(published(content, f"{server.url}/small.tar.gz"), [], tmp_path)
+        path = download.fetch(published(content, f"{server.url}/small.tar.gz"), [], tmp_path)
     assert path.read_bytes() == content
     assert server.asked == [None, "bytes=1000-", "bytes=51000-"]
     assert [file.name for file in tmp_path.iterdir()] == ["small.tar.gz"]
@@ -99,20 +103,45 @@ def test_what_is_cut_off_is_resumed_by_itself(tmp_path: Path, content: bytes) ->
 
 def test_a_later_run_goes_on_where_the_first_one_stopped(tmp_path: Path, content: bytes) -> None:
     with serving(Server(content, cuts=[70_000, 0])) as server, pytest.raises(ArchiveError) as told:
-        archives.fetch(published(content, f"{server.url}/small.tar.gz"), [], tmp_path)
-    assert f"ended after 70000 of {len(content)} bytes" in str(told.value)
+        download.fetch(published(content, f"{server.url}/small.tar.gz"), [], tmp_path)
+    assert "ended after 70000 bytes" in str(told.value)
     assert f"put the file into {tmp_path}" in str(told.value)
     with serving(Server(content)) as server:
-        path = archives.fetch(published(content, f"{server.url}/small.tar.gz"), [], tmp_path)
+        path = download.fetch(published(content, f"{server.url}/small.tar.gz"), [], tmp_path)
     assert path.read_bytes() == content
     assert server.asked == ["bytes=70000-"]
+
+
+def test_what_is_held_survives_servers_that_begin_anew(tmp_path: Path, content: bytes) -> None:
+    held = tmp_path / "small.tar.gz.part"
+    held.write_bytes(content[:200_000])
+    with (
+        serving(Server(content, cuts=[150_000], ranges=False)) as cut,
+        serving(Server(b"a login page")) as page,
+        pytest.raises(ArchiveError, match="ended after 150000 bytes"),
+    ):
+        download.fetch(published(content, cut.url, page.url), [], tmp_path)
+    assert len(cut.asked) == 1, "the same bytes again and again would never end"
+    assert held.read_bytes() == content[:200_000]
+
+
+def test_processes_fetch_one_after_the_other(tmp_path: Path) -> None:
+    other = (
+        f"from pathlib import Path; from concertina import download\nwith download.alone(Path({str(tmp_path)!r})): pass"
+    )
+    with download.alone(tmp_path):
+        waiting = subprocess.Popen([sys.executable, "-c", other], stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr
+        assert "waiting for another process" in waiting.stderr.readline()
+        assert waiting.poll() is None
+    assert waiting.wait(60) == 0
 
 
 @pytest.mark.parametrize("held", [0.5, 1.0])
 def test_whatever_was_held_the_file_is_whole(tmp_path: Path, content: bytes, held: float) -> None:
     (tmp_path / "small.tar.gz.part").write_bytes(content[: int(held * len(content))])
     with serving(Server(content, ranges=held == 1.0)) as server:
-        assert archives.fetch(published(content, server.url), [], tmp_path).read_bytes() == content
+        assert download.fetch(published(content, server.url), [], tmp_path).read_bytes() == content
 
 
 def test_another_hash_is_told_and_the_next_mirror_is_asked(tmp_path: Path, content: bytes) -> None:
@@ -120,23 +149,23 @@ def test_another_hash_is_told_and_the_next_mirror_is_asked(tmp_path: Path, conte
         with pytest.raises(
             ArchiveError, match=rf"MD5 is [0-9a-f]{{32}}, not the published {hashlib.md5(content).hexdigest()}"
         ):
-            archives.fetch(published(content, wrong.url), [], tmp_path)
+            download.fetch(published(content, wrong.url), [], tmp_path)
         assert not list(tmp_path.iterdir())
-        assert archives.fetch(published(content, right.url), [wrong.url], tmp_path).read_bytes() == content
+        assert download.fetch(published(content, right.url), [wrong.url], tmp_path).read_bytes() == content
         assert len(wrong.asked) == 2
 
 
 def test_an_archive_that_is_there_is_used_and_another_of_its_name_is_not(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "small.tar.gz").write_bytes(content)
-    assert archives.fetch(published(content, "http://127.0.0.1:1/x"), [], tmp_path).read_bytes() == content
+    assert download.fetch(published(content, "http://127.0.0.1:1/x"), [], tmp_path).read_bytes() == content
     with pytest.raises(ArchiveError, match="move it away, and it will be fetched"):
-        archives.fetch(published(b"other", "http://127.0.0.1:1/x"), [], tmp_path)
+        download.fetch(published(b"other", "http://127.0.0.1:1/x"), [], tmp_path)
     assert (tmp_path / "small.tar.gz").read_bytes() == content
 
 
 def test_only_the_web_is_asked(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="begins with https"):
-        archives.fetch(published(b"x", "file:///etc/hostname"), [], tmp_path)
+        download.fetch(published(b"x", "file:///etc/hostname"), [], tmp_path)
 
 
 def link(target: str, kind: bytes = tarfile.SYMTYPE) -> Callable[[tarfile.TarInfo], None]:
@@ -262,7 +291,7 @@ def test_librispeech_is_fetched_resumed_unpacked_and_read(tmp_path: Path) -> Non
     assert server.asked == [None, "bytes=5000-"]
     assert "its licence: CC BY 4.0" in told
     check(folder)
-    assert [path.name for path in (folder / "downloads/librispeech").iterdir()] == ["dev-clean"]
+    assert [path.name for path in (folder / "downloads/librispeech").glob("[!.]*")] == ["dev-clean"]
     assert "Nothing to be done" in make(folder, "-n")[1]
     project_again = (folder / "heard.yaml").read_text().replace(server.url, "http://elsewhere.example")
     (folder / "heard.yaml").write_text(project_again)

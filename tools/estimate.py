@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from concertina import corpora, integrity, layout, scatter
+from concertina.archives import Archive
 from concertina.config import Config, Part, ratio_text
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "int16": 2}
@@ -87,7 +88,7 @@ class Estimate:
         """What a job will write."""
         w, stage = job["wildcards"], job["stage"]
         if stage == "fetch":
-            return corpora.published(self.config, w["kind"])[w["archive"]].size_bytes  # of what is unpacked
+            return corpora.published(self.config, w["kind"])[w["archive"]].size_bytes * 2  # packed and unpacked
         if stage in ("data", "features", "segments"):
             speech = self.speech(w["corpus"], w["split"])
             frames = speech.seconds * FRAMES_PER_SECOND
@@ -111,12 +112,17 @@ class Estimate:
     def bytes_of_all(self) -> int:
         """What the whole experiment writes from nothing."""
         config = self.config
-        splits = [{"corpus": corpus, "split": split} for corpus, split in config.places]
+        whole = {"share": str(scatter.Share(1, 1))}
+        splits = [{"corpus": corpus, "split": split} | whole for corpus, split in config.places]
+        copied = [split for split in splits if scatter.shares(config, split["corpus"], split["split"])]
         cells = [{"compressor": compressor, "ratio": ratio_text(ratio)} for compressor, ratio in config.cells]
         adapters = [cell for cell in cells for _ in config.adapters(**cell)]
-        by_stage = {"data": splits, "features": splits, "train": adapters, "evaluate": cells, "report": [{}]}
+        by_stage = {"data": [*splits, *copied], "features": splits, "train": adapters, "evaluate": cells}
+        by_stage["report"] = [{}]
         by_stage["segments"] = [split | cell for split in splits for cell in cells]
-        return sum(self.bytes({"stage": stage, "wildcards": w}) for stage, all in by_stage.items() for w in all)
+        fetched = {archive.file: archive.size_bytes for place in config.places for archive in self._archives(*place)}
+        made = sum(self.bytes({"stage": stage, "wildcards": w}) for stage, all in by_stage.items() for w in all)
+        return made + 2 * sum(fetched.values())  # packed and unpacked
 
     def gpu_bytes(self, job: dict[str, Any]) -> int:
         """What a job needs of a GPU's memory, roughly: weights, activations, and what CUDA takes itself."""
@@ -193,6 +199,9 @@ class Estimate:
         if size:
             return Speech(size.utterances, size.hours * 3600, "counted")
         return Speech(1000, 1000 * UNKNOWN_S, "guessed")
+
+    def _archives(self, corpus: str, split: str) -> list[Archive]:
+        return corpora.archives(self.config.corpus(corpus), split)
 
     def _share(self, job: dict[str, Any]) -> float:
         """How much of a split's work is a job's: a share, nothing where it only gathers shares, or all of it."""

@@ -173,7 +173,8 @@ def short_of_disk(arguments: Sequence[str]) -> str | None:
     """
     try:
         size = Estimate(load(experiment(arguments)))
-        if all(shutil.disk_usage(_there(Path(root))).free > 2 * size.bytes_of_all() for root in ("build", "results")):
+        disks = [shutil.disk_usage(_there(Path(root))) for root in ("build", "results", "downloads", "scratch")]
+        if min(disk.free for disk in disks) > 2 * size.bytes_of_all():
             return None
         planned = jobs(arguments)
         return shortage(planned, size) if planned else None

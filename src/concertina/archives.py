@@ -1,29 +1,20 @@
-"""Published archives: fetched over HTTP, resumed where they stopped, checked by hash and member, read file by file."""
+"""Published archives: unpacked, each member checked, and read file by file. How they are fetched: download.py."""
 
-import contextlib
 import hashlib
-import http.client
 import lzma
 import os
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 from concertina import console, integrity
 from concertina.layout import SEAL
 
-BLOCK_BYTES = 1 << 20
-TIMEOUT_S = 60.0  # without a byte
-RANGE_NOT_SATISFIABLE = 416  # the server's answer when nothing is left to send
-MB = 1_000_000
 AR, AR_HEADER_BYTES = b"!<arch>\n", 60
 
 
@@ -90,39 +81,6 @@ class Files:
         return integrity.DamagedError(f"{self.folder / name} {how}; delete {self.folder} and run `make reproduce`")
 
 
-def fetch(archive: Archive, mirrors: Sequence[str], folder: Path) -> Path:
-    """Have an archive in `folder`: the file that is there, or from the mirrors (address of a folder), or its own urls.
-
-    One that only the user can download is used where it is.
-    What was begun goes on where it stopped, also in a later run. Errors: ArchiveError (no address gives it, or the
-    file that is there is another one), OutputError.
-    """
-    if archive.path:
-        return archive.path
-    path, partial = folder / archive.file, folder / f"{archive.file}.part"
-    if path.exists():
-        if wrong := _wrong(path, archive.digest):
-            raise ArchiveError(f"{path}: {wrong}; move it away, and it will be fetched")
-        return path
-    failures = []
-    for url in (*(f"{mirror.rstrip('/')}/{archive.file}" for mirror in mirrors), *archive.urls):
-        try:
-            with integrity.writing(path):
-                folder.mkdir(parents=True, exist_ok=True)
-                _download(url, partial)
-            if not (wrong := _wrong(partial, archive.digest)):
-                os.replace(partial, path)
-                return path
-            partial.unlink()
-            failures.append(f"{url}: {wrong}")
-        except (http.client.HTTPException, OSError, ValueError) as error:
-            failures.append(f"{url}: {error}")
-    told = "; ".join(failures)
-    raise ArchiveError(
-        f"cannot fetch {archive.file} ({told}); run the same command again, or put the file into {folder}"
-    )
-
-
 def unpack(path: Path, folder: Path) -> None:
     """Unpack a tar archive, or the one in a Debian package: plain files inside `folder`, nothing else.
 
@@ -169,53 +127,3 @@ def _place(path: Path, member: tarfile.TarInfo, folder: Path) -> Path | None:
             f"{path}: its member {member.name!r} is a link, a device or outside the folder; nothing of it is used"
         )
     return None if member.isdir() else folder / name
-
-
-def _download(url: str, partial: Path) -> None:
-    """Have `partial` be what an address gives, going on from what it holds, for as long as that brings it further."""
-    if not url.startswith(("https://", "http://")):
-        raise ValueError("an address begins with https:// or http://")
-    while not _attempt(url, partial):
-        pass
-
-
-def _attempt(url: str, partial: Path) -> bool:
-    """One connection; whether all has come. Errors: OSError when nothing came."""
-    held = partial.stat().st_size if partial.exists() else 0
-    request = Request(url, headers={"Range": f"bytes={held}-"} if held else {})
-    try:
-        response = urlopen(request, timeout=TIMEOUT_S)
-    except HTTPError as error:
-        if held and error.code == RANGE_NOT_SATISFIABLE:
-            return True
-        raise
-    with response:
-        began = held if response.status == http.client.PARTIAL_CONTENT else 0
-        length = response.headers.get("Content-Length")
-        total = began + int(length) if length else None
-        came = 0
-        with (
-            open(partial, "ab" if began else "wb") as file,
-            console.Progress(total and total // MB, "MB", done=began // MB) as progress,
-            contextlib.suppress(TimeoutError, ConnectionError, http.client.IncompleteRead),
-        ):
-            for block in _blocks(response):
-                file.write(block)
-                came += len(block)
-                progress.add((began + came) // MB - progress.done)
-    if total is not None and began + came < total and not came:
-        raise OSError(f"the connection ended after {began} of {total} bytes")
-    return total is None or began + came >= total
-
-
-def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    while block := response.read(BLOCK_BYTES):
-        yield block
-
-
-def _wrong(path: Path, digest: str) -> str | None:
-    """What to say where a file's hash is not the published one."""
-    kind, _, published = digest.partition(":")
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, kind).hexdigest()
-    return None if found == published else f"its {kind.upper()} is {found}, not the published {published}"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from concertina import archives, config, console, corpora, integrity, keys, layout
+from concertina import archives, config, console, corpora, download, integrity, keys, layout
 from concertina.archives import Archive
 from concertina.spelling import nearest
 
@@ -33,12 +33,13 @@ def main(argv: list[str] | None = None) -> int:
 def stage(archive: Archive, kind: str, mirrors: list[str], run_key: str) -> Path:
     """Have an archive unpacked, and return its folder. Errors: ArchiveError, OutputError."""
     folder = layout.fetched(kind, archive.name)
-    brought = archive.path is None and not (folder.parent / archive.file).exists()
-    path = archives.fetch(archive, mirrors, folder.parent)
-    with integrity.sealed(folder, {"run_key": run_key, "licence": archive.licence}) as temporary:
-        archives.unpack(path, temporary)
-    if brought:
-        path.unlink()
+    with download.alone(folder.parent):
+        brought = archive.path is None and not (folder.parent / archive.file).exists()
+        path = download.fetch(archive, mirrors, folder.parent)
+        with integrity.sealed(folder, {"run_key": run_key, "licence": archive.licence}) as temporary:
+            archives.unpack(path, temporary)
+        if brought:
+            path.unlink()
     console.say(f"{folder}: unpacked; its licence: {archive.licence}")
     return folder
 

@@ -51,6 +51,8 @@ def data(config: Config, corpus: str, split: str) -> Key:
     options: Key = json.loads(json.dumps(chosen.options, default=str))
     if isinstance(options.get("splits"), dict):  # the other splits are not this split's business
         options["splits"] = {split: options["splits"].get(split)}
+    elif split in options.get("splits", []):
+        options["splits"] = [split]
     files = {}
     if fingerprint.defines(plugin, "sources"):  # only then is its file run: most corpora import slowly
         alone = corpora.options(Corpus.model_validate({"name": corpus, "kind": chosen.kind, **options}))

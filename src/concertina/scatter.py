@@ -1,7 +1,7 @@
 """A long split is scattered over jobs: each does its share in `data` and in `features`, and a last one gathers them.
 
 How many shares there are decides nothing but how the work is spread: what is gathered is the same to the byte. Their
-number is not a matter of config: what has been gathered from fewer or more need not be made again.
+number is not a matter of config: a split that is to be gathered from fewer or more than before is made again.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from typing import Any
 from concertina import corpora, integrity
 from concertina.config import Config
 
+MOST = 1000  # shares, however long a corpus says that it is
 HOURS = 10  # of speech in a share: minutes of encoding on a GPU, an hour or two on CPUs
 
 
@@ -48,7 +49,7 @@ def plan(config: Config) -> dict[tuple[str, str], list[Share]]:
 def shares(config: Config, corpus: str, split: str) -> list[Share]:
     """The shares of a split, by the hours that its corpus says it has; none where one job does it all."""
     size = corpora.size(config.corpus(corpus), split)
-    count = math.ceil(size.hours / HOURS) if size else 1
+    count = min(math.ceil(size.hours / HOURS), MOST) if size else 1
     return [Share(number, count) for number in range(1, count + 1)] if count > 1 else []
 
 

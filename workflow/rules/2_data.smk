@@ -20,7 +20,7 @@ rule data:
         runtime=120,
     params:
         config=CONFIG_FILE,
-        key=lambda w: keys.data(CONFIG, w.corpus, w.split),
+        key=key_of_data,
     message:
         "data {wildcards.corpus}/{wildcards.split}"
     shell:

@@ -19,7 +19,7 @@ rule data_share:
         runtime=120,
     params:
         config=CONFIG_FILE,
-        key=lambda w: keys.data(CONFIG, w.corpus, w.split),
+        key=key_of_data,
     message:
         "data {wildcards.corpus}/{wildcards.split}/{wildcards.share}"
     shell:

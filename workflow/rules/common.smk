@@ -1,6 +1,7 @@
 # What the rules share: the config, the names of artefacts, and which of them a cell is made from.
 # Rules see of an artefact only its seal.json: small, so it is judged by content, and it holds the SHA-256 of the rest.
 
+import functools
 from pathlib import Path
 
 from concertina import corpora, keys, layout, scatter, track, tracking
@@ -42,6 +43,17 @@ def seal(folder):
 def log_of(folder):
     """Where the messages of the job that makes `folder` are kept."""
     return "logs/{}.log".format("/".join(folder.parts[1:]))
+
+
+@functools.cache
+def data_key(corpus, split):
+    """What decides a split, found out once for all its shares."""
+    return keys.data(CONFIG, corpus, split)
+
+
+def key_of_data(w):
+    """The key of the split that a job makes, or a share of."""
+    return data_key(w.corpus, w.split)
 
 
 def archives_of(w):

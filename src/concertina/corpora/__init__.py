@@ -108,10 +108,14 @@ def archives(corpus: Corpus, split: str) -> list[Archive]:
 
 
 def published(config: Config, kind: str) -> dict[str, Archive]:
-    """Every archive that the corpora of a kind may be read from, by name."""
+    """Every archive that the corpora of a kind may be read from, by name. Errors: ConfigError where two share one."""
     chosen = [corpus for corpus in config.data.corpora if corpus.kind == kind]
     found = [archives(corpus, split) for corpus in chosen for split in load(kind).splits(options(corpus))]
-    return {archive.name: archive for several in found for archive in several}
+    by_name = {archive.name: archive for several in found for archive in several}
+    for other in (archive for several in found for archive in several):
+        if other != by_name[other.name]:
+            raise ConfigError(f"data.corpora: two of kind {kind} have unlike archives called {other.name}")
+    return by_name
 
 
 def _explain(corpus: str, fact: Any, valid: list[str]) -> str:

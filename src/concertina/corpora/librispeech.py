@@ -74,10 +74,10 @@ def archives(options: Options, split: str) -> list[Archive]:
 
 
 def sources(options: Options) -> list[Path]:
-    """The transcripts of an unpacked folder: recordings are not read for the plan, they do not change."""
+    """The transcripts of an unpacked folder; its recordings are not watched. Errors: ConfigError (no such folder)."""
     if not options.folder:
         return []
-    return [path for split in options.splits for path in sorted(Path(options.folder, split).rglob("*.trans.txt"))]
+    return [path for split in options.splits for path in sorted(_folder(options, split).rglob("*.trans.txt"))]
 
 
 def size(options: Options, split: str) -> Size | None:
@@ -98,7 +98,8 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
 
 def _chapter(files: Files, transcripts: str, recordings: dict[str, str]) -> Iterator[Utterance | Reject]:
     """One chapter: its transcripts' file, and its recordings by id."""
-    lines = files.read(transcripts).decode("utf-8", errors="replace").splitlines()
+    there = (files.folder / transcripts).exists()
+    lines = files.read(transcripts).decode("utf-8", errors="replace").splitlines() if there else []
     for line in filter(str.strip, lines):
         id, _, text = line.partition(" ")
         if id not in recordings:
@@ -137,4 +138,6 @@ def _chapters(folder: Path) -> dict[str, dict[str, str]]:
     for name in files.matching("*.flac"):
         path = PurePosixPath(name)
         recordings[str(path.parent)][path.stem] = name
-    return {name: recordings[str(PurePosixPath(name).parent)] for name in files.matching("*.trans.txt")}
+    transcripts = {str(PurePosixPath(name).parent): name for name in files.matching("*.trans.txt")}
+    missing = {folder: f"{folder}/{'-'.join(PurePosixPath(folder).parts[-2:])}.trans.txt" for folder in recordings}
+    return {name: recordings[folder] for folder, name in (missing | transcripts).items()}
