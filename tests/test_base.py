@@ -162,6 +162,7 @@ def test_the_shipped_base_hears_and_translates(shipped: tuple[config.Config, lal
     assert score > 50 if target else score < 20
 
 
+@pytest.mark.slow
 def test_what_an_example_sounds_like_is_what_it_says(tmp_path: Path) -> None:
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=10)
     make_pool(tmp_path, extractor, {"en": 12}, seed=0, jobs=1)

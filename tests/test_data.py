@@ -214,6 +214,7 @@ def test_good_rows_are_kept_and_bad_ones_listed(project: Path, capsys: pytest.Ca
     assert "9 rejected: build/test/data/mine/test/rejects.jsonl" in shown
 
 
+@pytest.mark.slow
 def test_the_bytes_do_not_depend_on_the_number_of_processes(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

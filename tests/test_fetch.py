@@ -297,6 +297,11 @@ def test_librispeech_is_fetched_resumed_unpacked_and_read(tmp_path: Path) -> Non
     (folder / "heard.yaml").write_text(project_again)
     assert "Nothing to be done" in make(folder, "-n")[1], "a mirror changes nothing"
 
+    asked, (status, told) = list(server.asked), make(folder, "--forcerun", "fetch")
+    assert status == 0, told
+    assert "is there already" in told
+    assert server.asked == asked, "what is there is not downloaded again"
+
     (recording,) = folder.glob(f"downloads/librispeech/dev-clean/{PARENT}/84/121550/*.flac")
     recording.write_bytes(recording.read_bytes()[:-1] + b"?")
     status, told = make(folder, "--forcerun", "data")

@@ -42,6 +42,7 @@ def drawn_for(split: str, count: int) -> list[Sentence]:
     return list(itertools.islice(sentences(condition.bucket, 0, list(condition.kinds)), count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_trained_text_equals_or_is_contained_in_a_held_out_one(language: str) -> None:
     held_out = [s.text(language) for split in ("dev", "clean", "hard", "spelled") for s in drawn_for(split, 800)]

@@ -363,6 +363,7 @@ def test_what_was_never_made_cannot_be_accepted(project: Path) -> None:
     assert plan(project) == cells_again(["average-5"])
 
 
+@pytest.mark.slow
 def test_one_run_at_a_time(tmp_path: Path) -> None:
     copy_project(tmp_path)
     (tmp_path / "scratch").mkdir()

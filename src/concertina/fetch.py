@@ -1,10 +1,12 @@
 """The fetch stage: an archive that a corpus publishes -> its files, in downloads/, for every experiment here."""
 
 import argparse
+import shutil
 from pathlib import Path
 
 from concertina import archives, config, console, corpora, download, integrity, keys, layout
 from concertina.archives import Archive
+from concertina.layout import SEAL
 from concertina.spelling import nearest
 
 
@@ -34,14 +36,39 @@ def stage(archive: Archive, kind: str, mirrors: list[str], run_key: str) -> Path
     """Have an archive unpacked, and return its folder. Errors: ArchiveError, OutputError."""
     folder = layout.fetched(kind, archive.name)
     with download.alone(folder.parent):
+        if _is_there(folder, run_key):
+            console.say(f"{folder}: is there already")
+            return folder
         brought = archive.path is None and not (folder.parent / archive.file).exists()
         path = download.fetch(archive, mirrors, folder.parent)
         with integrity.sealed(folder, {"run_key": run_key, "licence": archive.licence}) as temporary:
             archives.unpack(path, temporary)
+        shutil.copyfile(folder / SEAL, _copy(folder))
         if brought:
             path.unlink()
     console.say(f"{folder}: unpacked; its licence: {archive.licence}")
     return folder
+
+
+def _is_there(folder: Path, run_key: str) -> bool:
+    """Whether the archive is there, unpacked and whole; a seal that was removed so that it be made again comes back.
+
+    What changes the environment has every job done again, and this one would download 60 GB for nothing.
+    """
+    try:
+        kept = integrity.read_json(_copy(folder))
+        if kept["run_key"] != run_key or not folder.is_dir():
+            return False
+        integrity.write_json(folder / SEAL, kept)
+        integrity.verify(folder)
+        return True
+    except integrity.DamagedError:
+        return False
+
+
+def _copy(folder: Path) -> Path:
+    """A second copy of a folder's seal, beside it."""
+    return folder.with_name(f".{folder.name}.{SEAL}")
 
 
 if __name__ == "__main__":

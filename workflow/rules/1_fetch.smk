@@ -10,6 +10,8 @@ rule fetch:
     log:
         log_of(layout.fetched("{kind}", "{archive}")),
     localrule: True
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,
