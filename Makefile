@@ -58,7 +58,7 @@ track: setup ## record what is there in MLflow; `make reproduce` does it by itse
 ui: setup ## MLflow's pages over what was recorded, on this computer alone [PORT=5000]
 	@python tools/ui.py --port $(PORT)
 
-test: setup ## every test, the whole workflow included (about 8 minutes on 2 cores)
+test: setup ## every test, the whole workflow included (about 11 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
 
 test-slurm: setup ## the same workflow on a throw-away SLURM cluster, and what may befall it there (as root; installs SLURM)
