@@ -68,13 +68,11 @@ def finish(folder: Path, config: str = "config.yaml") -> None:
 
 def artefacts(config: Config) -> Iterator[Path]:
     """Every folder of a run, in the order in which a run makes them."""
-    name, train_sets = config.name, config.train.sets
+    name = config.name
     cells = [(compressor, ratio_text(ratio)) for compressor, ratio in config.cells]
-    parts = [*config.evaluate.sets, *(part for chosen in train_sets for part in (*chosen.parts, *chosen.dev))]
-    places = sorted({(part.corpus, part.split) for part in parts})
-    yield from (layout.data(name, *place) for place in places)
-    yield from (layout.features(name, *place) for place in places)
-    yield from (layout.segments(name, *place, *cell) for place in places for cell in cells)
+    yield from (layout.data(name, *place) for place in config.places)
+    yield from (layout.features(name, *place) for place in config.places)
+    yield from (layout.segments(name, *place, *cell) for place in config.places for cell in cells)
     for cell in cells:
         yield from (layout.train(name, train_set, *cell, seed) for train_set, seed in config.adapters(*cell))
     yield from (layout.evaluate(name, *cell) for cell in cells)

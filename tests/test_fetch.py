@@ -19,9 +19,12 @@ import pytest
 import soundfile
 import yaml
 
-from concertina import archives, download, integrity
+from concertina import archives, download, integrity, keys
 from concertina.archives import Archive, ArchiveError
-from planning import copy_project, snakemake
+from concertina.config import Config, ConfigError, merge
+from concertina.corpora import Reject
+from concertina.corpora import librispeech as librispeech_corpus
+from planning import ROOT, copy_project, snakemake
 
 PARENT = "LibriSpeech/dev-clean"
 TEXTS = {
@@ -323,6 +326,39 @@ def test_an_unpacked_folder_is_read_as_it_is_and_an_edited_transcript_is_noticed
     transcripts.write_text("84-121550-0000 THE OTHER END\n")
     assert make(folder)[0] == 0
     assert heard(folder)[0][-1]["text"] == "the other end"
+
+
+def test_a_chapter_without_transcripts_is_rejected_and_a_lost_seal_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "dev-clean/84/121123").mkdir(parents=True)
+    (tmp_path / "dev-clean/84/121123/84-121123-0000.flac").write_bytes(flac(0.5))
+    own = librispeech_corpus.Options(folder=str(tmp_path), splits=["dev-clean"])
+    [reject] = librispeech_corpus.read(own, "dev-clean", 0)
+    assert isinstance(reject, Reject)
+    assert reject.id == "84-121123-0000"
+    with pytest.raises(integrity.DamagedError, match=r"has no seal\.json"):
+        archives.Files(tmp_path / "dev-clean", sealed=True).names  # noqa: B018
+
+
+def config_of(*entries: dict[str, object], mirrors: dict[str, list[str]] | None = None) -> Config:
+    """The default experiment on other corpora, of which it uses dev-clean of the first one."""
+    part = {"corpus": entries[0]["name"], "split": "dev-clean", "task": "transcribe", "language": "en"}
+    chosen = {
+        "data": {"corpora": list(entries), "mirrors": mirrors or {}},
+        "train": {"sets": [{"name": "english", "parts": [part], "dev": [part]}]},
+        "evaluate": {"sets": [{"name": "clean", **part}]},
+    }
+    return Config.model_validate(merge(yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")), chosen))
+
+
+def test_the_key_of_a_split_is_its_own_and_unlike_archives_of_one_name_are_refused() -> None:
+    one, two = ({"name": "librispeech", "splits": splits} for splits in (["dev-clean"], ["dev-clean", "test-other"]))
+    made = [config_of(entry) for entry in (one, two)]
+    assert keys.data(made[0], "librispeech", "dev-clean") == keys.data(made[1], "librispeech", "dev-clean")
+    other = {"name": "mine", "kind": "librispeech", "splits": ["dev-clean"], "md5": {"dev-clean": "0" * 32}}
+    with pytest.raises(ConfigError, match="two of kind librispeech have unlike archives called dev-clean"):
+        keys.fetch(config_of(one, other), "librispeech", "dev-clean")
+    with pytest.raises(ConfigError, match=r"data\.mirrors: no corpus is of kind 'librispech' \(did you mean"):
+        keys.check(config_of(one, mirrors={"librispech": ["http://127.0.0.1"]}))
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from concertina import console, integrity
-from concertina.layout import SEAL
 
 AR, AR_HEADER_BYTES = b"!<arch>\n", 60
 
@@ -39,19 +38,19 @@ class Archive:
 
 
 class Files:
-    """The files of an unpacked archive, each verified as it is read; or those of any other folder, as they are."""
+    """The files of an unpacked archive (`sealed`), each verified as it is read; or a user's folder's, as they are."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, sealed: bool) -> None:
+        self.folder, self.sealed = folder, sealed
 
     @cached_property
     def _sealed(self) -> dict[str, dict[str, str]]:
-        return integrity.read_seal(self.folder)["files"] if (self.folder / SEAL).exists() else {}
+        return integrity.read_seal(self.folder)["files"] if self.sealed else {}
 
     @cached_property
     def names(self) -> list[str]:
         """Their paths below the folder, in order."""
-        if self._sealed:
+        if self.sealed:
             return sorted(self._sealed)
         return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
 
@@ -69,12 +68,12 @@ class Files:
 
     def verified(self, name: str) -> Path:
         """Where a file lies that is too long to be read at once. Errors: as `read`."""
-        if self._sealed:
+        if self.sealed:
             self._check(name, integrity.sha256(self.folder / name))
         return self.folder / name
 
     def _check(self, name: str, found: str) -> None:
-        if self._sealed and found != self._sealed.get(name, {}).get("sha256"):
+        if self.sealed and found != self._sealed.get(name, {}).get("sha256"):
             raise self._damaged(name, "is damaged (its SHA-256 is not the sealed one)")
 
     def _damaged(self, name: str, how: str) -> integrity.DamagedError:

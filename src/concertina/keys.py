@@ -27,6 +27,10 @@ def run_key(key: Key, inputs: Sequence[str] = ()) -> str:
 
 def check(config: Config) -> None:
     """Find out before any work whether every file that the config names is there. Errors: ConfigError naming it."""
+    kinds = [corpus.kind for corpus in config.data.corpora]
+    for kind in config.data.mirrors:
+        if kind not in kinds:
+            raise ConfigError(f"data.mirrors: no corpus is of kind {kind!r}{nearest(kind, kinds)}")
     for corpus, split in config.places:
         data(config, corpus, split)
         _check_split(config, corpus, split)

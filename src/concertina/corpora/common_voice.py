@@ -149,8 +149,8 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
 def release(options: Options) -> Release:
     """What is read. Errors: ConfigError where an archive holds no language, DamagedError."""
     if options.folder:
-        return Release(Files(Path(options.folder)))
-    files = Files(layout.fetched("common_voice", f"{options.version}-{options.language}"))
+        return Release(Files(Path(options.folder), sealed=False))
+    files = Files(layout.fetched("common_voice", f"{options.version}-{options.language}"), sealed=True)
     tables = (name for name in files.names if PurePosixPath(name).name in {f"{split}.tsv" for split in SPLITS})
     if (first := next(tables, None)) is None:
         raise ConfigError(f"{options.archive} is no archive of Common Voice: it holds no train.tsv")

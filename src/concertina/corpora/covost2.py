@@ -146,7 +146,7 @@ def _count(options: Options, split: str) -> int:
 
 
 def _clips(options: Options) -> Release:
-    return Release(Files(Path(options.common_voice)))
+    return Release(Files(Path(options.common_voice), sealed=False))
 
 
 def _validated(options: Options) -> Table:
@@ -155,7 +155,8 @@ def _validated(options: Options) -> Table:
 
 def _table(options: Options, split: str) -> Table:
     """The table of a split, or the published one of all. Errors: ConfigError where there is none, DamagedError."""
-    files = Files(Path(options.tables) if options.tables else layout.fetched("covost2", options.pair))
+    folder = Path(options.tables) if options.tables else layout.fetched("covost2", options.pair)
+    files = Files(folder, sealed=not options.tables)
     alone, whole = f"covost_v2.{options.pair}.{split}.tsv", options.file
     if options.tables:
         names = [name for name in (alone, whole) if (files.folder / name).is_file()]

@@ -8,7 +8,6 @@ Source: Panayotov, Chen, Povey, Khudanpur, ICASSP 2015.
 
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path, PurePosixPath
 
 from pydantic import Field, model_validator
@@ -85,20 +84,20 @@ def size(options: Options, split: str) -> Size | None:
 
 
 def parts(options: Options, split: str) -> int:
-    return max(1, -(-len(_chapters(_folder(options, split))) // CHAPTERS_PER_PART))
+    return max(1, -(-len(_chapters(_files(options, split))) // CHAPTERS_PER_PART))
 
 
 def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject]:
     """The chapters of one part, each as its .trans.txt lists them."""
-    folder = _folder(options, split)
-    files, chapters = Files(folder), _chapters(folder)
+    files = _files(options, split)
+    chapters = _chapters(files)
     for transcripts in sorted(chapters)[part * CHAPTERS_PER_PART : (part + 1) * CHAPTERS_PER_PART]:
         yield from _chapter(files, transcripts, chapters[transcripts])
 
 
 def _chapter(files: Files, transcripts: str, recordings: dict[str, str]) -> Iterator[Utterance | Reject]:
-    """One chapter: its transcripts' file, and its recordings by id."""
-    there = (files.folder / transcripts).exists()
+    """One chapter: its transcripts' file (where there is none, its folder), and its recordings by id."""
+    there = not transcripts.endswith("/")
     lines = files.read(transcripts).decode("utf-8", errors="replace").splitlines() if there else []
     for line in filter(str.strip, lines):
         id, _, text = line.partition(" ")
@@ -130,14 +129,15 @@ def _folder(options: Options, split: str) -> Path:
     return folder
 
 
-@cache
-def _chapters(folder: Path) -> dict[str, dict[str, str]]:
-    """The transcripts' file of each chapter -> its recordings by id."""
+def _files(options: Options, split: str) -> Files:
+    return Files(_folder(options, split), sealed=options.folder is None)
+
+
+def _chapters(files: Files) -> dict[str, dict[str, str]]:
+    """The transcripts' file of each chapter, or where there is none its folder -> its recordings by id."""
     recordings: dict[str, dict[str, str]] = defaultdict(dict)
-    files = Files(folder)
     for name in files.matching("*.flac"):
         path = PurePosixPath(name)
-        recordings[str(path.parent)][path.stem] = name
-    transcripts = {str(PurePosixPath(name).parent): name for name in files.matching("*.trans.txt")}
-    missing = {folder: f"{folder}/{'-'.join(PurePosixPath(folder).parts[-2:])}.trans.txt" for folder in recordings}
-    return {name: recordings[folder] for folder, name in (missing | transcripts).items()}
+        recordings[f"{path.parent}/"][path.stem] = name
+    transcripts = {f"{PurePosixPath(name).parent}/": name for name in files.matching("*.trans.txt")}
+    return {transcripts.get(folder, folder): recordings[folder] for folder in recordings.keys() | transcripts.keys()}

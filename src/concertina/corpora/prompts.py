@@ -114,7 +114,7 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
     except ImportError:
         yield Reject(language, "the package G722 is not installed: pip install G722")
         return
-    files = Files(layout.fetched("prompts", f"{language}-g722"))
+    files = Files(layout.fetched("prompts", f"{language}-g722"), sealed=True)
     recordings = {_name(path): path for path in files.matching("usr/share/asterisk/sounds/*.g722")}
     texts = {other: _texts(other) for other in LANGUAGES}
     chosen = _split_of()
@@ -156,7 +156,7 @@ def _name(path: str) -> str:
 @cache
 def _texts(language: str) -> dict[str, str]:
     """What is said in each prompt of a language; without those whose text is not just that."""
-    files = Files(layout.fetched("prompts", language))
+    files = Files(layout.fetched("prompts", language), sealed=True)
     (name,) = files.matching("*/core-sounds-*.txt.gz")
     lines = gzip.decompress(files.read(name)).decode("utf-8-sig").splitlines()
     rows = (line.partition(":") for line in lines if not line.startswith(";"))
