@@ -5,6 +5,7 @@
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/1_assemble.smk"
 include: "workflow/rules/1_base.smk"
 include: "workflow/rules/1_fetch.smk"
 include: "workflow/rules/2_data.smk"

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from concertina import config, features, integrity, lalm, segments
+from concertina.schema import ratio_text
 from concertina.store import Reader, Writer
 
 FRAMES = (25, 175)  # 1 to 7 s at 25 frames per second
@@ -42,7 +43,7 @@ def main() -> int:
         folder = Path(scratch, "features")
         write_noise(folder, lengths, width)
         cells = {
-            f"{cell.compressor}-{config.ratio_text(ratio)}": time_cell(folder, cell, ratio, Path(scratch, "cell"))
+            f"{cell.compressor}-{ratio_text(ratio)}": time_cell(folder, cell, ratio, Path(scratch, "cell"))
             for cell in experiment.segments.cells
             for ratio in cell.ratios
         }

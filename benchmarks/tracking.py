@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from concertina import config as configs
-from concertina import integrity, layout, records, runs, track, tracking
+from concertina import integrity, layout, records, runs, schema, track, tracking
 from concertina.config import Config
 from concertina.tracking import Experiment
 
@@ -36,7 +36,7 @@ def main() -> None:
         overlay = {"name": "made-up", "segments": {"cells": [{"compressor": "average", "ratios": ratios}]}}
         Path("overlay.yaml").write_text(json.dumps(overlay), encoding="utf-8")
         config = configs.load("overlay.yaml")
-        curves = [write(config, configs.ratio_text(ratio), asked.steps) for ratio in ratios]
+        curves = [write(config, schema.ratio_text(ratio), asked.steps) for ratio in ratios]
         Experiment("made before").client.search_experiments()  # imports and tables are not what is measured
         shutil.copy(tracking.DATABASE, "naive.db")
         replay_s = seconds(lambda: track.replay(config))

@@ -22,6 +22,7 @@ from features import speech as recordings
 from concertina import config, encoder, features, lalm, segments, speech, train
 from concertina.lalm import Lalm
 from concertina.pooling import positions
+from concertina.schema import ratio_text
 
 ANSWER = "the red light is over there at three"
 Frames = Callable[[list[int]], list[np.ndarray]]
@@ -38,7 +39,7 @@ def main() -> int:
     experiment = config.load(asked.config)
     lalm.fix_arithmetic(1)
     cell = experiment.cell(asked.compressor, asked.ratio)
-    ratio = next(ratio for ratio in cell.ratios if config.ratio_text(ratio) == asked.ratio)
+    ratio = next(ratio for ratio in cell.ratios if ratio_text(ratio) == asked.ratio)
     decide = segments.decider(cell.compressor, ratio, cell.options)
     waves = recordings(asked.data, asked.steps * experiment.train.batch)
     budget = int(experiment.features.batch_seconds * encoder.RATE_HZ)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from concertina import integrity, layout, metrics, records
-from concertina.config import Config, TestSet, load, ratio_text
+from concertina.config import Config, load
+from concertina.schema import TestSet, ratio_text
 
 WORDS = [
     "seven",

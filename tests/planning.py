@@ -10,7 +10,8 @@ from contextlib import chdir
 from pathlib import Path
 
 from concertina import integrity, layout
-from concertina.config import Config, load, ratio_text
+from concertina.config import Config, load
+from concertina.schema import ratio_text
 
 ROOT = Path(__file__).parent.parent
 PARTS = [

@@ -27,7 +27,7 @@ CORPUS = '''"""Words that are tones."""
 
 import numpy as np
 
-from concertina.config import Section
+from concertina.schema import Section
 from concertina.corpora import Utterance
 
 WORDS = ["one", "two", "three", "four"]

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from concertina import compressors, keys
-from concertina.config import Config, ConfigError, load, merge, ratio_text
+from concertina.config import Config, ConfigError, load, merge
+from concertina.schema import ratio_text
 
 ROOT = Path(__file__).parent.parent
 PART = "{corpus: synthetic, split: train, task: transcribe, language: en}"

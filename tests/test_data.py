@@ -241,7 +241,7 @@ import sys
 
 import numpy as np
 
-from concertina.config import Section
+from concertina.schema import Section
 from concertina.corpora import Reject, Utterance
 
 STATE = []

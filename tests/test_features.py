@@ -12,8 +12,8 @@ import yaml
 
 import tiny_model
 from concertina import encoder, features, integrity, lalm, layout, store
-from concertina.config import Base
 from concertina.lalm import Lalm
+from concertina.schema import Base
 
 DEFAULT = Path(__file__).parents[1] / "config.yaml"
 

@@ -9,9 +9,10 @@ from safetensors.torch import load_file, save_file
 
 import tiny_model
 from concertina import encoder, lalm
-from concertina.config import Base, ConfigError
+from concertina.config import ConfigError
 from concertina.integrity import DamagedError, sha256
 from concertina.lalm import Lalm
+from concertina.schema import Base
 
 
 @pytest.fixture(scope="module")

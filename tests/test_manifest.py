@@ -10,8 +10,9 @@ import pytest
 import soundfile
 
 from concertina import corpora, keys
-from concertina.config import Config, ConfigError, Corpus, load
+from concertina.config import Config, ConfigError, load
 from concertina.corpora import Reject, Utterance, manifest
+from concertina.schema import Corpus
 
 ROOT = Path(__file__).parent.parent
 

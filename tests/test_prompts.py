@@ -15,8 +15,8 @@ import pytest
 
 from concertina import archives, corpora, data, fetch, normaliser
 from concertina.archives import ArchiveError
-from concertina.config import Corpus
 from concertina.corpora import prompts
+from concertina.schema import Corpus
 
 CONFIG = """
 name: heard

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from concertina import config, integrity, layout, records, segments
 from concertina.compressors import average
 from concertina.pooling import Segments
+from concertina.schema import ratio_text
 from concertina.store import Reader, Writer
 
 LENGTHS = [40, 1, 2, 133, 75, 7]
@@ -48,7 +49,7 @@ def made(compressor: str, ratio: str) -> dict[str, torch.Tensor]:
     return load_file(layout.segments("tiny", "synthetic", "clean", compressor, ratio) / segments.FILE)
 
 
-CELLS = [(cell.compressor, config.ratio_text(ratio)) for cell in config.load().segments.cells for ratio in cell.ratios]
+CELLS = [(cell.compressor, ratio_text(ratio)) for cell in config.load().segments.cells for ratio in cell.ratios]
 
 
 @pytest.mark.parametrize(("compressor", "ratio"), CELLS)

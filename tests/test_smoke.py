@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from concertina import integrity, layout
-from concertina.config import Config, load, ratio_text
+from concertina.config import Config, load
+from concertina.schema import ratio_text
 from planning import ROOT, artefacts, copy_project, plan, python, snakemake
 
 SMOKE = "configs/smoke.yaml"

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from concertina import corpora, data, integrity, layout
-from concertina.config import ConfigError, Corpus
+from concertina.config import ConfigError
 from concertina.corpora import Utterance, synthetic
+from concertina.schema import Corpus
 from concertina.synthesis import grammar, noise, voices
 from concertina.synthesis.grammar import BUCKETS, KINDS, LANGUAGES, Sentence, bucket, sentences
 

@@ -12,8 +12,8 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from concertina.config import Base
 from concertina.integrity import sha256
+from concertina.schema import Base
 
 SPECIAL = ["<|endoftext|>", "<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>", "<|transcribe|>", "<|translate|>"]
 LANGUAGES = ["<|en|>", "<|de|>", "<|fr|>"]

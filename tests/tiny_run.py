@@ -9,6 +9,7 @@ import yaml
 
 import tiny_model
 from concertina import config, integrity, layout, segments, store
+from concertina.schema import ratio_text
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf", "six": "sechs"}
 FRAMES_PER_WORD = 5
@@ -87,7 +88,7 @@ def split(overlay: Path, name: str, utterances: int, seed: int) -> None:
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "manifest.jsonl").write_text(lines, encoding="utf-8")
     for compressor, ratio in config.load(overlay).cells:
-        cell = ["--compressor", compressor, "--ratio", config.ratio_text(ratio)]
+        cell = ["--compressor", compressor, "--ratio", ratio_text(ratio)]
         segments.main(["--config", str(overlay), "--corpus", "synthetic", "--split", name, *cell])
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from concertina import console, integrity, keys, layout
-from concertina.config import Config, Part, ratio_text
+from concertina.config import Config
 from concertina.layout import SEAL
+from concertina.schema import Part, ratio_text
 
 COPIES = ("scores.csv", "report.html")  # of the sealed report, in results/<name>/
 
@@ -149,7 +150,7 @@ def _of_folder(stage: str, folder: Path, make: Path | None) -> Iterator[Trouble]
 
 def _of_base(config: Config) -> Iterator[Trouble]:
     """The base model against its own seal, where it has one, and against the hash that the config pins."""
-    folder = Path(config.base.model)
+    folder = config.base.folder
     damaged = list(_of_folder("base", folder, None)) if (folder / SEAL).exists() else []
     yield from damaged
     if config.base.sha256 and not damaged and _weights(folder) != config.base.sha256:

@@ -186,7 +186,10 @@ def model(config: Config) -> Iterator[Line]:
     except (ImportError, OSError) as error:
         yield Line("FAIL", f"torch or transformers cannot be imported ({' '.join(str(error).split())}); {SETUP}")
         return
-    folder = Path(config.base.model)
+    folder = config.base.folder
+    if config.base.comes and not folder.exists():
+        yield Line("ok", f"model: {folder}: a run fetches or assembles it")
+        return
     again = "get it again (`git checkout models`), or make one (`make base`)"
     try:
         found = lalm.fingerprint(folder)

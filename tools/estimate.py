@@ -8,9 +8,10 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from concertina import corpora, integrity, layout, scatter
+from concertina import corpora, integrity, layout, packages, scatter
 from concertina.archives import Archive
-from concertina.config import Config, Part, ratio_text
+from concertina.config import Config
+from concertina.schema import Part, ratio_text
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "int16": 2}
 RATE_HZ, FRAMES_PER_SECOND = 16_000, 25
@@ -75,7 +76,7 @@ class Estimate:
     """Sizes of the artefacts of one config. A job is what tools/dryrun.py prints."""
 
     def __init__(self, config: Config) -> None:
-        self.config, self.model = config, Model(Path(config.base.model))
+        self.config, self.model = config, Model(config.base.folder)
         self._speech: dict[tuple[str, str], Speech] = {}
 
     def speech(self, corpus: str, split: str) -> Speech:
@@ -88,7 +89,7 @@ class Estimate:
         """What a job will write."""
         w, stage = job["wildcards"], job["stage"]
         if stage == "fetch":
-            return corpora.published(self.config, w["kind"])[w["archive"]].size_bytes * 2  # packed and unpacked
+            return packages.published(self.config, w["kind"])[w["archive"]].size_bytes * 2  # packed and unpacked
         if stage in ("data", "features", "segments"):
             speech = self.speech(w["corpus"], w["split"])
             frames = speech.seconds * FRAMES_PER_SECOND

@@ -4,17 +4,22 @@ import hashlib
 import lzma
 import os
 import shutil
+import stat
 import tarfile
+import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from concertina import console, integrity
 
 AR, AR_HEADER_BYTES = b"!<arch>\n", 60
+CORRUPT = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, ValueError, NotImplementedError)
+Member = tuple[str, IO[bytes] | None]  # a name, and what it holds; None for a link, a device and the like
 
 
 class ArchiveError(RuntimeError):
@@ -81,28 +86,40 @@ class Files:
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack a tar archive, or the one in a Debian package: plain files inside `folder`, nothing else.
+    """Unpack a tar or zip archive (a wheel is one), or the tar in a Debian package: plain files inside `folder`.
 
     Errors: ArchiveError naming the archive or the member.
     """
     try:
-        with (
-            open(path, "rb") as packed,
-            tarfile.open(fileobj=_tar(packed), mode="r|*") as tar,
-            console.Progress(None, "files") as progress,
-        ):
-            for member in tar:
-                target = _place(path, member, folder)
-                source = tar.extractfile(member)
-                if target and source:
+        members = _of_zip(path) if zipfile.is_zipfile(path) else _of_tar(path)
+        with console.Progress(None, "files") as progress:
+            for name, source in members:
+                target = _place(path, name, source is not None, folder)
+                if source:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with open(target, "xb") as file:
                         shutil.copyfileobj(source, file)
                     progress.add()
     except FileExistsError as error:
         raise ArchiveError(f"{path}: it holds {Path(error.filename).relative_to(folder)} twice") from None
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+    except CORRUPT as error:
         raise ArchiveError(f"{path} cannot be unpacked: {error}; delete it and run `make reproduce`") from None
+
+
+def _of_tar(path: Path) -> Iterator[Member]:
+    with open(path, "rb") as packed, tarfile.open(fileobj=_tar(packed), mode="r|*") as tar:
+        for member in tar:
+            if not member.isdir():
+                yield member.name, tar.extractfile(member) if member.isfile() else None
+
+
+def _of_zip(path: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as packed:
+        for member in packed.infolist():
+            if not member.is_dir():
+                mode = member.external_attr >> 16  # what Unix says of the file; 0 where the zip is from elsewhere
+                plain = stat.S_IFMT(mode) in (0, stat.S_IFREG)
+                yield member.filename, packed.open(member) if plain else None
 
 
 def _tar(packed: BinaryIO) -> BinaryIO:
@@ -118,11 +135,11 @@ def _tar(packed: BinaryIO) -> BinaryIO:
     raise tarfile.ReadError("it is a package without data")
 
 
-def _place(path: Path, member: tarfile.TarInfo, folder: Path) -> Path | None:
-    """Where a member goes; None for a folder. Errors: ArchiveError for what is neither, or would land elsewhere."""
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
+def _place(path: Path, member: str, plain: bool, folder: Path) -> Path:
+    """Where a member goes. Errors: ArchiveError for what is no plain file, or would land elsewhere."""
+    name = PurePosixPath(member.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts or not plain:
         raise ArchiveError(
-            f"{path}: its member {member.name!r} is a link, a device or outside the folder; nothing of it is used"
+            f"{path}: its member {member!r} is a link, a device or outside the folder; nothing of it is used"
         )
-    return None if member.isdir() else folder / name
+    return folder / name

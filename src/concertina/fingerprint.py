@@ -16,7 +16,18 @@ PACKAGE = "concertina"
 SOURCES = Path(__file__).parent
 CACHE = Path("scratch/files.json")
 # These carry values, messages and paths, and decide no result: what they hold reaches a stage through its key.
-NEUTRAL = {"config", "layout", "integrity", "records", "tracking", "console", "keys", "fingerprint", "spelling"}
+NEUTRAL = {
+    "config",
+    "schema",
+    "layout",
+    "integrity",
+    "records",
+    "tracking",
+    "console",
+    "keys",
+    "fingerprint",
+    "spelling",
+}
 NEUTRAL |= {"scatter"}  # that decides who does what
 NEUTRAL_PACKAGES = {"pydantic", "yaml", "nanotts", "py_nanotts"}  # Pico's one release; who lacks it lacks that split
 # Imported under one name, distributed under another.

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from concertina import compressors, corpora, fingerprint
-from concertina.config import Config, ConfigError, Corpus, Part, ratio_text
+from concertina import compressors, corpora, fingerprint, integrity, packages
+from concertina.config import Config, ConfigError
+from concertina.schema import Corpus, Part, Pretrained, ratio_text
 from concertina.spelling import nearest
 
 Key = dict[str, Any]
@@ -27,7 +28,7 @@ def run_key(key: Key, inputs: Sequence[str] = ()) -> str:
 
 def check(config: Config) -> None:
     """Find out before any work whether every file that the config names is there. Errors: ConfigError naming it."""
-    kinds = [corpus.kind for corpus in config.data.corpora]
+    kinds = [corpus.kind for corpus in config.data.corpora] + [packages.KIND] * bool(packages.chosen(config))
     for kind in config.data.mirrors:
         if kind not in kinds:
             raise ConfigError(f"data.mirrors: no corpus is of kind {kind!r}{nearest(kind, kinds)}")
@@ -66,8 +67,33 @@ def data(config: Config, corpus: str, split: str) -> Key:
 
 def fetch(config: Config, kind: str, archive: str) -> Key:
     """A published archive: what it is decides, not where it is fetched from or by which code."""
-    chosen = corpora.published(config, kind)[archive]
+    chosen = packages.published(config, kind)[archive]
     return {"digest": fingerprint.files_hash([chosen.path]) if chosen.path else chosen.digest}
+
+
+def hub(model: str, revision: str) -> Key:
+    """What a model on the hub holds at a revision."""
+    return {"model": model, "revision": revision}
+
+
+def base(config: Config) -> Key:
+    """An assembled base: what it is made of besides the speech and the packages, and how."""
+    made = config.base.assembled
+    if made is None:
+        raise ConfigError("base.assembled: this config has none; its base is fetched, or there already")
+    sources = [_source(part) for part in (made.encoder, made.llm)]
+    about = {"prompts": config.base.prompts, "parts": [part.model_dump() for part in made.parts], "sources": sources}
+    return {**_code("assemble"), **about, "recipe": made.recipe}
+
+
+def base_seals(config: Config) -> list[str]:
+    """The run key of a base that a run fetches or makes, which is an input of what reads it. Errors: DamagedError."""
+    return [str(integrity.read_seal(config.base.folder)["run_key"])] if config.base.comes else []
+
+
+def identity(config: Config) -> str:
+    """What an adapter says of the base that it was trained for: the hash that pins it, or its run key."""
+    return config.base.sha256 or "".join(base_seals(config))
 
 
 def features(config: Config, corpus: str, split: str) -> Key:
@@ -133,10 +159,29 @@ def _model(config: Config, parts: Iterable[Part]) -> Key:
 
 
 def _base(config: Config) -> Key:
-    """The pinned weights, and the files beside them that say how they are read: configs, tokenizer, processor."""
-    beside = (path for pattern in ("*.json", "*.jinja", "merges.txt") for path in Path(config.base.model).glob(pattern))
+    """The base: where it comes from, or the pinned weights of a folder and what stands beside them."""
+    if config.base.revision:
+        return {"base": hub(config.base.model, config.base.revision)}
+    if config.base.assembled:
+        return {"base": base(config)}
+    return {"model": config.base.sha256, **_said(config.base.folder)}
+
+
+def _source(part: Pretrained) -> Key:
+    """What pins a part of an assembled base: of a package its hash, of the hub its revision, else its files."""
+    if part.package:
+        return {"digest": packages.archive(part).digest}
+    if part.revision:
+        return hub(part.model, part.revision)
+    weights = sorted(part.folder.glob("*.safetensors"))
+    return {"weights": fingerprint.files_hash(weights), **_said(part.folder)}
+
+
+def _said(folder: Path) -> Key:
+    """The files beside the weights that say how they are read: configs, tokenizer, processor."""
+    beside = (path for pattern in ("*.json", "*.jinja", "merges.txt") for path in folder.glob(pattern))
     said = sorted(path for path in beside if path.name not in ABOUT)
-    return {"model": config.base.sha256, "said": [path.name for path in said], "files": fingerprint.files_hash(said)}
+    return {"said": [path.name for path in said], "files": fingerprint.files_hash(said)}
 
 
 def _tokens(config: Config, compressor: str, ratio: str) -> Key:

@@ -16,15 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoProcessor, Qwen2AudioForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
 from concertina import console, integrity
-from concertina.config import Base, ConfigError
+from concertina.config import ConfigError
+from concertina.schema import Base
 
 IGNORED = -100
 AUDIO = "<|AUDIO|>"
 Prompt = tuple[list[int], list[int]]
+BROKEN = {"5.10.0", "5.10.1", "5.10.2", "5.10.3"}  # releases of transformers that lose Qwen2-Audio's head
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,15 @@ def fix_arithmetic(threads: int, precision: str = "float32") -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
+def check_library(version: str = transformers.__version__) -> None:
+    """Refuse a transformers that is known to break Qwen2-Audio. Errors: ConfigError naming it and the remedy."""
+    if version in BROKEN:
+        raise ConfigError(
+            f"transformers {version} reads Qwen2-Audio wrongly, as 5.10.0 to 5.10.3 do; "
+            "install the version of constraints.txt: make setup"
+        )
+
+
 def computes_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 itself; one that does not is hundreds of times slower at it."""
     return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -87,7 +99,10 @@ def load(base: Base, *, encoder: bool, llm: bool, dtype: str = "float32", device
 
     Errors: ConfigError (no such folder), DamagedError (not the pinned files, or a head that is not tied as it says).
     """
-    folder = Path(base.model)
+    check_library()
+    folder = base.folder
+    if base.comes:
+        integrity.verify(folder)
     if not (folder / "config.json").exists():
         raise ConfigError(f"base.model: {folder} holds no checkpoint (no config.json); `make base` makes the tiny one")
     if base.sha256 and fingerprint(folder) != base.sha256:
@@ -126,7 +141,7 @@ def held_in(base: Base, precision: str) -> str:
 
     Autocast computes in `precision` either way; large checkpoints come in bfloat16, and fit only so.
     """
-    shipped = AutoConfig.from_pretrained(base.model).dtype
+    shipped = AutoConfig.from_pretrained(base.folder).dtype
     return "bfloat16" if precision == "bfloat16" and shipped == torch.bfloat16 else "float32"
 
 

@@ -10,6 +10,16 @@ def fetched(kind: str, archive: str) -> Path:
     return Path("downloads", kind, archive)
 
 
+def hub(model: str, revision: str) -> Path:
+    """What a model on the hub holds at a revision: of no experiment alone."""
+    return Path("downloads", "hub", model.replace("/", "--"), revision.replace("/", "--"))
+
+
+def base(name: str) -> Path:
+    """A base that an experiment assembles."""
+    return Path("build", name, "base")
+
+
 def data(name: str, corpus: str, split: str) -> Path:
     return Path("build", name, "data", corpus, split)
 

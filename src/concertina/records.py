@@ -22,8 +22,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from concertina import console, integrity, metrics
-from concertina.config import Language
 from concertina.layout import SEAL
+from concertina.schema import Language
 
 PACKAGES = ("torch", "transformers", "peft", "jiwer", "sacrebleu", "numpy")
 PREDICTION_COLUMNS: dict[str, str] = {  # column -> Arrow type

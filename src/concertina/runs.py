@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from concertina import integrity, layout, records
-from concertina.config import Config, ratio_text
+from concertina.config import Config
+from concertina.schema import ratio_text
 
 TAGS = ("commit", "compressor", "ratio", "train_set", "seed", "device", "date")  # fields of a record that become tags
 PLACE = ("compressor", "ratio", "train_set", "seed", "positions")  # and those that become parameters

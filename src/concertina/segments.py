@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from concertina import compressors, config, console, contract, integrity, keys, layout, records
+from concertina import compressors, config, console, contract, integrity, keys, layout, records, schema
 from concertina.pooling import Segments
 from concertina.store import INDEX, Reader
 
@@ -27,7 +27,7 @@ BATCH_FRAMES = 2**15
 Decide = Callable[[Tensor, Tensor, Tensor], Segments]
 
 
-def decider(compressor: str, ratio: config.Ratio, options: dict[str, Any]) -> Decide:
+def decider(compressor: str, ratio: schema.Ratio, options: dict[str, Any]) -> Decide:
     """A compressor ready for use: a function of frames_TD, lengths_B and seeds_B that checks its own answers.
 
     `frames_TD`: floating point, before the projector, of width 0 where the compressor does not read them;
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)  # bound by memory: jobs side by side beat threads
     experiment = config.load(asked.config)
     cell = experiment.cell(asked.compressor, asked.ratio)
-    ratio = next(ratio for ratio in cell.ratios if config.ratio_text(ratio) == asked.ratio)
+    ratio = next(ratio for ratio in cell.ratios if schema.ratio_text(ratio) == asked.ratio)
     source = layout.features(experiment.name, asked.corpus, asked.split)
     seal = integrity.verify(source, wanted(asked.compressor))
     key = keys.segments(experiment, asked.corpus, asked.split, asked.compressor, asked.ratio)
@@ -98,7 +98,7 @@ def wanted(compressor: str) -> str:
     return "*" if compressors.describe(compressor).reads_frames else INDEX
 
 
-def write(path: Path, features: Reader, cell: config.Cell, ratio: config.Ratio, seed: int) -> dict[str, Any]:
+def write(path: Path, features: Reader, cell: config.Cell, ratio: schema.Ratio, seed: int) -> dict[str, Any]:
     """Segment every utterance of a store into one file, in the store's order; returns the facts for its seal.
 
     Errors: ConfigError, ContractError.

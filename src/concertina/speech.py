@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from concertina import contract, integrity, lalm, layout, store
-from concertina.config import Config, ConfigError, Part
+from concertina.config import Config, ConfigError
 from concertina.integrity import DamagedError
 from concertina.lalm import Inputs, Lalm, Prompt
 from concertina.pooling import Segments, pool, positions
+from concertina.schema import Part
 
 
 class Speech:

@@ -266,7 +266,7 @@ def save(model: Lalm, adapted: peft.PeftModel, config: Config, probe: Sequence[I
 def description(config: Config, compressor: str, ratio: str) -> dict[str, Any]:
     """What a reader of the adapter must do to the audio tokens before the LLM sees them, and which LLM that is."""
     return {
-        "base": config.base.sha256,
+        "base": keys.identity(config),
         "name": compressor,
         "ratio": ratio,
         "options": config.cell(compressor, ratio).options,

@@ -11,7 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from concertina import audio, compressors, console, encoder, evaluate, features, integrity, lalm, segments, speech
+from concertina import (
+    audio,
+    compressors,
+    console,
+    encoder,
+    evaluate,
+    features,
+    integrity,
+    keys,
+    lalm,
+    schema,
+    segments,
+    speech,
+)
 from concertina import config as configs
 from concertina.config import Config, ConfigError
 from concertina.lalm import Lalm, Prompt
@@ -25,7 +38,7 @@ class Method(NamedTuple):
     """How the audio tokens are made."""
 
     compressor: str
-    ratio: configs.Ratio
+    ratio: schema.Ratio
     decide: segments.Decide
 
 
@@ -109,7 +122,7 @@ def description(adapter: Path, config: Config) -> dict[str, Any]:
         described: dict[str, Any] = json.loads((adapter / "compressor.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"--adapter: {adapter} holds no compressor.json, so it is no adapter of ours") from None
-    if described.get("base") != config.base.sha256:
+    if described.get("base") != keys.identity(config):
         raise ConfigError(f"--adapter: {adapter} was trained on another base than {config.base.model}; train it again")
     return described
 
@@ -125,7 +138,7 @@ def choose(config: Config, compressor: str | None, ratio: str | None, described:
     if ratio is None:
         raise ConfigError(f"--compressor {compressor} wants a --ratio: frames per token, such as 3")
     try:
-        number: configs.Ratio = "natural" if ratio == "natural" else float(ratio)
+        number: schema.Ratio = "natural" if ratio == "natural" else float(ratio)
     except ValueError:
         raise ConfigError(f"--ratio {ratio}: a ratio is 'natural' or a number of frames per token") from None
     if number != "natural" and not 1 <= number < float("inf"):
@@ -187,7 +200,7 @@ def told(file: Path, transcript: Transcript, method: Method, named: bool) -> str
     """Two lines for the console: the text, and what was saved."""
     saved = 100 * (1 - transcript.tokens / transcript.frames)
     pieces = f" in {transcript.windows} windows" if transcript.windows > 1 else ""
-    how = f"{method.compressor} at {configs.ratio_text(method.ratio)}"
+    how = f"{method.compressor} at {schema.ratio_text(method.ratio)}"
     return (
         f"{f'{file}: ' if named else ''}{transcript.text}\n"
         f"  ({transcript.tokens} audio tokens instead of {transcript.frames}, {saved:.0f} % saved by {how}; "

@@ -1,12 +1,13 @@
 # Run the frozen encoder once over every utterance of a split; all compressors and ratios share its frames.
 #
-# INPUTS   build/<name>/data/<corpus>/<split>/seal.json; the shares of a long split
+# INPUTS   build/<name>/data/<corpus>/<split>/seal.json; the shares of a long split; a base that is fetched or assembled
 # OUTPUTS  build/<name>/features/<corpus>/<split>/seal.json  over frame shards (safetensors) and manifest.jsonl
 
 
 rule features:
     input:
         seal(layout.data(NAME, "{corpus}", "{split}")),
+        base_of,
         shares=shares_of("features"),
     output:
         seal(layout.features(NAME, "{corpus}", "{split}")),

@@ -7,6 +7,7 @@
 rule features_share:
     input:
         seal(layout.data(NAME, "{corpus}", "{split}")),
+        base_of,
     output:
         temp(directory(share_of("features"))),
     log:

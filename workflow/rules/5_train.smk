@@ -9,6 +9,7 @@
 rule train:
     input:
         train_inputs,
+        base_of,
     output:
         seal(layout.train(NAME, "{train_set}", "{compressor}", "{ratio}", "{seed}")),
     log:

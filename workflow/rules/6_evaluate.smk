@@ -9,6 +9,7 @@
 rule evaluate:
     input:
         evaluate_inputs,
+        base_of,
     output:
         seal(layout.evaluate(NAME, "{compressor}", "{ratio}")),
     log:

@@ -5,7 +5,8 @@ import functools
 from pathlib import Path
 
 from concertina import corpora, keys, layout, scatter, track, tracking
-from concertina.config import ConfigError, load, ratio_text
+from concertina.config import ConfigError, load
+from concertina.schema import ratio_text
 
 # A Path, for of params Snakemake compares plain values alone: what the file holds counts, not where it is.
 CONFIG_FILE = Path(config.get("experiment", "config.yaml"))
@@ -60,6 +61,22 @@ def archives_of(w):
     """The archives that a split is read from, unpacked."""
     corpus = CONFIG.corpus(w.corpus)
     return [seal(layout.fetched(corpus.kind, archive.name)) for archive in corpora.archives(corpus, w.split)]
+
+
+def base_of(_):
+    """The seal of a base that a run fetches or makes; nothing where it is there already."""
+    return [seal(CONFIG.base.folder)] if CONFIG.base.comes else []
+
+
+def heard_by_base(_):
+    """The speech that an assembled base is made with."""
+    return [seal(layout.data(NAME, *place)) for place in sorted({(p.corpus, p.split) for p in CONFIG.base.parts})]
+
+
+def parts_of_base(_):
+    """The encoder and the LLM of an assembled base, where a run fetches them."""
+    made = CONFIG.base.assembled
+    return [seal(part.folder) for part in ((made.encoder, made.llm) if made else ()) if part.comes]
 
 
 def share_of(stage):

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from concertina.config import ConfigError, ratio_text
+from concertina.config import ConfigError
+from concertina.schema import ratio_text
 from concertina.spelling import nearest
 
 FOLDER = Path(__file__).parent

@@ -20,7 +20,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from concertina.archives import Archive
-from concertina.config import Config, ConfigError, Corpus, Section
+from concertina.config import Config, ConfigError
+from concertina.schema import Corpus, Section
 from concertina.spelling import nearest
 
 FOLDER = Path(__file__).parent

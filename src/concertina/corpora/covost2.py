@@ -19,9 +19,10 @@ from pydantic import Field, model_validator
 
 from concertina import layout
 from concertina.archives import Archive, Files
-from concertina.config import ConfigError, Name, Section
+from concertina.config import ConfigError
 from concertina.corpora import Reject, Size, Utterance
 from concertina.corpora.common_voice import LanguageTag, Release, clip_id, how_to_get, primary, size_of, utterance
+from concertina.schema import Name, Section
 from concertina.spelling import nearest
 from concertina.tables import Row, Table
 

@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 
 from concertina import layout
 from concertina.archives import Archive, Files
-from concertina.config import ConfigError, Name, Section
+from concertina.config import ConfigError
 from concertina.corpora import Reject, Size, Utterance
+from concertina.schema import Name, Section
 from concertina.spelling import nearest
 
 MIRRORS = ("https://www.openslr.org/resources/12", "https://openslr.trmal.net/resources/12")

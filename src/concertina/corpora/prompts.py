@@ -21,8 +21,8 @@ from pydantic import Field
 
 from concertina import layout, normaliser
 from concertina.archives import Archive, Files
-from concertina.config import Section
 from concertina.corpora import Reject, Size, Utterance
+from concertina.schema import Section
 
 Split = Literal["train", "dev", "test"]
 Spoken = Literal["en", "es", "fr", "it", "ru"]

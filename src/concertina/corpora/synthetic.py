@@ -26,8 +26,8 @@ from numpy.random import Generator, default_rng
 from pydantic import Field
 
 from concertina import audio
-from concertina.config import Language, Section
 from concertina.corpora import Reject, Size, Utterance
+from concertina.schema import Language, Section
 from concertina.synthesis import grammar, noise, voices
 from concertina.synthesis.grammar import Sentence
 

@@ -20,8 +20,8 @@ from transformers import (
 )
 
 from concertina import encoder
-from concertina.config import Section
 from concertina.pretraining.examples import PHONEMES, Example, pad
+from concertina.schema import Section
 
 SPECIALS = ["<|endoftext|>", "<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>", "<|transcribe|>", "<|translate|>"]
 BLANK = 0  # CTC's blank is <|endoftext|>

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from concertina.config import Config, ConfigError, Section
+from concertina.config import Config, ConfigError
 from concertina.pretraining.model import Shape
+from concertina.schema import Section
 from concertina.spelling import nearest
 
 

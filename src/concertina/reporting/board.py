@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from concertina import metrics, statistics
-from concertina.config import Config, TestSet, ratio_text
+from concertina.config import Config
 from concertina.integrity import DamagedError
+from concertina.schema import TestSet, ratio_text
 from concertina.scores import Result
 from concertina.statistics import Interval
 

@@ -8,8 +8,9 @@ from statistics import median
 from typing import Any
 
 from concertina import integrity, layout, records
-from concertina.config import Config, Train
+from concertina.config import Config
 from concertina.reporting.board import Cell, cells
+from concertina.schema import Train
 from concertina.scores import Result
 
 STAGES = ("segments", "train", "evaluate")  # whose failures are kept

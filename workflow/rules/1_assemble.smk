@@ -1,0 +1,28 @@
+# Assemble a base from a pretrained Whisper encoder and a pretrained LLM, joined by a projector trained on some speech.
+#
+# INPUTS   build/<name>/data/<corpus>/<split>/seal.json  of the speech; seal.json of packages or hub models, where fetched
+# OUTPUTS  build/<name>/base/seal.json  over a Qwen2-Audio checkpoint (safetensors, JSON), its curve and record.json
+
+
+rule assemble:
+    input:
+        heard_by_base,
+        parts_of_base,
+    output:
+        seal(layout.base(NAME)),
+    log:
+        log_of(layout.base(NAME)),
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=720,
+        gpu=1,
+    params:
+        config=CONFIG_FILE,
+        key=lambda w: keys.base(CONFIG),
+    message:
+        "assemble"
+    shell:
+        "python tools/gpu.py python -m concertina.assemble --config {params.config} 2>&1 | tee -i {log}"
