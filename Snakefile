@@ -15,6 +15,7 @@ include: "workflow/rules/3_features_share.smk"
 include: "workflow/rules/4_segments.smk"
 include: "workflow/rules/5_train.smk"
 include: "workflow/rules/6_evaluate.smk"
+include: "workflow/rules/6_whisper.smk"
 include: "workflow/rules/8_report.smk"
 include: "workflow/rules/9_track.smk"
 

@@ -21,7 +21,6 @@ from concertina.schema import (
     Report,
     Section,
     Segments,
-    Speech,
     Train,
     TrainSet,
     ratio_text,
@@ -93,7 +92,7 @@ class Config(Section):
                 )
             if chosen.seeds is not None and chosen.name not in adapted:
                 raise ValueError(f"train.sets.{chosen.name}: no cell of the grid has one of its seeds {chosen.seeds}")
-        used: list[tuple[str, Part | Speech]] = [
+        used: list[tuple[str, Part]] = [
             (f"train.sets.{s.name}", p) for s in self.train.sets for p in (*s.parts, *s.dev)
         ]
         used += [(f"evaluate.sets.{s.name}", s) for s in self.evaluate.sets]
@@ -129,7 +128,7 @@ class Config(Section):
     def places(self) -> list[tuple[str, str]]:
         """Every (corpus, split) that is learnt from, watched or scored."""
         learnt = [part for chosen in self.train.sets for part in (*chosen.parts, *chosen.dev)]
-        used: list[Part | Speech] = [*self.evaluate.sets, *learnt, *self.base.parts]
+        used: list[Part] = [*self.evaluate.sets, *learnt, *self.base.parts]
         return sorted({(part.corpus, part.split) for part in used})
 
     def corpus(self, name: str) -> Corpus:

@@ -137,6 +137,19 @@ def evaluate(config: Config, compressor: str, ratio: str) -> Key:
     }
 
 
+def whisper(config: Config) -> Key:
+    """The whole Whisper of an assembled base, on every transcription set."""
+    made = config.base.assembled
+    names = config.evaluate.metrics.get("transcribe", [])
+    return {
+        **_code("whisper", *(_plugin("metrics", name) for name in names)),
+        "encoder": _source(made.encoder) if made else None,
+        "sets": [s.model_dump() for s in config.evaluate.sets if s.task == "transcribe"],
+        "metrics": names,
+        "intervals": [config.report.bootstrap_samples, config.report.confidence_percent],
+    }
+
+
 def report(config: Config) -> Key:
     """The report over all records: which cells, and how they are shown."""
     names = sorted({name for names in config.evaluate.metrics.values() for name in names})

@@ -45,6 +45,11 @@ def evaluate(name: str, compressor: str, ratio: str) -> Path:
     return Path("results", name, "evaluate", f"{compressor}-{ratio}")
 
 
+def whisper(name: str) -> Path:
+    """What the encoder of an assembled base is worth with its own decoder."""
+    return Path("results", name, "whisper")
+
+
 def report(name: str) -> Path:
     return Path("results", name, "report")
 

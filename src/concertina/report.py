@@ -51,6 +51,7 @@ def make(config: Config, config_path: Path = DEFAULT, partial: bool = False) -> 
         integrity.write_json(temporary / "metrics.json", scores.nested(found.results))
         (temporary / "quality.svg").write_text(page.picture(tables), encoding="utf-8", newline="\n")
         train_sets, caption = [chosen.name for chosen in config.train.sets], _caption(config, tables, facts)
+        caption = " ".join([caption, *prose.whisper(found.whisper, config.evaluate.metrics.get("transcribe", []))])
         (temporary / "table.md").write_text(readme.markdown(tables, grid, train_sets, caption), encoding="utf-8")
         summary = prose.summary(config.name, tables, len(found.failures), config.evaluate.skipped, str(copy), partial)
         (temporary / "summary.txt").write_text(summary, encoding="utf-8")

@@ -35,79 +35,6 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Pretrained(Section):
-    """Published weights that a base is assembled from: a `package` of packages.py, or a `model` (a folder, or a hub id
-    at a `revision`)."""
-
-    package: str = ""
-    model: str = ""
-    revision: str = ""
-
-    @model_validator(mode="after")
-    def _is_one_of_both(self) -> "Pretrained":
-        if bool(self.package) == bool(self.model):
-            raise ValueError("give either `package` (a name of packages.py) or `model` (a folder or a hub id)")
-        return self
-
-    @property
-    def comes(self) -> bool:
-        """Whether a run fetches it, so that its folder has a seal."""
-        return bool(self.package or self.revision)
-
-    @property
-    def folder(self) -> Path:
-        """Where its files are."""
-        if self.package:
-            return layout.fetched("packages", self.package)
-        return layout.hub(self.model, self.revision) if self.revision else Path(self.model)
-
-
-class Speech(Section):
-    """A corpus' split in a language, to hear."""
-
-    corpus: Name
-    split: Name
-    language: Language
-
-
-class Assembled(Section):
-    """A base made of a Whisper encoder and a causal LLM, joined by a projector that is trained on `parts`."""
-
-    encoder: Pretrained
-    llm: Pretrained
-    parts: list[Speech] = Field(min_length=1)
-    recipe: dict[str, Any]
-
-
-class Base(Section):
-    """The base LALM: which files, and how it is prompted.
-
-    `model` is a folder; with a `revision`, an id on the hub; with `assembled`, filled in: where it is made.
-    """
-
-    model: str
-    sha256: str = Field(pattern="^([0-9a-f]{64})?$")  # empty: not pinned, for a model that is only tried out
-    revision: str = ""
-    assembled: Assembled | None = None
-    prompts: dict[Literal["transcribe", "translate"], str]
-    recipe: dict[str, Any] = {}
-
-    @property
-    def comes(self) -> bool:
-        """Whether a run fetches or makes it, so that its folder has a seal."""
-        return bool(self.revision or self.assembled)
-
-    @property
-    def folder(self) -> Path:
-        """Where its files are."""
-        return layout.hub(self.model, self.revision) if self.revision else Path(self.model)
-
-    @property
-    def parts(self) -> list[Speech]:
-        """The speech that it is made with here."""
-        return self.assembled.parts if self.assembled else []
-
-
 class Corpus(BaseModel):
     """One corpus: `kind` is the file in corpora/; keys beyond these are that file's own options."""
 
@@ -172,6 +99,71 @@ class Part(Section):
         if (self.task == "translate") != (self.to is not None):
             raise ValueError("`to` (a language) belongs to task translate, and only to it")
         return self
+
+
+class Pretrained(Section):
+    """Published weights that a base is assembled from: a `package` of packages.py, or a `model` (a folder, or a hub id
+    at a `revision`)."""
+
+    package: str = ""
+    model: str = ""
+    revision: str = ""
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> "Pretrained":
+        if bool(self.package) == bool(self.model):
+            raise ValueError("give either `package` (a name of packages.py) or `model` (a folder or a hub id)")
+        return self
+
+    @property
+    def comes(self) -> bool:
+        """Whether a run fetches it, so that its folder has a seal."""
+        return bool(self.package or self.revision)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        if self.package:
+            return layout.fetched("packages", self.package)
+        return layout.hub(self.model, self.revision) if self.revision else Path(self.model)
+
+
+class Assembled(Section):
+    """A base made of a Whisper encoder and a causal LLM, joined by a projector that is trained on `parts`."""
+
+    encoder: Pretrained
+    llm: Pretrained
+    parts: list[Part] = Field(min_length=1)
+    recipe: dict[str, Any]
+
+
+class Base(Section):
+    """The base LALM: which files, and how it is prompted.
+
+    `model` is a folder; with a `revision`, an id on the hub; with `assembled`, filled in: where it is made.
+    """
+
+    model: str
+    sha256: str = Field(pattern="^([0-9a-f]{64})?$")  # empty: not pinned, for a model that is only tried out
+    revision: str = ""
+    assembled: Assembled | None = None
+    prompts: dict[Literal["transcribe", "translate"], str]
+    recipe: dict[str, Any] = {}
+
+    @property
+    def comes(self) -> bool:
+        """Whether a run fetches or makes it, so that its folder has a seal."""
+        return bool(self.revision or self.assembled)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return layout.hub(self.model, self.revision) if self.revision else Path(self.model)
+
+    @property
+    def parts(self) -> list[Part]:
+        """The speech that it is made with here."""
+        return self.assembled.parts if self.assembled else []
 
 
 class TrainSet(Section):

@@ -67,12 +67,17 @@ def items(model: Lalm, config: Config, part: Part, speech: Speech, at_most: int 
     Errors: ConfigError when there is none.
     """
     prompt = lalm.prompt_ids(model, config.base, part.task, part.language, part.to)
-    texts = {i: text for i, row in enumerate(speech.rows) if (text := reference(row, part))}
-    if not texts:
+    texts = {i: str(reference(speech.rows[i], part)) for i in subset(speech.rows, part, at_most)}
+    return [Item(speech, i, prompt, text, lalm.answer_ids(model, text)) for i, text in texts.items()]
+
+
+def subset(rows: Sequence[dict[str, Any]], part: Part, at_most: int | None = None) -> list[int]:
+    """The rows of a manifest that a part can use, in order; at most so many, as for `items`. Errors: ConfigError."""
+    usable = [i for i, row in enumerate(rows) if reference(row, part)]
+    if not usable:
         wanted = f"{part.language} to {part.to}" if part.to else part.language
         raise ConfigError(f"{part.corpus}/{part.split} has no utterance to {part.task} ({wanted})")
-    chosen = sorted(texts, key=lambda i: hashlib.sha256(speech.rows[i]["id"].encode()).digest())[:at_most]
-    return [Item(speech, i, prompt, texts[i], lalm.answer_ids(model, texts[i])) for i in sorted(chosen)]
+    return sorted(sorted(usable, key=lambda i: hashlib.sha256(rows[i]["id"].encode()).digest())[:at_most])
 
 
 def reference(row: dict[str, Any], part: Part) -> str | None:

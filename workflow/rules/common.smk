@@ -120,7 +120,15 @@ def evaluate_inputs(cell):
 
 
 def report_inputs(_):
-    """The records of every cell, and the adapters' training curves."""
+    """The records of every cell and of an assembled base's own Whisper, and the adapters' training curves."""
     cells = [(compressor, ratio_text(ratio)) for compressor, ratio in CONFIG.cells]
     records = [seal(layout.evaluate(NAME, *cell)) for cell in cells]
-    return records + [adapter for cell in cells for adapter in adapters(*cell)]
+    own = [seal(layout.whisper(NAME))] if CONFIG.base.assembled else []
+    return records + own + [adapter for cell in cells for adapter in adapters(*cell)]
+
+
+def heard_by_whisper(_):
+    """The speech of every transcription set, and the encoder's own model where a run fetches it."""
+    places = sorted({(s.corpus, s.split) for s in CONFIG.evaluate.sets if s.task == "transcribe"})
+    encoder = CONFIG.base.assembled.encoder
+    return [seal(layout.data(NAME, *place)) for place in places] + [seal(encoder.folder)] * encoder.comes

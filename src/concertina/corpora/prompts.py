@@ -24,6 +24,7 @@ from concertina.archives import Archive, Files
 from concertina.corpora import Reject, Size, Utterance
 from concertina.schema import Section
 
+KIND = "prompts"
 Split = Literal["train", "dev", "test"]
 Spoken = Literal["en", "es", "fr", "it", "ru"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -95,7 +96,7 @@ def splits(options: Options) -> list[str]:
 
 def archives(options: Options, split: str) -> list[Archive]:
     """The texts of all five languages, for the splits rest on them, and the recordings of those that are read."""
-    return [_package(name) for name in (*LANGUAGES, *(f"{language}-g722" for language in options.languages))]
+    return [*texts(), *(_package(f"{language}-g722") for language in options.languages)]
 
 
 def size(options: Options, split: str) -> Size:
@@ -114,7 +115,7 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
     except ImportError:
         yield Reject(language, "the package G722 is not installed: pip install G722")
         return
-    files = Files(layout.fetched("prompts", f"{language}-g722"), sealed=True)
+    files = Files(layout.fetched(KIND, f"{language}-g722"), sealed=True)
     recordings = {_name(path): path for path in files.matching("usr/share/asterisk/sounds/*.g722")}
     texts = {other: _texts(other) for other in LANGUAGES}
     chosen = _split_of()
@@ -140,6 +141,26 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
         )
 
 
+def texts() -> list[Archive]:
+    """The packages of the texts, in all five languages."""
+    return [_package(language) for language in LANGUAGES]
+
+
+def held_out(kind: str) -> list[str]:
+    """The texts of every prompt that is not for training, normalised, in all languages.
+
+    `kind`: whose downloads the packages of the texts are in; a corpus of text that must be apart from these fetches
+    them for itself.
+    """
+    chosen = _split_of(kind)
+    return [
+        text
+        for language in LANGUAGES
+        for prompt, text in _plain(language, kind).items()
+        if chosen.get(prompt) in ("test", "dev")
+    ]
+
+
 def _package(name: str) -> Archive:
     file = f"asterisk-core-sounds-{name}_{VERSION}_all.deb"
     sha256, sha1 = PACKAGES[name]
@@ -154,9 +175,9 @@ def _name(path: str) -> str:
 
 
 @cache
-def _texts(language: str) -> dict[str, str]:
+def _texts(language: str, kind: str = KIND) -> dict[str, str]:
     """What is said in each prompt of a language; without those whose text is not just that."""
-    files = Files(layout.fetched("prompts", language), sealed=True)
+    files = Files(layout.fetched(kind, language), sealed=True)
     (name,) = files.matching("*/core-sounds-*.txt.gz")
     lines = gzip.decompress(files.read(name)).decode("utf-8-sig").splitlines()
     rows = (line.partition(":") for line in lines if not line.startswith(";"))
@@ -165,12 +186,16 @@ def _texts(language: str) -> dict[str, str]:
 
 
 @cache
-def _split_of() -> dict[str, str]:
+def _plain(language: str, kind: str = KIND) -> dict[str, str]:
+    """The same, normalised."""
+    said = _texts(language, kind)
+    return dict(zip(said, normaliser.normalise(list(said.values()), language), strict=True))
+
+
+@cache
+def _split_of(kind: str = KIND) -> dict[str, str]:
     """The split of each prompt that is not in `train`; 'none' where a held-out text holds its text, in any language."""
-    plain: dict[str, dict[str, str]] = {}
-    for language in LANGUAGES:
-        said = _texts(language)
-        plain[language] = dict(zip(said, normaliser.normalise(list(said.values()), language), strict=True))
+    plain = {str(language): _plain(language, kind) for language in LANGUAGES}
     prompts = sorted({prompt for said in plain.values() for prompt in said})
     chosen = {prompt: split for prompt in prompts if (split := _drawn(prompt, plain))}
     for held_out, *lesser in (("test", "dev", "train"), ("dev", "train")):

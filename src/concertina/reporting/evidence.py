@@ -82,6 +82,7 @@ class Evidence:
     trainings: list[Training]
     datasets: list[Dataset]
     inputs: list[str]
+    whisper: records.Run | None = None  # what an assembled base's encoder is worth with its own decoder
 
 
 def read(config: Config, partial: bool = False) -> Evidence:
@@ -106,7 +107,16 @@ def read(config: Config, partial: bool = False) -> Evidence:
         elif not of_cell:
             run = f"{cell.compressor}-{cell.ratio}"
             failed.append(Failed("evaluate", run, UNFINISHED, cell.compressor, cell.ratio))
-    return Evidence(results, failed, trainings, list(_datasets(config)), inputs)
+    return Evidence(results, failed, trainings, list(_datasets(config)), inputs, _whisper(config, inputs, partial))
+
+
+def _whisper(config: Config, inputs: list[str], partial: bool) -> records.Run | None:
+    """The record of Whisper's own decoder, where the base is assembled around a Whisper's encoder."""
+    folder = layout.whisper(config.name)
+    if config.base.assembled is None or (partial and not (folder / layout.SEAL).exists()):
+        return None
+    inputs.append(str(integrity.verify(folder)["run_key"]))
+    return records.read(folder / "record.json")
 
 
 def _run(result: Result) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from concertina.records import Run
 from concertina.reporting.board import UNTOUCHED, Board, Cell, excludes_zero
 from concertina.reporting.findings import Contrast, Row
 from concertina.statistics import BLOCKED, Interval
@@ -142,6 +143,20 @@ def _summary_head(row: Row, value: float | None) -> str:
 
 def _value(interval: Interval | None) -> float | None:
     return interval.value if interval else None
+
+
+def whisper(record: Run | None, metrics: Sequence[str]) -> list[str]:
+    """What the base's encoder is worth with its own decoder, in a sentence; nothing where it has none."""
+    if record is None:
+        return []
+    told = []
+    for name, fact in record.facts.items():
+        scores = {metric: fact["scores"][metric] for metric in metrics[:1]}
+        told += [
+            f"{metric.upper()} {number(score['value'])} [{number(score['low'])}, {number(score['high'])}] on {name}"
+            for metric, score in scores.items()
+        ]
+    return [f"The base's encoder with its own decoder, Whisper itself, on the same audio: {'; '.join(told)}."]
 
 
 def conditions(

@@ -1,0 +1,1 @@
+"""Assembling a base: a pretrained Whisper encoder and a pretrained LLM, read, joined, and the projector trained."""

@@ -1,0 +1,145 @@
+"""English text read aloud by two synthesisers: many words and voices, for a base that has to hear human speech later.
+
+Texts are `telephone` (announcements drawn from a grammar, synthesis/telephone.py) and `sentences` (one for each common
+word, written by SmolLM2-135M; synthesis/sentences.txt, Apache-2.0). eSpeak NG speaks with the voices of the synthetic
+corpus' training, SVOX Pico (PyPI `py-nanotts`) with its two English ones, where it is installed. No text is equal to
+or contained in a held-out one of the recorded prompts (corpora/prompts.py), in whose package that is looked up.
+Splits: `train`, `adapt` with other draws of the same, and `dev` in other words and voices. A split is read in parts,
+each in a fresh process: the same bits on every run and number of cores.
+"""
+
+import importlib.util
+import itertools
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.random import Generator, default_rng
+from pydantic import Field
+
+from concertina import audio, normaliser
+from concertina.archives import Archive
+from concertina.corpora import Reject, Size, Utterance, prompts
+from concertina.schema import Section
+from concertina.synthesis import noise, telephone, voices
+
+KIND = "read_aloud"
+Split = Literal["train", "dev", "adapt"]
+SPLITS = ("train", "dev", "adapt")
+Source = Literal["telephone", "sentences"]
+SENTENCES = Path(telephone.__file__).with_name("sentences.txt")
+PART = 250  # utterances
+RATE_HZ = 16_000
+MEAN_S = 3.0  # of an utterance, about
+DEV_LINES = 10  # every so many-th sentence is kept for dev
+BLOCK = 1000  # texts that are normalised at once
+
+
+class Options(Section):
+    """seed: of everything drawn; pico: the share that SVOX Pico speaks; splits: utterances by source of the text."""
+
+    seed: int = 0
+    pico: float = Field(default=0.3, ge=0, le=1)
+    splits: dict[Split, dict[Source, int]] = Field(min_length=1)
+
+
+def splits(options: Options) -> list[str]:
+    return list(options.splits)
+
+
+def archives(options: Options, split: str) -> list[Archive]:
+    """The texts of the recorded prompts: what of them is held out is not read aloud."""
+    return prompts.texts()
+
+
+def parts(options: Options, split: str) -> int:
+    return sum(-(-count // PART) for count in _counts(options, split).values())
+
+
+def size(options: Options, split: str) -> Size:
+    utterances = sum(_counts(options, split).values())
+    return Size(utterances, utterances * MEAN_S / 3600)
+
+
+def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject]:
+    """Speak one part of a split."""
+    for source, count in _counts(options, split).items():
+        n_parts = -(-count // PART)
+        if part < n_parts:
+            numbers = range(part * PART, min(count, (part + 1) * PART))
+            for number, text in zip(numbers, texts(options, source, split)[numbers.start : numbers.stop], strict=True):
+                yield _utterance(options, split, source, number, text)
+            return
+        part -= n_parts
+
+
+def _counts(options: Options, split: str) -> dict[str, int]:
+    """Utterances of a split by source."""
+    by_split = {str(name): sources for name, sources in options.splits.items()}
+    return {str(source): count for source, count in by_split[split].items()}
+
+
+def texts(options: Options, source: str, split: str) -> list[str]:
+    """The texts of a source that a split reads aloud, in order, none of them held out elsewhere."""
+    return list(itertools.islice(_texts(options.seed, source, split), _counts(options, split)[source]))
+
+
+def _texts(seed: int, source: str, split: str) -> Iterator[str]:
+    number, dev = SPLITS.index(split), split == "dev"
+    if source == "telephone":
+        drawn = telephone.sentences(len(SPLITS) * seed + number)
+    else:
+        lines = SENTENCES.read_text(encoding="utf-8").splitlines()
+        own = [line for i, line in enumerate(lines) if (i % DEV_LINES == 0) == dev]
+        drawn = itertools.cycle([own[i] for i in default_rng([seed, number]).permutation(len(own))])
+    held = "|".join(f" {text} " for text in _held_out())
+    while block := list(itertools.islice(drawn, BLOCK)):
+        for text, plain in zip(block, normaliser.normalise(block, "en"), strict=True):
+            if f" {plain} " not in held:
+                yield text
+
+
+@cache
+def _held_out() -> list[str]:
+    return prompts.held_out(KIND)
+
+
+def _utterance(options: Options, split: str, source: str, number: int, text: str) -> Utterance | Reject:
+    draw = default_rng([options.seed, number, *f"{split}/{source}".encode()])
+    with_pico = draw.random() < options.pico and importlib.util.find_spec("py_nanotts") is not None
+    speech, speaker = _pico(text, draw) if with_pico else _espeak(text, split, draw)
+    if not len(speech):
+        return Reject(f"{split}-{source}-{number:05d}", f"nothing is heard of {text!r}")
+    speech = noise.mix(speech, noise.make("white", len(speech), draw, []), float(draw.uniform(25, 50)))
+    speech *= draw.uniform(0.2, 0.9) / (np.abs(speech).max() + 1e-9)
+    return Utterance(
+        id=f"{split}-{source}-{number:05d}",
+        audio=np.round(speech * 32767).astype(np.int16),
+        rate_hz=RATE_HZ,
+        text=text,
+        language="en",
+        speaker=speaker,
+        tags={"source": source},
+    )
+
+
+def _pico(text: str, draw: Generator) -> tuple[np.ndarray, str]:
+    from concertina.synthesis import pico
+
+    voice = str(draw.choice(voices.PICO_VOICES["en"]))
+    return pico.speak(text, voice, float(draw.uniform(0.8, 1.25)), float(draw.uniform(0.8, 1.25))), f"pico-{voice}"
+
+
+def _espeak(text: str, split: str, draw: Generator) -> tuple[np.ndarray, str]:
+    from concertina.synthesis import espeak
+
+    accent, variant = (
+        str(draw.choice(voices.ACCENTS["en"])),
+        str(draw.choice(voices.VARIANTS["dev" if split == "dev" else "train"])),
+    )
+    rate, pitch, pitch_range = (int(draw.integers(*limits)) for limits in ((140, 200), (35, 66), (35, 66)))
+    engine = espeak.engine()
+    samples = engine.speak(text, f"{accent}+{variant}", rate, pitch, pitch_range)
+    return audio.resample(samples / 32768, engine.rate_hz).astype(np.float32), variant

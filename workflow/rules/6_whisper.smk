@@ -1,0 +1,27 @@
+# Transcribe the test sets with the whole Whisper whose encoder the base was assembled from: the base's yardstick.
+#
+# INPUTS   build/<name>/data/<corpus>/<split>/seal.json of every transcription set; downloads/packages/.../seal.json
+# OUTPUTS  results/<name>/whisper/seal.json  over record.json (scores with intervals) and each set's texts (JSON)
+
+
+rule whisper:
+    input:
+        heard_by_whisper,
+    output:
+        seal(layout.whisper(NAME)),
+    log:
+        log_of(layout.whisper(NAME)),
+    conda:
+        ENVIRONMENT
+    threads: CONFIG.evaluate.threads
+    resources:
+        mem_mb=6000,
+        runtime=480,
+        gpu=1,
+    params:
+        config=CONFIG_FILE,
+        key=lambda w: keys.whisper(CONFIG),
+    message:
+        "whisper"
+    shell:
+        "python tools/gpu.py python -m concertina.whisper --config {params.config} 2>&1 | tee -i {log}"
