@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -209,6 +210,46 @@ def test_an_archive_that_cannot_be_unpacked_is_named(tmp_path: Path, content: by
     path.write_bytes(harmed[harm])
     with pytest.raises(ArchiveError, match=rf"x\.tar\.gz.*{'twice' if harm == 'twice' else 'cannot be unpacked'}"):
         archives.unpack(path, tmp_path / "folder")
+
+
+def wheel(members: dict[str, bytes], modes: dict[str, int] | None = None) -> bytes:
+    """A zip, as a Python package is; `modes`: what Unix says of some members."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in members.items():
+            member = zipfile.ZipInfo(name)
+            member.external_attr = (modes or {}).get(name, 0o100644) << 16
+            packed.writestr(member, content)
+    return file.getvalue()
+
+
+def test_a_wheel_is_unpacked_and_its_code_stays_data(tmp_path: Path) -> None:
+    (tmp_path / "x.whl").write_bytes(wheel({"a/": b"", "a/model.bin": b"weights", "a/__init__.py": b"1 / 0"}))
+    archives.unpack(tmp_path / "x.whl", tmp_path / "x")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "x/a").iterdir()} == {
+        "model.bin": b"weights",
+        "__init__.py": b"1 / 0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("../evil", 0o100644), ("/tmp/concertina-evil", 0o100644), ("a\\..\\..\\evil", 0o100644), ("a/link", 0o120777)],
+)
+def test_a_hostile_member_of_a_wheel_is_named_and_nothing_is_used(tmp_path: Path, name: str, mode: int) -> None:
+    path, folder = tmp_path / "x.whl", tmp_path / "deep" / "folder"
+    path.write_bytes(wheel({"a/x.txt": b"hello", name: b"/etc/passwd"}, {name: mode}))
+    with pytest.raises(ArchiveError, match=r"its member '.*' is a link"), integrity.sealed(folder) as temporary:
+        archives.unpack(path, temporary)
+    assert not folder.exists()
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_a_wheel_that_is_cut_is_named(tmp_path: Path) -> None:
+    whole = wheel({"a/model.bin": bytes(range(256)) * 99})
+    (tmp_path / "x.whl").write_bytes(whole[:60] + b"?" * 40 + whole[100:])
+    with pytest.raises(ArchiveError, match=r"x\.whl cannot be unpacked"):
+        archives.unpack(tmp_path / "x.whl", tmp_path / "folder")
 
 
 def flac(seconds: float, rate_hz: int = 16_000) -> bytes:

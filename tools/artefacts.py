@@ -44,10 +44,12 @@ def of(config: Config) -> Iterator[Artefact]:
     name, cells = config.name, [(compressor, ratio_text(ratio)) for compressor, ratio in config.cells]
     by_cell = {cell: _places(config, [train_set for train_set, _ in config.adapters(*cell)]) for cell in cells}
     places = sorted({place for chosen in by_cell.values() for place in chosen})
-    for place in places:
+    for place in sorted({*places, *((part.corpus, part.split) for part in config.base.parts)}):
         yield Artefact("data", layout.data(name, *place), keys.data(config, *place))
+    yield from _assembled(config)
+    base = (config.base.folder,) if config.base.comes else ()
     for place in places:
-        made_from = (layout.data(name, *place),)
+        made_from = (layout.data(name, *place), *base)
         yield Artefact("features", layout.features(name, *place), keys.features(config, *place), made_from)
     for place in places:
         for cell in (cell for cell in cells if place in by_cell[cell]):
@@ -65,7 +67,20 @@ def of(config: Config) -> Iterator[Artefact]:
         yield Artefact("evaluate", layout.evaluate(name, *cell), keys.evaluate(config, *cell), read)
     trained = [layout.train(name, *one) for cell in cells for one in adapters[cell]]
     evaluated = [layout.evaluate(name, *cell) for cell in cells]
-    yield Artefact("report", layout.report(name), keys.report(config), (*trained, *evaluated))
+    whisper = (layout.whisper(name),) if config.base.assembled else ()
+    yield Artefact("report", layout.report(name), keys.report(config), (*trained, *evaluated, *whisper))
+
+
+def _assembled(config: Config) -> Iterator[Artefact]:
+    """An assembled base, and what its encoder is worth with its own decoder."""
+    if made := config.base.assembled:
+        fetched = [part.folder for part in (made.encoder, made.llm) if part.comes]
+        heard = [layout.data(config.name, part.corpus, part.split) for part in made.parts]
+        yield Artefact("assemble", layout.base(config.name), keys.base(config), (*heard, *fetched))
+        places = sorted({(s.corpus, s.split) for s in config.evaluate.sets if s.task == "transcribe"})
+        heard = [layout.data(config.name, *place) for place in places]
+        own = [made.encoder.folder] if made.encoder.comes else []
+        yield Artefact("whisper", layout.whisper(config.name), keys.whisper(config), (*heard, *own))
 
 
 def _places(config: Config, train_sets: Collection[str]) -> set[tuple[str, str]]:
@@ -90,7 +105,8 @@ def strangers(config: Config, accepting: Collection[Path] = ()) -> dict[Path, tu
     accepted, stands, found = _accepted(config.name), dict[Path, str](), dict[Path, tuple[str, str]]()
     for artefact in of(config):
         folder = artefact.folder
-        wanted = stands[folder] = keys.run_key(artefact.key, [stands[made_from] for made_from in artefact.inputs])
+        made_from = [stands[one] if one in stands else _fetched(one) for one in artefact.inputs]
+        wanted = stands[folder] = keys.run_key(artefact.key, made_from)
         try:
             sealed = str(integrity.read_seal(folder).get("run_key", ""))
         except integrity.DamagedError:
@@ -100,6 +116,14 @@ def strangers(config: Config, accepting: Collection[Path] = ()) -> dict[Path, tu
         if stands[folder] != sealed or (folder in accepting and wanted != sealed):
             found[folder] = (wanted, sealed)
     return found
+
+
+def _fetched(folder: Path) -> str:
+    """The run key of something that every experiment here shares, in downloads/; empty where it is not there."""
+    try:
+        return str(integrity.read_seal(folder)["run_key"])
+    except integrity.DamagedError:
+        return ""
 
 
 def _accepted(name: str) -> dict[str, str]:
