@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from concertina import config, features, integrity, lalm, segments
-from concertina.schema import ratio_text
+from concertina.schema import Cell, Ratio, ratio_text
 from concertina.store import Reader, Writer
 
 FRAMES = (25, 175)  # 1 to 7 s at 25 frames per second
@@ -72,7 +72,7 @@ def time_encoder(experiment: config.Config, lengths: np.ndarray) -> tuple[float,
     return taken * int(lengths.sum()) / int(lengths[:ENCODED].sum()), int(model.encoder.config.d_model)
 
 
-def time_cell(folder: Path, cell: config.Cell, ratio: config.Ratio, path: Path) -> dict[str, float]:
+def time_cell(folder: Path, cell: Cell, ratio: Ratio, path: Path) -> dict[str, float]:
     """Seconds of one cell, and how many times faster its first batch is than a loop over that batch."""
     wanted = segments.wanted(cell.compressor)
 

@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from concertina import compressors, config, packed, segments
+from concertina import compressors, packed, segments
 from concertina.config import ConfigError
 from concertina.pooling import Segments
+from concertina.schema import Ratio
 
 RATIOS = (1.0, 1.1, 1.5, 2.0, 2.5, 3.0, 4.0, 7.3, 1000.0, "natural")
 
 
-def takes(name: str, ratio: config.Ratio) -> bool:
+def takes(name: str, ratio: Ratio) -> bool:
     try:
         compressors.check_cell(name, ratio, {})
     except ConfigError:
@@ -44,7 +45,7 @@ def one_by_one(answer: Segments, lengths_B: Tensor) -> list[tuple[list[int], lis
     return [(t.tolist(), w.tolist()) for t, w in zip(tokens, weights, strict=True)]
 
 
-def tokens_of(name: str, ratio: config.Ratio, frames: list[list[float]], seed: int = 0, **options: object) -> list[int]:
+def tokens_of(name: str, ratio: Ratio, frames: list[list[float]], seed: int = 0, **options: object) -> list[int]:
     """Token lengths of one utterance."""
     frames_TD = torch.tensor(frames)
     decide = segments.decider(name, ratio, options)
@@ -55,7 +56,7 @@ class TestContract:
     @every_cell
     @settings(max_examples=10, deadline=None, derandomize=True)
     @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=5), seed=st.integers(0, 9))
-    def test_cuts_every_utterance_whole(self, name: str, ratio: config.Ratio, lengths: list[int], seed: int) -> None:
+    def test_cuts_every_utterance_whole(self, name: str, ratio: Ratio, lengths: list[int], seed: int) -> None:
         frames_TD, lengths_B, seeds_B = speech(lengths, seed)
         answer = segments.decider(name, ratio, {})(frames_TD, lengths_B, seeds_B)
         for frames, (tokens, weights) in zip(lengths, one_by_one(answer, lengths_B), strict=True):
@@ -69,7 +70,7 @@ class TestContract:
     @every_cell
     @settings(max_examples=4, deadline=None, derandomize=True)
     @given(lengths=st.lists(st.integers(1, 60), min_size=2, max_size=5), seed=st.integers(0, 9))
-    def test_answer_knows_no_company(self, name: str, ratio: config.Ratio, lengths: list[int], seed: int) -> None:
+    def test_answer_knows_no_company(self, name: str, ratio: Ratio, lengths: list[int], seed: int) -> None:
         frames_TD, lengths_B, seeds_B = speech(lengths, seed)
         decide = segments.decider(name, ratio, {})
         together = one_by_one(decide(frames_TD, lengths_B, seeds_B), lengths_B)
@@ -84,13 +85,13 @@ class TestContract:
 
     @every_cell
     @pytest.mark.parametrize("lengths", [[1], [1, 1, 1], [2], [3, 1], [0], [0, 5, 0, 0], []])
-    def test_short_empty_and_no_utterances(self, name: str, ratio: config.Ratio, lengths: list[int]) -> None:
+    def test_short_empty_and_no_utterances(self, name: str, ratio: Ratio, lengths: list[int]) -> None:
         frames_TD, lengths_B, seeds_B = speech(lengths)
         answer = segments.decider(name, ratio, {})(frames_TD, lengths_B.long(), seeds_B)
         assert (answer.counts_B > 0).tolist() == [length > 0 for length in lengths]
 
     @every_cell
-    def test_wide_batch_is_bit_for_bit_its_parts(self, name: str, ratio: config.Ratio) -> None:
+    def test_wide_batch_is_bit_for_bit_its_parts(self, name: str, ratio: Ratio) -> None:
         """At real widths, where a sum over a row may depend on the shape of the batch."""
         frames_TD, lengths_B, seeds_B = speech([300, 1, 77, 2, 151], width=385)
         decide = segments.decider(name, ratio, {})
@@ -186,7 +187,7 @@ class TestSegment:
         assert segments.decider("segment", 8.0, {})(*batch).peaks_B.tolist() == [0, 0]
 
     @pytest.mark.parametrize("ratio", [1.5, 2.0, 3.0, 6.0, "natural"])
-    def test_agrees_with_a_loop_over_frames(self, ratio: config.Ratio) -> None:
+    def test_agrees_with_a_loop_over_frames(self, ratio: Ratio) -> None:
         frames_TD, lengths_B, seeds_B = speech([1, 2, 3, 40, 7, 90], seed=5)
         answer = segments.decider("segment", ratio, {})(frames_TD, lengths_B, seeds_B)
         for frames, (tokens, _) in zip(frames_TD.split(lengths_B.tolist()), one_by_one(answer, lengths_B), strict=True):
@@ -199,7 +200,7 @@ class TestSegment:
         assert int(answer.counts_B) / 30_000 == pytest.approx(1 / 3, rel=0.03)
 
 
-def naive_segment(frames_TD: Tensor, ratio: config.Ratio) -> list[int]:
+def naive_segment(frames_TD: Tensor, ratio: Ratio) -> list[int]:
     """The definition, said with loops: cut after position t."""
     frames = frames_TD.double()
     d = []

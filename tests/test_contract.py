@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from concertina import compressors, config, contract, segments
+from concertina import compressors, contract, segments
 from concertina.config import ConfigError
+from concertina.schema import Ratio
 
 NUMBER = itertools.count()  # a name is imported once
 
@@ -100,7 +101,7 @@ class TestCell:
             ("average", 3.0, {"phase": 1}, r"average has no option 'phase' \(it takes none\)"),
         ],
     )
-    def test_what_is_not_taken_is_named(self, name: str, ratio: config.Ratio, options: dict, message: str) -> None:
+    def test_what_is_not_taken_is_named(self, name: str, ratio: Ratio, options: dict, message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             compressors.check_cell(name, ratio, options)
 
