@@ -169,3 +169,16 @@ def test_a_prompt_without_its_place_for_audio_is_refused(base: Base, model: Lalm
     blind = base.model_copy(update={"prompts": {"transcribe": "no audio here"}})
     with pytest.raises(ConfigError, match="exactly once"):
         lalm.prompt_ids(model, blind, "transcribe", "en", None)
+
+
+def test_four_bits_need_a_gpu_and_say_so(tmp_path: Path) -> None:
+    base = tiny_model.make(tmp_path).model_copy(update={"four_bit": True})
+    with pytest.raises(ConfigError, match=r"base\.four_bit: it needs a CUDA GPU"):
+        lalm.load(base, encoder=False, llm=True, device="cpu")
+    assert lalm.load(base, encoder=True, llm=False, device="cpu")  # the encoder is never in 4 bits
+
+
+def test_a_release_that_reads_the_model_wrongly_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"transformers 5\.10\.2 reads Qwen2-Audio wrongly"):
+        lalm.check_library("5.10.2")
+    lalm.check_library("5.10.4")

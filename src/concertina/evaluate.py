@@ -97,10 +97,11 @@ def evaluate(config: Config, compressor: str, ratio: str, head: dict[str, Any]) 
 def attach(model: Lalm, folder: Path) -> None:
     """Put an adapter's weights into the model's own, which decodes as fast as the base.
 
-    In bfloat16 the adapter stays unmerged: rounding would lose part of its small update, in adapted cells alone.
+    In bfloat16 and in 4 bits the adapter stays unmerged: rounding would lose part of its small update, in adapted
+    cells alone.
     """
     adapted = peft.PeftModel.from_pretrained(model.model, folder)
-    if model.model.dtype == torch.float32:
+    if model.model.dtype == torch.float32 and not getattr(model.model, "is_quantized", False):
         adapted.merge_and_unload(safe_merge=True)
     model.model.eval()
 

@@ -36,34 +36,39 @@ def stage(archive: Archive, kind: str, mirrors: list[str], run_key: str) -> Path
     """Have an archive unpacked, and return its folder. Errors: ArchiveError, OutputError."""
     folder = layout.fetched(kind, archive.name)
     with download.alone(folder.parent):
-        if _is_there(folder, run_key):
+        if is_there(folder, {"run_key": run_key}):
             console.say(f"{folder}: is there already")
             return folder
         brought = archive.path is None and not (folder.parent / archive.file).exists()
         path = download.fetch(archive, mirrors, folder.parent)
         with integrity.sealed(folder, {"run_key": run_key, "licence": archive.licence}) as temporary:
             archives.unpack(path, temporary)
-        shutil.copyfile(folder / SEAL, _copy(folder))
+        keep_seal(folder)
         if brought:
             path.unlink()
     console.say(f"{folder}: unpacked; its licence: {archive.licence}")
     return folder
 
 
-def _is_there(folder: Path, run_key: str) -> bool:
-    """Whether the archive is there, unpacked and whole; a seal that was removed so that it be made again comes back.
+def is_there(folder: Path, facts: dict[str, str]) -> bool:
+    """Whether what these facts are sealed of is there and whole; a seal that was removed to make it again comes back.
 
     What changes the environment has every job done again, and this one would download 60 GB for nothing.
     """
     try:
         kept = integrity.read_json(_copy(folder))
-        if kept["run_key"] != run_key or not folder.is_dir():
+        if any(kept.get(name) != fact for name, fact in facts.items()) or not folder.is_dir():
             return False
         integrity.write_json(folder / SEAL, kept)
         integrity.verify(folder)
         return True
     except integrity.DamagedError:
         return False
+
+
+def keep_seal(folder: Path) -> None:
+    """Keep a second copy of a folder's seal, from which `is_there` knows it."""
+    shutil.copyfile(folder / SEAL, _copy(folder))
 
 
 def _copy(folder: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 
 from concertina import compressors, corpora, fingerprint, integrity, packages
 from concertina.config import Config, ConfigError
-from concertina.schema import Corpus, Part, Pretrained, ratio_text
+from concertina.schema import Base, Corpus, Part, Pretrained, ratio_text
 from concertina.spelling import nearest
 
 Key = dict[str, Any]
@@ -74,6 +74,13 @@ def fetch(config: Config, kind: str, archive: str) -> Key:
 def hub(model: str, revision: str) -> Key:
     """What a model on the hub holds at a revision."""
     return {"model": model, "revision": revision}
+
+
+def on_the_hub(config: Config) -> list[tuple[str, str]]:
+    """The models on the hub that a config names, each with its revision."""
+    made = config.base.assembled
+    named: list[Base | Pretrained] = [config.base, *((made.encoder, made.llm) if made else ())]
+    return [(part.model, part.revision) for part in named if part.revision]
 
 
 def base(config: Config) -> Key:
@@ -168,7 +175,8 @@ def _code(stage: str, *plugins: str) -> Key:
 
 def _model(config: Config, parts: Iterable[Part]) -> Key:
     prompts = {task: config.base.prompts[task] for task in sorted({part.task for part in parts})}
-    return {**_base(config), "prompts": prompts}
+    four_bit = {"four_bit": True} if config.base.four_bit else {}
+    return {**_base(config), **four_bit, "prompts": prompts}
 
 
 def _base(config: Config) -> Key:

@@ -8,6 +8,7 @@ L positions that predict a label.
 """
 
 import hashlib
+import importlib.util
 import os
 import re
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoProcessor, Qwen2AudioForConditionalGeneration
+from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, Qwen2AudioForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
 from concertina import console, integrity
@@ -89,6 +90,19 @@ def check_library(version: str = transformers.__version__) -> None:
         )
 
 
+def in_four_bits(device: str) -> BitsAndBytesConfig:
+    """How the LLM is held in 4 bits; encoder, projector and head stay as they are. Errors: ConfigError."""
+    if device == "cpu" or importlib.util.find_spec("bitsandbytes") is None:
+        lacking = "a CUDA GPU" if device == "cpu" else "the package bitsandbytes (pip install bitsandbytes)"
+        raise ConfigError(f"base.four_bit: it needs {lacking}; leave it false here")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["audio_tower", "multi_modal_projector", "lm_head"],
+    )
+
+
 def computes_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 itself; one that does not is hundreds of times slower at it."""
     return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -118,18 +132,24 @@ def load(base: Base, *, encoder: bool, llm: bool, dtype: str = "float32", device
         config.text_config.num_hidden_layers = 0
         config.text_config.layer_types = []
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    quantized: dict[str, Any] = {}
+    if base.four_bit and llm:
+        quantized = {"quantization_config": in_four_bits(device), "device_map": {"": device}}
     loaded: Any = Qwen2AudioForConditionalGeneration.from_pretrained(
         folder,
         config=config,
         dtype=getattr(torch, dtype),
         attn_implementation="eager" if device == "cpu" else "sdpa",  # on CPU training is 1.5 times faster so
         output_loading_info=True,
+        **quantized,
     )
     model, facts = loaded
     _tie_head(model, folder, "lm_head.weight" in facts["missing_keys"])
     if lost := sorted(set(facts["missing_keys"]) - {"lm_head.weight"}):
         raise integrity.DamagedError(f"{folder}: the checkpoint lacks {', '.join(lost[:3])}")
-    model.requires_grad_(False).eval().to(device)
+    model.requires_grad_(False).eval()
+    if not quantized:
+        model.to(device)
     processor = AutoProcessor.from_pretrained(folder)
     stop = model.generation_config.eos_token_id
     stop_ids = {processor.tokenizer.eos_token_id, *(stop if isinstance(stop, list) else [stop])} - {None}

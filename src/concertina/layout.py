@@ -3,6 +3,7 @@
 from pathlib import Path
 
 SEAL = "seal.json"
+SLASH = "--"  # what stands for it in the name of a folder; a name on the hub never holds it
 
 
 def fetched(kind: str, archive: str) -> Path:
@@ -12,7 +13,7 @@ def fetched(kind: str, archive: str) -> Path:
 
 def hub(model: str, revision: str) -> Path:
     """What a model on the hub holds at a revision: of no experiment alone."""
-    return Path("downloads", "hub", model.replace("/", "--"), revision.replace("/", "--"))
+    return Path("downloads", "hub", model.replace("/", SLASH), revision.replace("/", SLASH))
 
 
 def base(name: str) -> Path:

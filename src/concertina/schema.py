@@ -141,12 +141,14 @@ class Base(Section):
     """The base LALM: which files, and how it is prompted.
 
     `model` is a folder; with a `revision`, an id on the hub; with `assembled`, filled in: where it is made.
+    `four_bit`: the LLM's frozen weights in 4 bits (NF4, arXiv 2305.14314), for a card of 24 GB.
     """
 
     model: str
     sha256: str = Field(pattern="^([0-9a-f]{64})?$")  # empty: not pinned, for a model that is only tried out
     revision: str = ""
     assembled: Assembled | None = None
+    four_bit: bool = False
     prompts: dict[Literal["transcribe", "translate"], str]
     recipe: dict[str, Any] = {}
 

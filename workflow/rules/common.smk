@@ -17,6 +17,7 @@ try:
 except ConfigError as error:
     raise SystemExit(f"error: {error}")
 NAME = CONFIG.name
+HUB = {layout.hub(*one).parts[-2:]: one for one in keys.on_the_hub(CONFIG)}  # models by the names of their folders
 
 # What jobs run in where `--sdm conda` is given: `--config environment=cuda` for a machine with an NVIDIA GPU. It holds
 # no Concertina, and Snakemake takes PYTHONPATH away from it, so each shell line finds the package by this prefix.
@@ -33,6 +34,8 @@ wildcard_constraints:
     seed="[0-9]+",
     kind="[a-z][a-z0-9_]*",
     archive="[A-Za-z0-9][A-Za-z0-9._-]*",
+    model="[A-Za-z0-9][A-Za-z0-9._-]*",
+    revision="[A-Za-z0-9][A-Za-z0-9._-]*",
     share="[0-9]+-of-[0-9]+",
 
 
