@@ -194,7 +194,7 @@ def test_a_file_that_is_not_what_the_hub_says_is_refused(folder: Path, files: di
 def test_what_cannot_be_had_is_one_clear_line(folder: Path, files: dict[str, bytes]) -> None:
     pickled = {name: content for name, content in files.items() if not name.endswith(".safetensors")}
     with serving(Hub(pickled)) as served:
-        assert "has no *.safetensors, and pickle is not read" in fetch(folder, served.url)[1]
+        assert "has no *.safetensors, and no other weights are read" in fetch(folder, served.url)[1]
     for code, remedy in ((401, "is gated: accept its terms"), (404, "no such model, or it is private")):
         with serving(Hub(files, status=code)) as served:
             status, told = fetch(folder, served.url)

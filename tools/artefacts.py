@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from concertina import console, integrity, keys, layout
-from concertina.config import Config
+from concertina.config import UNCOMPRESSED, Config
 from concertina.layout import SEAL
 from concertina.schema import Part, ratio_text
 
@@ -56,6 +56,9 @@ def of(config: Config) -> Iterator[Artefact]:
             made_from = (layout.features(name, *place),)
             key = keys.segments(config, *place, *cell)
             yield Artefact("segments", layout.segments(name, *place, *cell), key, made_from)
+    if config.gate:
+        sets = [test_set for test_set in config.evaluate.sets if test_set.name in config.gate.figures]
+        yield Artefact("gate", layout.gate(name), keys.gate(config), _read(config, sets, UNCOMPRESSED))
     adapters = {cell: [(chosen, *cell, seed) for chosen, seed in config.adapters(*cell)] for cell in cells}
     for cell in cells:
         for adapter in adapters[cell]:
@@ -63,12 +66,12 @@ def of(config: Config) -> Iterator[Artefact]:
             read = _read(config, [*chosen.parts, *chosen.dev], cell)
             yield Artefact("train", layout.train(name, *adapter), keys.train(config, *adapter), read)
     for cell in cells:
-        read = (*_read(config, config.evaluate.sets, cell), *(layout.train(name, *one) for one in adapters[cell]))
+        read = (*_read(config, config.test_sets(*cell), cell), *(layout.train(name, *one) for one in adapters[cell]))
         yield Artefact("evaluate", layout.evaluate(name, *cell), keys.evaluate(config, *cell), read)
     trained = [layout.train(name, *one) for cell in cells for one in adapters[cell]]
     evaluated = [layout.evaluate(name, *cell) for cell in cells]
-    whisper = (layout.whisper(name),) if config.base.assembled else ()
-    yield Artefact("report", layout.report(name), keys.report(config), (*trained, *evaluated, *whisper))
+    beside = [layout.whisper(name)] * bool(config.base.assembled) + [layout.gate(name)] * bool(config.gate)
+    yield Artefact("report", layout.report(name), keys.report(config), (*trained, *evaluated, *beside))
 
 
 def _assembled(config: Config) -> Iterator[Artefact]:

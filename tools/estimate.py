@@ -20,6 +20,7 @@ PREDICTION_BYTES, RECORD_BYTES = 60, 12_000  # per utterance, and per test set a
 PAGE_BYTES, EXAMPLE_BYTES = 210_000, 370  # the report without examples, and one cell's answer in one
 UNKNOWN_S = 10.0  # of an utterance of which nothing is known yet
 TEXT = 20  # positions of prompt and answer
+TOKENS_PER_SECOND = 3.5  # of an answer, about
 NATURAL = 3.0  # frames per token of a compressor's own ratio, about
 CPU_FLOPS, GPU_FLOPS = 30e9, 20e12  # by one thread, by one GPU, of dense layers: modest machines
 CUDA_BYTES = 700 << 20  # what CUDA takes before the first tensor
@@ -103,8 +104,9 @@ class Estimate:
         if stage == "train":
             return 4 * self.model.lora(self.config) + 130 * self.config.train.steps + 10_000
         if stage == "evaluate":
-            decoded = sum(self.utterances(part) for part in self.config.evaluate.sets) * self._runs(w)
-            return int(PREDICTION_BYTES * decoded + RECORD_BYTES * len(self.config.evaluate.sets) * self._runs(w))
+            sets = self.config.test_sets(w["compressor"], w["ratio"])
+            decoded = sum(self.utterances(part) for part in sets) * self._runs(w)
+            return int(PREDICTION_BYTES * decoded + RECORD_BYTES * len(sets) * self._runs(w))
         if stage == "report":
             shown = self.config.report.examples * len(self.config.evaluate.sets) * len(self.config.cells)
             return 2 * (PAGE_BYTES + EXAMPLE_BYTES * shown)  # the page lies in the sealed folder and beside it
@@ -146,7 +148,8 @@ class Estimate:
                 + cache
                 + 4 * section.batch * model.text["vocab_size"]
             )
-        weights = (2 if model.bfloat16 and section.precision == "bfloat16" else 4) * (model.llm + model.embeddings)
+        held_in = 2 if model.bfloat16 and section.precision == "bfloat16" else 4
+        weights = (0.55 if chosen.base.four_bit else held_in) * model.llm + held_in * model.embeddings
         activations = held * model.layers * positions * (10 * model.hidden + 4 * model.inner)
         logits = 4 * 3 * section.batch * TEXT * model.text["vocab_size"]
         return int(CUDA_BYTES + weights + activations + logits + 16 * model.lora(chosen))
@@ -163,9 +166,20 @@ class Estimate:
             mean = sum(self._positions(part, w) for part in parts) / len(parts)
             return self.config.train.steps * self.config.train.batch * mean
         if stage == "evaluate":
-            sets = self.config.evaluate.sets
+            sets = self.config.test_sets(w["compressor"], w["ratio"])
             return self._runs(w) * sum(self.utterances(part) * self._positions(part, w) for part in sets)
         return 0.0
+
+    def answered(self, job: dict[str, Any]) -> float:
+        """Tokens that an evaluate job decodes, one after the other."""
+        w = job["wildcards"]
+        if job["stage"] != "evaluate":
+            return 0.0
+        spoken = 0.0
+        for part in self.config.test_sets(w["compressor"], w["ratio"]):
+            speech = self.speech(part.corpus, part.split)
+            spoken += self.utterances(part) * speech.seconds / max(speech.utterances, 1)
+        return TOKENS_PER_SECOND * spoken * self._runs(w)
 
     def flop(self, stage: str) -> float:
         """Floating-point operations per unit of work; training goes back through frozen layers."""

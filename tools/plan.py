@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cards
 import gpu
 from estimate import Estimate
 from rates import COUNTED, Rates
@@ -209,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
         "",
         total(planned, estimate, rates, any(a.endswith("profile") for a in arguments)),
     ]
-    print("\n".join([*told, *notes(planned, estimate, rates)]))
+    print("\n".join([*told, *cards.rows(planned, estimate), *notes(planned, estimate, rates)]))
     if short := shortage(planned, estimate):
         console.say(f"error: {short}")
         return 1

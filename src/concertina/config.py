@@ -16,11 +16,13 @@ from concertina.schema import (
     Data,
     Evaluate,
     Features,
+    Gate,
     Name,
     Part,
     Report,
     Section,
     Segments,
+    TestSet,
     Train,
     TrainSet,
     ratio_text,
@@ -28,6 +30,7 @@ from concertina.schema import (
 from concertina.spelling import nearest
 
 DEFAULT = Path("config.yaml")
+UNCOMPRESSED = ("none", "1")  # the cell that the others are held against
 
 
 class ConfigError(ValueError):
@@ -45,6 +48,7 @@ class Config(Section):
     train: Train
     evaluate: Evaluate
     report: Report
+    gate: Gate | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -78,13 +82,24 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Config":
-        names = [corpus.name for corpus in self.data.corpora]
-        _unique("data.corpora", names)
+        corpora = [corpus.name for corpus in self.data.corpora]
+        _unique("data.corpora", corpora)
         _unique("train.sets", [s.name for s in self.train.sets])
         _unique("evaluate.sets", [s.name for s in self.evaluate.sets])
         cells = [f"{c}-{ratio_text(r)}" for c, r in self.cells]
         _unique("segments.cells", cells)
         adapted = {train_set for c, r in self.cells for train_set, _ in self.adapters(c, ratio_text(r))}
+        for test_set in self.evaluate.sets:
+            if missing := sorted(set(test_set.cells or []) - set(cells)):
+                near = nearest(missing[0], cells)
+                raise ValueError(f"evaluate.sets.{test_set.name}: no cell {missing[0]!r} in the grid{near}")
+        for cell in cells:
+            if not self.test_sets(*cell.rsplit("-", 1)):
+                raise ValueError(f"evaluate.sets: no set is for the cell {cell}")
+        names = [test_set.name for test_set in self.evaluate.sets]
+        for name in set(self.gate.figures if self.gate else ()) - self.evaluate.skipped.keys():
+            if name not in names or name not in [s.name for s in self.test_sets(*UNCOMPRESSED)]:
+                raise ValueError(f"gate.figures: none-1 is not scored on a set {name!r}{nearest(name, names)}")
         for chosen in self.train.sets:
             if missing := sorted(set(chosen.cells or []) - set(cells)):
                 raise ValueError(
@@ -98,8 +113,8 @@ class Config(Section):
         used += [(f"evaluate.sets.{s.name}", s) for s in self.evaluate.sets]
         used += [("base.assembled.parts", p) for p in self.base.parts]
         for where, part in used:
-            if part.corpus not in names:
-                raise ValueError(f"{where}: no corpus {part.corpus!r} in data.corpora{nearest(part.corpus, names)}")
+            if part.corpus not in corpora:
+                raise ValueError(f"{where}: no corpus {part.corpus!r} in data.corpora{nearest(part.corpus, corpora)}")
         return self
 
     @property
@@ -123,6 +138,11 @@ class Config(Section):
             for seed in self.cell(compressor, ratio).seeds
             if chosen.seeds is None or seed in chosen.seeds
         ]
+
+    def test_sets(self, compressor: str, ratio: str) -> list[TestSet]:
+        """What a cell is scored on."""
+        cell = f"{compressor}-{ratio}"
+        return [test_set for test_set in self.evaluate.sets if test_set.cells is None or cell in test_set.cells]
 
     @property
     def places(self) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ import torch
 
 from concertina import config as configs
 from concertina import console, integrity, keys, lalm, layout, metrics, normaliser, records, speech
-from concertina.config import Config, ConfigError
+from concertina.config import UNCOMPRESSED, Config, ConfigError
 from concertina.lalm import Generated, Lalm
 from concertina.loops import loops
 from concertina.schema import TestSet, TrainSet
@@ -60,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         "config": config.evaluate.model_dump(mode="json"),
         "threads": config.evaluate.threads,
         "run_key": "",
+        "override": (config.gate and config.gate.override) or None,
         **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
     }
     run = f"{asked.compressor}-{asked.ratio}"
@@ -71,7 +72,8 @@ def main(argv: list[str] | None = None) -> int:
 def evaluate(config: Config, compressor: str, ratio: str, head: dict[str, Any]) -> None:
     """Decode and score one cell and seal its folder; puts the run key into `head`, the records' head."""
     lalm.fix_arithmetic(config.evaluate.threads, config.evaluate.precision)
-    splits = sorted({(test_set.corpus, test_set.split) for test_set in config.evaluate.sets})
+    sets = config.test_sets(compressor, ratio)
+    splits = sorted({(test_set.corpus, test_set.split) for test_set in sets})
     opened = {split: Speech(config.name, *split, compressor, ratio) for split in splits}
     chosen = config.adapters(compressor, ratio)
     adapters = [Adapter(config.train_set(train_set), seed) for train_set, seed in chosen]
@@ -88,10 +90,24 @@ def evaluate(config: Config, compressor: str, ratio: str, head: dict[str, Any]) 
             model = lalm.load(config.base, encoder=False, llm=True, dtype=config.evaluate.precision)
             if adapter:
                 attach(model, folders[adapter.train_set.name, adapter.seed])
-            for test_set in config.evaluate.sets:
+            for test_set in sets:
+                if adapter is None and (compressor, ratio) == UNCOMPRESSED and judged(config, test_set.name, folder):
+                    continue
                 told = f"{adapter.train_set.name}-seed{adapter.seed}" if adapter else "zero-shot"
                 console.say(f"{test_set.name}, {told}")
                 measure(model, config, test_set, opened[test_set.corpus, test_set.split], adapter, head, folder)
+
+
+def judged(config: Config, test_set: str, folder: Path) -> bool:
+    """Take over what the gate decoded of a set, so that it is not decoded twice; whether it did."""
+    if config.gate is None or test_set not in config.gate.figures:
+        return False
+    source = layout.gate(config.name) / test_set
+    integrity.verify(source.parent)
+    (folder / test_set).mkdir(parents=True)
+    for path in source.iterdir():
+        integrity.link(path, folder / test_set / path.name)
+    return True
 
 
 def attach(model: Lalm, folder: Path) -> None:

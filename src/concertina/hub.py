@@ -58,7 +58,7 @@ def stage(model: str, revision: str) -> Path:
         info = _info(model, revision)
         chosen = [file for file in info.siblings if any(fnmatch(file.rfilename, pattern) for pattern in WANTED)]
         if not any(fnmatch(file.rfilename, WEIGHTS) for file in chosen):
-            raise ArchiveError(f"{model}: it has no {WEIGHTS}, and pickle is not read; convert it, {ELSEWHERE}")
+            raise ArchiveError(f"{model}: it has no {WEIGHTS}, and no other weights are read; convert it, {ELSEWHERE}")
         partial = folder.with_name(f".{folder.name}.part")
         for number, file in enumerate(chosen, start=1):
             console.say(f"{model}: {file.rfilename} ({number} of {len(chosen)}, {(file.size or 0) / 1e6:.0f} MB)")

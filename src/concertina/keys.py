@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from concertina import compressors, corpora, fingerprint, integrity, packages
-from concertina.config import Config, ConfigError
+from concertina.config import UNCOMPRESSED, Config, ConfigError
 from concertina.schema import Base, Corpus, Part, Pretrained, ratio_text
 from concertina.spelling import nearest
 
@@ -38,6 +38,8 @@ def check(config: Config) -> None:
     for line in config.segments.cells:
         for ratio in line.ratios:
             compressors.check_cell(line.compressor, ratio, line.options)
+    if config.gate and not Path(config.gate.published).is_file():
+        raise ConfigError(f"gate.published: no file {config.gate.published}")
     for name in {name for names in config.evaluate.metrics.values() for name in names}:
         _plugin("metrics", name)
 
@@ -126,21 +128,45 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
         "set": chosen.model_dump(exclude={"name", "cells", "seeds"}),
         "budget": config.train.model_dump(exclude={"sets", "checkpoint_s"}),
         "seed": seed,
+        **_override(config),
     }
 
 
 def evaluate(config: Config, compressor: str, ratio: str) -> Key:
     """One cell, decoded and scored zero-shot and with each of its adapters on every test set."""
-    tasks = {test_set.task for test_set in config.evaluate.sets}
+    sets = config.test_sets(compressor, ratio)
+    tasks = {test_set.task for test_set in sets}
     metrics = {task: names for task, names in config.evaluate.metrics.items() if task in tasks}
     plugins = [_plugin("metrics", name) for names in metrics.values() for name in names]
     return {
         **_code("evaluate", *plugins),
-        **_model(config, config.evaluate.sets),
+        **_model(config, sets),
         **_tokens(config, compressor, ratio),
         "adapters": [[train_set, seed] for train_set, seed in config.adapters(compressor, ratio)],
-        "decode": config.evaluate.model_dump(exclude={"metrics"}),
+        "decode": {
+            **config.evaluate.model_dump(exclude={"metrics", "sets"}),
+            "sets": [test_set.model_dump(exclude={"cells"}) for test_set in sets],
+        },
         "metrics": metrics,
+        **_override(config),
+    }
+
+
+def gate(config: Config) -> Key:
+    """The uncompressed base against published figures: as one cell, on the gate's sets, and what is asked of it."""
+    chosen = config.gate
+    if chosen is None:
+        raise ConfigError("gate: this config has none")
+    sets = [test_set for test_set in config.evaluate.sets if test_set.name in chosen.figures]
+    names = {name for test_set in sets for name in config.evaluate.metrics.get(test_set.task, [])}
+    return {
+        **_code("gate", *(_plugin("metrics", name) for name in names)),
+        **_model(config, sets),
+        **_tokens(config, *UNCOMPRESSED),
+        "decode": config.evaluate.model_dump(exclude={"metrics", "sets"}),
+        "sets": [test_set.model_dump(exclude={"cells"}) for test_set in sets],
+        "asked": chosen.model_dump(),
+        "published": fingerprint.files_hash([Path(chosen.published)]),
     }
 
 
@@ -166,6 +192,11 @@ def report(config: Config) -> Key:
     skipped = config.evaluate.skipped
     shown = {"cells": cells, "metrics": config.evaluate.metrics, "skipped": skipped, **config.report.model_dump()}
     return {**code, "templates": templates, **shown}
+
+
+def _override(config: Config) -> Key:
+    """The reason for which the gate was passed over; a result carries it."""
+    return {"override": config.gate.override} if config.gate and config.gate.override else {}
 
 
 def _code(stage: str, *plugins: str) -> Key:

@@ -26,6 +26,10 @@ from concertina.config import ConfigError
 from concertina.schema import Base
 
 IGNORED = -100
+LANGUAGES = {  # as a prompt names them; of any other its code stands there
+    **{"de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ja": "Japanese"},
+    **{"ru": "Russian", "yue": "Cantonese", "zh": "Chinese"},
+}
 AUDIO = "<|AUDIO|>"
 Prompt = tuple[list[int], list[int]]
 BROKEN = {"5.10.0", "5.10.1", "5.10.2", "5.10.3"}  # releases of transformers that lose Qwen2-Audio's head
@@ -192,7 +196,12 @@ def prompt_ids(lalm: Lalm, base: Base, task: str, source: str, target: str | Non
     if task not in base.prompts:
         raise ConfigError(f"base.prompts has no {task!r}")
     prompts = {str(key): prompt for key, prompt in base.prompts.items()}
-    text = prompts[task].format(source=source, target=target or source)
+    text = prompts[task].format(
+        source=source,
+        target=target or source,
+        source_name=LANGUAGES.get(source, source),
+        target_name=LANGUAGES.get(target or source, target or source),
+    )
     for token in re.findall(r"<\|[^|]*\|>", text):
         if token not in lalm.tokenizer.get_vocab():
             raise ConfigError(f"base.prompts.{task}: {base.model} has no token {token}: a language it does not know?")

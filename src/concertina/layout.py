@@ -46,6 +46,11 @@ def evaluate(name: str, compressor: str, ratio: str) -> Path:
     return Path("results", name, "evaluate", f"{compressor}-{ratio}")
 
 
+def gate(name: str) -> Path:
+    """The uncompressed base, held against published figures."""
+    return Path("results", name, "gate")
+
+
 def whisper(name: str) -> Path:
     """What the encoder of an assembled base is worth with its own decoder."""
     return Path("results", name, "whisper")

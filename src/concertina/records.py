@@ -62,6 +62,7 @@ class Run(_Strict):
     train_set: str | None = None
     seed: int | None = None
     facts: dict[str, Any] = {}
+    override: str | None = None  # the reason for which the baseline gate was passed over
     run_key: str
     config: dict[str, Any]
     commit: str

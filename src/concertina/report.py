@@ -68,8 +68,9 @@ def _tables(config: Config, grid: Sequence[Cell], found: evidence.Evidence) -> l
     for test_set in config.evaluate.sets:
         if results := [result for result in found.results if result.record.test_set == test_set.name]:
             board = Board(test_set, results, config)
-            rows = findings.main_rows(board, grid, train_set, failed)
-            tables.append(Table(board, tuple(rows), tuple(findings.contrasts(board, grid, train_set))))
+            own = [cell for cell in grid if test_set in config.test_sets(cell.compressor, cell.ratio)]
+            rows = findings.main_rows(board, own, train_set, failed)
+            tables.append(Table(board, tuple(rows), tuple(findings.contrasts(board, own, train_set))))
     return tables
 
 

@@ -207,12 +207,17 @@ class Train(Section):
 
 
 class TestSet(Part):
-    """A set that is decoded and scored; `needs`: a Python package without which it is skipped."""
+    """A set that is decoded and scored.
+
+    `utterances`: at most so many, chosen by a hash of their ids; `needs`: a Python package without which the set is
+    skipped; `cells` ('average-3', ...): those that are scored on it; unset, all are.
+    """
 
     __test__ = False
     name: Name
     utterances: int | None = Field(default=None, gt=0)
     needs: str | None = None
+    cells: list[str] | None = None
 
 
 class Evaluate(Section):
@@ -226,6 +231,20 @@ class Evaluate(Section):
     max_new_tokens_at_least: int = Field(gt=0)
     precision: Literal["float32", "bfloat16"]
     threads: int = Field(gt=0)
+
+
+class Gate(Section):
+    """What the uncompressed base has to reach, zero-shot, before anything is trained.
+
+    `figures`: of test sets, the key of the published figure in the file `published`; `override`: a reason to go on
+    all the same, which every result then carries.
+    """
+
+    published: str
+    figures: dict[Name, str] = Field(min_length=1)
+    wer_points: float = Field(gt=0)
+    bleu_points: float = Field(gt=0)
+    override: str = ""
 
 
 class Report(Section):

@@ -69,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         "config": config.train.model_dump(mode="json", exclude={"checkpoint_s"}),
         "threads": config.train.threads,
         "run_key": "",
+        "override": (config.gate and config.gate.override) or None,
         **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
     }
     with records.failures(layout.failure(config.name, "train", run), head):

@@ -10,6 +10,7 @@ rule train:
     input:
         train_inputs,
         base_of,
+        gate_of,
     output:
         seal(layout.train(NAME, "{train_set}", "{compressor}", "{ratio}", "{seed}")),
     log:

@@ -10,6 +10,7 @@ rule evaluate:
     input:
         evaluate_inputs,
         base_of,
+        gate_of,
     output:
         seal(layout.evaluate(NAME, "{compressor}", "{ratio}")),
     log:

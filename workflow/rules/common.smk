@@ -5,7 +5,7 @@ import functools
 from pathlib import Path
 
 from concertina import corpora, keys, layout, scatter, track, tracking
-from concertina.config import ConfigError, load
+from concertina.config import UNCOMPRESSED, ConfigError, load
 from concertina.schema import ratio_text
 
 # A Path, for of params Snakemake compares plain values alone: what the file holds counts, not where it is.
@@ -119,7 +119,20 @@ def adapters(compressor, ratio):
 
 def evaluate_inputs(cell):
     """What one cell is scored on, and with: every test set, every adapter."""
-    return frames_and_cuts(CONFIG.evaluate.sets, cell) + adapters(cell.compressor, cell.ratio)
+    return frames_and_cuts(CONFIG.test_sets(cell.compressor, cell.ratio), cell) + adapters(cell.compressor, cell.ratio)
+
+
+def gate_of(_):
+    """What has to be passed before anything is trained or scored, where the config has a gate."""
+    return [seal(layout.gate(NAME))] if CONFIG.gate else []
+
+
+def gate_inputs(_):
+    """What the gate decodes: its sets, uncompressed."""
+    sets = [test_set for test_set in CONFIG.evaluate.sets if test_set.name in CONFIG.gate.figures]
+    places = sorted({(test_set.corpus, test_set.split) for test_set in sets})
+    features = [layout.features(NAME, *place) for place in places]
+    return [seal(f) for f in (*features, *(layout.segments(NAME, *place, *UNCOMPRESSED) for place in places))]
 
 
 def report_inputs(_):
@@ -127,7 +140,7 @@ def report_inputs(_):
     cells = [(compressor, ratio_text(ratio)) for compressor, ratio in CONFIG.cells]
     records = [seal(layout.evaluate(NAME, *cell)) for cell in cells]
     own = [seal(layout.whisper(NAME))] if CONFIG.base.assembled else []
-    return records + own + [adapter for cell in cells for adapter in adapters(*cell)]
+    return records + gate_of(_) + own + [adapter for cell in cells for adapter in adapters(*cell)]
 
 
 def heard_by_whisper(_):

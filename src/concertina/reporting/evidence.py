@@ -83,6 +83,7 @@ class Evidence:
     datasets: list[Dataset]
     inputs: list[str]
     whisper: records.Run | None = None  # what an assembled base's encoder is worth with its own decoder
+    gate: records.Run | None = None  # the uncompressed base against published figures
 
 
 def read(config: Config, partial: bool = False) -> Evidence:
@@ -107,13 +108,14 @@ def read(config: Config, partial: bool = False) -> Evidence:
         elif not of_cell:
             run = f"{cell.compressor}-{cell.ratio}"
             failed.append(Failed("evaluate", run, UNFINISHED, cell.compressor, cell.ratio))
-    return Evidence(results, failed, trainings, list(_datasets(config)), inputs, _whisper(config, inputs, partial))
+    whisper = _beside(layout.whisper(config.name), inputs, partial) if config.base.assembled else None
+    gate = _beside(layout.gate(config.name), inputs, partial) if config.gate else None
+    return Evidence(results, failed, trainings, list(_datasets(config)), inputs, whisper, gate)
 
 
-def _whisper(config: Config, inputs: list[str], partial: bool) -> records.Run | None:
-    """The record of Whisper's own decoder, where the base is assembled around a Whisper's encoder."""
-    folder = layout.whisper(config.name)
-    if config.base.assembled is None or (partial and not (folder / layout.SEAL).exists()):
+def _beside(folder: Path, inputs: list[str], partial: bool) -> records.Run | None:
+    """The record of a stage that the whole experiment has one of."""
+    if partial and not (folder / layout.SEAL).exists():
         return None
     inputs.append(str(integrity.verify(folder)["run_key"]))
     return records.read(folder / "record.json")
@@ -142,7 +144,7 @@ def _unlike(trainings: Sequence[Training], budget: Train) -> Iterator[Failed]:
 def _results(config: Config, cell: Cell, folder: Path) -> Iterator[Result]:
     """The results of one cell that belong to this config: its test sets, train sets and seeds."""
     adapters = {(None, None), *config.adapters(cell.compressor, cell.ratio)}
-    sets = {test_set.name for test_set in config.evaluate.sets}
+    sets = {test_set.name for test_set in config.test_sets(cell.compressor, cell.ratio)}
     for path, record in records.read_folder(folder).items():
         if (
             isinstance(record, records.Record)

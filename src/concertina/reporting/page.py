@@ -57,7 +57,8 @@ def render(
         "figures": {"quality": _quality(tables), "training": _training(found.trainings, train_set)},
         "trainings": found.trainings,
         "datasets": found.datasets,
-        "conditions": prose.whisper(found.whisper, config.evaluate.metrics.get("transcribe", []))
+        "conditions": prose.gate(found.gate)
+        + prose.whisper(found.whisper, config.evaluate.metrics.get("transcribe", []))
         + prose.conditions(tables, seeds, config.base.model, synthetic, config.evaluate.skipped),
         "browser": [
             view for b in boards if (view := _examples(b, grid, train_set, config.report.examples))["examples"]

@@ -20,7 +20,8 @@ class Table:
     contrasts: tuple[Contrast, ...]
 
     def row(self, cell: Cell) -> Row:
-        return next(row for row in self.rows if row.cell == cell)
+        """A cell's line; an empty one where the cell is not scored on this set."""
+        return next((row for row in self.rows if row.cell == cell), Row(cell))
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -157,6 +158,14 @@ def whisper(record: Run | None, metrics: Sequence[str]) -> list[str]:
             for metric, score in scores.items()
         ]
     return [f"The base's encoder with its own decoder, Whisper itself, on the same audio: {'; '.join(told)}."]
+
+
+def gate(record: Run | None) -> list[str]:
+    """How the uncompressed base stood against published figures, in sentences."""
+    if record is None:
+        return []
+    told = [f"Against published figures, uncompressed: {'; '.join(fact['told'] for fact in record.facts.values())}."]
+    return told + ([f"The gate was overridden: {record.override}"] if record.override else [])
 
 
 def conditions(

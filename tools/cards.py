@@ -1,0 +1,66 @@
+"""What an experiment with a large base costs on cards of several sizes: whether it fits, and about how many hours.
+
+Hours are arithmetic, not measurement: dense work at a share of the card's peak, decoding at the speed at which its
+memory gives the weights once per step. The peaks (bfloat16, dense) and bandwidths are the makers' data sheets'.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from estimate import BYTES, Estimate
+
+Job = dict[str, Any]
+LARGE = 1e9  # parameters of an LLM from which cards matter
+SHARE = 0.35  # of the peak that dense work gets, assumed
+ROOM = 0.94  # of a card's memory that a job may fill
+GB = 1e9
+STAGES = ("features", "train", "evaluate")
+
+
+class Card(NamedTuple):
+    """A size of card, and one that has it."""
+
+    gigabytes: int
+    name: str
+    flops: float
+    bytes_per_s: float
+
+
+CARDS = (
+    Card(24, "RTX 4090", 165e12, 1.01e12),
+    Card(40, "A100", 312e12, 1.56e12),
+    Card(80, "A100", 312e12, 2.04e12),
+    Card(141, "H200", 989e12, 4.8e12),
+)
+
+
+def rows(planned: Sequence[Job], estimate: Estimate) -> Iterator[str]:
+    """A line per card; nothing for a base that any machine holds."""
+    jobs = [job for job in planned if job["stage"] in STAGES]
+    if estimate.model.llm < LARGE or not jobs:
+        return
+    need = {stage: max((estimate.gpu_bytes(j) for j in jobs if j["stage"] == stage), default=0) for stage in STAGES}
+    yield f"{'one card':<18} {'features':>9} {'train':>9} {'evaluate':>9}  {'hours':>6}  fits"
+    for card in CARDS:
+        seconds = sum(_seconds(job, estimate, card) for job in jobs)
+        short = [stage for stage in STAGES if need[stage] > ROOM * card.gigabytes * GB]
+        sizes = " ".join(f"{need[stage] / GB:>6.0f} GB" for stage in STAGES)
+        fits = "yes" if not short else f"not {', '.join(short)}: {_remedy(estimate, short)}"
+        yield f"{card.gigabytes:>4} GB ({card.name:<9}) {sizes}  {seconds / 3600:>6.0f}  {fits}"
+    yield (
+        f"Hours are arithmetic: {100 * SHARE:.0f} % of the peak of the named card, and its memory's speed in decoding; "
+        "jobs on several cards share them."
+    )
+
+
+def _seconds(job: Job, estimate: Estimate, card: Card) -> float:
+    dense = estimate.work(job) * estimate.flop(job["stage"]) / (SHARE * card.flops)
+    steps = estimate.answered(job) / estimate.config.evaluate.batch
+    weights = BYTES[estimate.config.evaluate.precision] * (estimate.model.llm + estimate.model.embeddings / 2)
+    return float(dense + steps * weights / card.bytes_per_s)
+
+
+def _remedy(estimate: Estimate, short: Sequence[str]) -> str:
+    if estimate.config.base.four_bit:
+        return "lower train.batch and evaluate.batch"
+    return "set base.four_bit" if "train" in short else "lower evaluate.batch"
