@@ -15,7 +15,7 @@ from concertina.schema import ratio_text
 
 ROOT = Path(__file__).parent.parent
 PARTS = [
-    *("Snakefile", "config.yaml", "configs", "workflow", "profiles", "envs", "src", "tools", "models"),
+    *("Snakefile", "config.yaml", "configs", "workflow", "profiles", "envs", "src", "tools", "models", "reference"),
     *("constraints.txt", "requirements.txt", "requirements-dev.txt"),
 ]
 

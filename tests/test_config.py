@@ -140,10 +140,12 @@ def test_an_overlay_says_only_what_differs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(p.relative_to(ROOT) for p in ROOT.glob("configs/*.yaml")), ids=str)
 def test_every_shipped_config_loads_and_has_its_own_name(path: Path) -> None:
     config = load(path)
+    refused = ""
     try:
         keys.check(config)
-    except ConfigError as error:  # speech that a user downloads after accepting its terms
-        assert "commonvoice.mozilla.org" in str(error), error
+    except ConfigError as error:
+        refused = str(error)
+    assert not refused or "commonvoice.mozilla.org" in refused  # speech that a user downloads after accepting its terms
     names = [load(other).name for other in (Path("config.yaml"), *Path("configs").glob("*.yaml"))]
     assert names.count(config.name) == 1
 

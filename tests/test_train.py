@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny_run
-from concertina import config, integrity, lalm, layout, records, speech, train
+from concertina import config, integrity, lalm, layout, order, records, speech, train
 from concertina.speech import Speech
 
 ADAPTER = "adapter_model.safetensors"
@@ -92,14 +92,14 @@ def test_a_second_run_makes_the_same_bytes(overlay: Path, precision: str, steps:
 
 def test_every_compressor_sees_the_same_items_in_the_same_order() -> None:
     lengths = np.random.default_rng(0).integers(20, 200, 48).tolist()
-    first = list(train.order(lengths, 8, 20, seed=3))
-    assert first == list(train.order(lengths, 8, 20, seed=3))
-    assert first != list(train.order(lengths, 8, 20, seed=4))
+    first = list(order.batches(lengths, 8, 20, seed=3))
+    assert first == list(order.batches(lengths, 8, 20, seed=3))
+    assert first != list(order.batches(lengths, 8, 20, seed=4))
     assert sorted(i for batch in first[:6] for i in batch) == list(range(48))
-    assert first[:5] == list(train.order(lengths, 8, 5, seed=3))
+    assert first[:5] == list(order.batches(lengths, 8, 5, seed=3))
     padded = sum(8 * max(lengths[i] for i in batch) for batch in first)
     assert padded < 1.2 * sum(lengths[i] for batch in first for i in batch)
-    assert len({len(batch) for batch in train.order(lengths[:5], 8, 9, seed=3)}) == 1
+    assert len({len(batch) for batch in order.batches(lengths[:5], 8, 9, seed=3)}) == 1
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_failed_record(

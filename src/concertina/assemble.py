@@ -111,7 +111,7 @@ def finetune(model: Lalm, parts: list[list[Heard]], recipe: Recipe, run_key: str
     optimiser = finetuning.optimiser(model, chosen)
     kept = Checkpoints(run_key, recipe.checkpoint_s)
     curve: list[Row] = []
-    if found := kept.latest():
+    if found := checkpoints.latest(run_key):
         checkpoints.scatter(found[0], model.model, optimiser)
         curve = found[1]["curve"]
     batches = heard.batches(parts, recipe, chosen.batch, np.random.default_rng([recipe.seed, 1]))

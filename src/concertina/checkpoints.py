@@ -52,6 +52,23 @@ def scatter(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim
         torch.cuda.set_rng_state(tensors["random.cuda"])
 
 
+def latest(run_key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The state of a run key's last sound checkpoint, whichever attempt made it; a damaged one is passed over."""
+    for folder in _folders(layout.checkpoints(run_key)):
+        try:
+            integrity.verify(folder)
+        except integrity.DamagedError as error:
+            console.say(f"{error.args[0].split(';')[0]}; going back to the checkpoint before it")
+            continue
+        return load_file(folder / TENSORS), integrity.read_json(folder / VALUES)
+    return None
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the newest first."""
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
 class Checkpoints:
     """The checkpoints of one run key, as its newest attempt; a time of 0 s between them makes one at every step."""
 
@@ -84,27 +101,12 @@ class Checkpoints:
         with integrity.sealed(self.folder / f"step-{step:07d}-{self.attempt}", {"step": step}) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / TENSORS)
             integrity.write_json(temporary / VALUES, values)
-        for old in self._folders()[KEPT:]:
+        for old in _folders(self.folder)[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
         self._saved_at = time.monotonic()
-
-    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The state of the last sound checkpoint, whichever attempt made it; one that is damaged is passed over."""
-        for folder in self._folders():
-            try:
-                integrity.verify(folder)
-            except integrity.DamagedError as error:
-                console.say(f"{error.args[0].split(';')[0]}; going back to the checkpoint before it")
-                continue
-            return load_file(folder / TENSORS), integrity.read_json(folder / VALUES)
-        return None
 
     def clear(self) -> None:
         """Remove them all: the run is published."""
         with contextlib.suppress(OSError):
             os.replace(self.folder, trash := self.folder.with_name(f".{self.folder.name}.{self.attempt}"))
             shutil.rmtree(trash, ignore_errors=True)
-
-    def _folders(self) -> list[Path]:
-        """The newest first."""
-        return sorted(self.folder.glob("step-*"), reverse=True)

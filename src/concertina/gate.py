@@ -7,6 +7,7 @@ OUTPUTS  results/<name>/gate/: each set's record and predictions, as `evaluate` 
 """
 
 import argparse
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from concertina import config as configs
 from concertina import console, evaluate, integrity, keys, lalm, layout, records, scores
 from concertina.config import UNCOMPRESSED, Config, ConfigError
 from concertina.records import Record
-from concertina.schema import Gate, Section
+from concertina.schema import Gate, Section, TestSet
 from concertina.scores import Result
 from concertina.speech import Speech
 from concertina.spelling import nearest
@@ -111,11 +112,14 @@ def stage(config: Config, gate: Gate, figures: dict[str, Figure], head: Row) -> 
     opened = {place: Speech(config.name, *place, *UNCOMPRESSED) for place in {(s.corpus, s.split) for s in sets}}
     inputs = [key for cached in opened.values() for key in cached.run_keys]
     head["run_key"] = keys.run_key(keys.gate(config), inputs)
-    model = lalm.load(config.base, encoder=False, llm=True, dtype=config.evaluate.precision)
+    kept = layout.checkpoints(keys.run_key(keys.baseline(config, gate), inputs)) / "baseline"
     with integrity.sealed(layout.gate(config.name), {"run_key": head["run_key"]}) as folder:
-        for test_set in sets:
-            console.say(f"{test_set.name}, uncompressed, zero-shot")
-            evaluate.measure(model, config, test_set, opened[test_set.corpus, test_set.split], None, head, folder)
+        _decode(config, sets, opened, head, kept)
+        shutil.copytree(kept, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(layout.SEAL))
+        for name in figures:  # what was decoded before an override carries it too
+            path = folder / name / "zero-shot.json"
+            now = {"override": head["override"], "run_key": head["run_key"]}
+            records.write(path, records.read(path).model_copy(update=now))
         judged = judge(config, gate, figures, folder)
         for fact in judged.values():
             console.say(fact["told"])
@@ -125,6 +129,20 @@ def stage(config: Config, gate: Gate, figures: dict[str, Figure], head: Row) -> 
             )
         record = records.run(facts=judged, seconds=time.monotonic() - began, **{**head, "stage": "gate"})
         records.write(folder / "record.json", record)
+    shutil.rmtree(kept.parent, ignore_errors=True)
+
+
+def _decode(config: Config, sets: list[TestSet], opened: dict[Any, Speech], head: Row, kept: Path) -> None:
+    """Decode the sets into a folder in scratch, which a gate that has stopped the run leaves for its next attempt."""
+    if (kept / layout.SEAL).exists():
+        integrity.verify(kept)
+        console.say("the uncompressed base was decoded before")
+        return
+    model = lalm.load(config.base, encoder=False, llm=True, dtype=config.evaluate.precision)
+    with integrity.sealed(kept) as folder:
+        for test_set in sets:
+            console.say(f"{test_set.name}, uncompressed, zero-shot")
+            evaluate.measure(model, config, test_set, opened[test_set.corpus, test_set.split], None, head, folder)
 
 
 def judge(config: Config, gate: Gate, figures: dict[str, Figure], folder: Path) -> dict[str, Row]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from concertina import compressors, corpora, fingerprint, integrity, packages
 from concertina.config import UNCOMPRESSED, Config, ConfigError
-from concertina.schema import Base, Corpus, Part, Pretrained, ratio_text
+from concertina.schema import Base, Corpus, Gate, Part, Pretrained, ratio_text
 from concertina.spelling import nearest
 
 Key = dict[str, Any]
@@ -128,7 +128,6 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
         "set": chosen.model_dump(exclude={"name", "cells", "seeds"}),
         "budget": config.train.model_dump(exclude={"sets", "checkpoint_s"}),
         "seed": seed,
-        **_override(config),
     }
 
 
@@ -148,15 +147,19 @@ def evaluate(config: Config, compressor: str, ratio: str) -> Key:
             "sets": [test_set.model_dump(exclude={"cells"}) for test_set in sets],
         },
         "metrics": metrics,
-        **_override(config),
     }
 
 
 def gate(config: Config) -> Key:
-    """The uncompressed base against published figures: as one cell, on the gate's sets, and what is asked of it."""
-    chosen = config.gate
-    if chosen is None:
+    """The uncompressed base against published figures: what is decoded, and what is asked of it."""
+    if config.gate is None:
         raise ConfigError("gate: this config has none")
+    published = fingerprint.files_hash([Path(config.gate.published)])
+    return {**baseline(config, config.gate), "asked": config.gate.model_dump(), "published": published}
+
+
+def baseline(config: Config, chosen: Gate) -> Key:
+    """The uncompressed base, zero-shot, on the gate's sets."""
     sets = [test_set for test_set in config.evaluate.sets if test_set.name in chosen.figures]
     names = {name for test_set in sets for name in config.evaluate.metrics.get(test_set.task, [])}
     return {
@@ -165,8 +168,6 @@ def gate(config: Config) -> Key:
         **_tokens(config, *UNCOMPRESSED),
         "decode": config.evaluate.model_dump(exclude={"metrics", "sets"}),
         "sets": [test_set.model_dump(exclude={"cells"}) for test_set in sets],
-        "asked": chosen.model_dump(),
-        "published": fingerprint.files_hash([Path(chosen.published)]),
     }
 
 
@@ -192,11 +193,6 @@ def report(config: Config) -> Key:
     skipped = config.evaluate.skipped
     shown = {"cells": cells, "metrics": config.evaluate.metrics, "skipped": skipped, **config.report.model_dump()}
     return {**code, "templates": templates, **shown}
-
-
-def _override(config: Config) -> Key:
-    """The reason for which the gate was passed over; a result carries it."""
-    return {"override": config.gate.override} if config.gate and config.gate.override else {}
 
 
 def _code(stage: str, *plugins: str) -> Key:

@@ -7,6 +7,8 @@ Tensor names: B batch, N audio tokens of the batch end to end, S positions of th
 L positions that predict a label.
 """
 
+import contextlib
+import ctypes
 import hashlib
 import importlib.util
 import os
@@ -26,6 +28,7 @@ from concertina.config import ConfigError
 from concertina.schema import Base
 
 IGNORED = -100
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 LANGUAGES = {  # as a prompt names them; of any other its code stands there
     **{"de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ja": "Japanese"},
     **{"ru": "Russian", "yue": "Cantonese", "zh": "Chinese"},
@@ -80,9 +83,17 @@ def fix_arithmetic(threads: int, precision: str = "float32") -> None:
     """Make the results of this process a matter of the config: a fixed number of threads, deterministic kernels."""
     if precision == "bfloat16" and not computes_bfloat16():
         console.say("warning: this processor emulates bfloat16, hundreds of times slower; set `precision: float32`")
+    keep_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs for that, before its first product
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def keep_memory() -> None:
+    """Have freed memory stay with the process: giving it back and asking anew took a third of a training step."""
+    with contextlib.suppress(OSError, AttributeError):  # glibc has these alone
+        for setting, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1)):
+            ctypes.CDLL(None).mallopt(setting, value)
 
 
 def check_library(version: str = transformers.__version__) -> None:
@@ -275,26 +286,27 @@ def embed(
     return Inputs(embeds_BSD, mask_BS.to(device), positions_BS.to(device), labels_BS.to(device))
 
 
-def hidden(lalm: Lalm, inputs: Inputs) -> torch.Tensor:
-    """The LLM's last hidden states [B, S, D]."""
+def hidden(lalm: Lalm, inputs: Inputs, **told: Any) -> torch.Tensor:
+    """The LLM's last hidden states [B, S, D]; `told`: what its attention needs to know besides."""
     return lalm.llm(
         inputs_embeds=inputs.embeds_BSD,
         attention_mask=inputs.mask_BS,
         position_ids=inputs.positions_BS,
         use_cache=False,
+        **told,
     ).last_hidden_state
 
 
-def label_logits(lalm: Lalm, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
+def label_logits(lalm: Lalm, inputs: Inputs, **told: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """The vocabulary head at the positions that predict a label, and only there: logits_LV and labels_L."""
     predicts_BS = inputs.labels_BS[:, 1:] != IGNORED
-    states_LD = hidden(lalm, inputs)[:, :-1][predicts_BS]
+    states_LD = hidden(lalm, inputs, **told)[:, :-1][predicts_BS]
     return lalm.model.lm_head(states_LD), inputs.labels_BS[:, 1:][predicts_BS]
 
 
-def loss(lalm: Lalm, inputs: Inputs) -> torch.Tensor:
+def loss(lalm: Lalm, inputs: Inputs, **told: Any) -> torch.Tensor:
     """Mean cross entropy over the label tokens of the batch, in nats."""
-    logits_LV, labels_L = label_logits(lalm, inputs)
+    logits_LV, labels_L = label_logits(lalm, inputs, **told)
     return torch.nn.functional.cross_entropy(logits_LV.float(), labels_L)
 
 

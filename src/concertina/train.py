@@ -8,28 +8,37 @@ Tensor names: L positions that predict a label, V vocabulary.
 """
 
 import argparse
-import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import peft
 import torch
 
-from concertina import checkpoints, console, integrity, keys, lalm, layout, records, speech, tracking
+from concertina import checkpoints, console, integrity, keys, lalm, layout, optimise, order, records, speech, tracking
 from concertina import config as configs
 from concertina.checkpoints import Checkpoints
 from concertina.config import Config, ConfigError
 from concertina.lalm import Lalm
+from concertina.optimise import Team
 from concertina.speech import Item, Speech
 
 WINDOW = 20  # steps over which the loss is averaged when divergence is judged
-SHELF = 16  # batches that are sorted by length together
 PROBE = 4  # utterances on which a saved adapter is checked
+
+
+class Asked(NamedTuple):
+    """Which adapter."""
+
+    train_set: str
+    compressor: str
+    ratio: str
+    seed: int
 
 
 class DivergedError(RuntimeError):
@@ -73,23 +82,64 @@ def main(argv: list[str] | None = None) -> int:
         **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
     }
     with records.failures(layout.failure(config.name, "train", run), head):
-        train(config, asked.train_set, asked.compressor, asked.ratio, asked.seed, head)
+        adapter = Asked(asked.train_set, asked.compressor, asked.ratio, asked.seed)
+        with optimise.gathered(config.train.processes, follow, config, adapter) as team:
+            train(config, adapter, head, team)
     return 0
 
 
-def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int, head: dict[str, Any]) -> None:
-    """Train one adapter and seal its folder; puts the run key into `head`, the record's head. Errors: DivergedError."""
+@dataclass
+class Training:
+    """One adapter in the making: what it learns from, in which order, and where it stands."""
+
+    config: Config
+    model: Lalm
+    items: list[Item]
+    dev: list[Item]
+    steps: list[list[int]]
+    adapted: peft.PeftModel
+    optimizer: torch.optim.Optimizer
+    team: Team
+    run_key: str
+
+    @property
+    def trainable(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.adapted.parameters() if p.requires_grad]
+
+    def resume(self) -> tuple[list[dict[str, float]], float]:
+        """Go on from the last checkpoint, where there is one: its curve, and the seconds it took."""
+        found = checkpoints.latest(self.run_key)
+        if found is None:
+            return [], 0.0
+        checkpoints.scatter(found[0], self.adapted, self.optimizer)
+        return found[1]["curve"], found[1]["seconds"]
+
+    def step(self, number: int, stop: bool = False) -> tuple[float, float, bool]:
+        """Do a step (from 1): its loss, its learning rate, and whether any of the team has been told to stop."""
+        chosen = self.config.train
+        self.adapted.train()
+        items = [self.items[i] for i in self.steps[number - 1]]
+        loss, stopping = optimise.gradients(self.model, self.config, items, self.trainable, self.team, stop)
+        torch.nn.utils.clip_grad_norm_(self.trainable, chosen.clip_norm)
+        rate = chosen.learning_rate * learning_rate_at(number - 1, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        return loss, rate, stopping
+
+
+def prepare(config: Config, asked: Asked, team: Team) -> Training:
+    """Everything that a training begins with, the same in each process of a team. Errors: DamagedError, ConfigError."""
     # 1. Everything random comes from the seed, everything parallel from the config.
-    began = time.monotonic()
     chosen = config.train
     lalm.fix_arithmetic(chosen.threads, chosen.precision)
-    torch.manual_seed(seed)
+    torch.manual_seed(asked.seed)
 
     # 2. The data: the same items in the same order for every compressor and ratio.
     model = lalm.load(config.base, encoder=False, llm=True, dtype=lalm.held_in(config.base, chosen.precision))
-    parts = config.train_set(train_set)
+    parts = config.train_set(asked.train_set)
     opened = {
-        key: Speech(config.name, *key, compressor, ratio)
+        key: Speech(config.name, *key, asked.compressor, asked.ratio)
         for key in sorted({(part.corpus, part.split) for part in (*parts.parts, *parts.dev)})
     }
     items = [item for p in parts.parts for item in speech.items(model, config, p, opened[p.corpus, p.split])]
@@ -99,66 +149,73 @@ def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int
         for item in speech.items(model, config, p, opened[p.corpus, p.split], chosen.dev_utterances)
     ]
     frames = [int(item.speech.lengths_B[item.at]) for item in items]
-    steps = list(order(frames, chosen.batch, chosen.steps, seed))
+    steps = list(order.batches(frames, chosen.batch, chosen.steps, asked.seed))
     inputs = [key for cached in opened.values() for key in cached.run_keys]
-    head["run_key"] = keys.run_key(keys.train(config, train_set, compressor, ratio, seed), inputs)
+    run_key = keys.run_key(keys.train(config, asked.train_set, asked.compressor, asked.ratio, asked.seed), inputs)
 
     # 3. LoRA on the LLM's linear layers, never on the encoder's layers of the same names.
+    optimise.ready(model, config)
     adapted = peft.get_peft_model(model.model, lora(config, model))
     trainable = [p for p in adapted.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
-    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=chosen.precision == "bfloat16")
+    return Training(config, model, items, dev, steps, adapted, optimizer, team, run_key)
+
+
+def follow(team: Team, config: Config, asked: Asked) -> None:
+    """Do this process' share of every step; the leader watches, keeps and writes."""
+    training = prepare(config, asked, team)
+    curve, _ = training.resume()
+    for number in range(sum("loss" in row for row in curve) + 1, len(training.steps) + 1):
+        if training.step(number)[2]:
+            return
+
+
+def train(config: Config, asked: Asked, head: dict[str, Any], team: Team) -> None:
+    """Train one adapter and seal its folder; puts the run key into `head`, the record's head. Errors: DivergedError."""
+    began, chosen = time.monotonic(), config.train
+    training = prepare(config, asked, team)
+    head["run_key"] = training.run_key
 
     # 4. The steps. The place for the adapter is made first: a disk that cannot be written is found out now.
-    target = layout.train(config.name, train_set, compressor, ratio, seed)
+    target = layout.train(config.name, asked.train_set, asked.compressor, asked.ratio, asked.seed)
     with integrity.sealed(target, {"run_key": head["run_key"]}) as folder, console.stopping() as stop:
         kept = Checkpoints(head["run_key"], chosen.checkpoint_s)
-        curve: list[dict[str, float]] = []
-        if found := kept.latest():
-            checkpoints.scatter(found[0], adapted, optimizer)
-            curve, began = found[1]["curve"], began - found[1]["seconds"]
-        else:
-            curve.append({"step": 0, "dev_loss": dev_loss(model, config, dev)})
+        curve, before_s = training.resume()
+        began -= before_s
+        curve = curve or [{"step": 0, "dev_loss": dev_loss(training)}]
         losses = [row["loss"] for row in curve if "loss" in row]
         total, done = chosen.steps * chosen.batch, len(losses) * chosen.batch
         with tracking.live(head, curve), console.Progress(total, "utterances", done=done) as progress:
-            for step, indices in enumerate(steps[len(losses) :], start=len(losses) + 1):
+            for step in range(len(losses) + 1, chosen.steps + 1):
                 kept.check()
                 tick = time.monotonic()
-                adapted.train()
-                with autocast:
-                    loss = lalm.loss(model, speech.batch(model, config, [items[i] for i in indices], answers=True))
-                losses.append(loss.item())
+                loss, rate, stopping = training.step(step, stop())
+                losses.append(loss)
                 check_loss(losses, chosen.warmup_steps)
-                optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(trainable, chosen.clip_norm)
-                rate = chosen.learning_rate * learning_rate_at(step - 1, config)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
-                speed = len(indices) / (time.monotonic() - tick)
-                curve.append({"step": step, "loss": losses[-1], "learning_rate": rate, "utterances_per_second": speed})
+                speed = chosen.batch / (time.monotonic() - tick)
+                curve.append({"step": step, "loss": loss, "learning_rate": rate, "utterances_per_second": speed})
                 if step % chosen.dev_every_steps == 0 or step == chosen.steps:
-                    curve.append({"step": step, "dev_loss": dev_loss(model, config, dev)})
-                progress.add(len(indices), step=step, loss=losses[-1], dev_loss=_latest(curve, "dev_loss"))
-                if kept.due() or stop():
+                    curve.append({"step": step, "dev_loss": dev_loss(training)})
+                progress.add(chosen.batch, step=step, loss=loss, dev_loss=_latest(curve, "dev_loss"))
+                if kept.due() or stopping:
                     seconds = time.monotonic() - began
-                    kept.save(step, checkpoints.gather(adapted, optimizer), {"curve": curve, "seconds": seconds})
-                if stop() and step < chosen.steps:
+                    state = checkpoints.gather(training.adapted, training.optimizer)
+                    kept.save(step, state, {"curve": curve, "seconds": seconds})
+                if stopping and step < chosen.steps:
                     raise console.Stopped(f"stopped after step {step}; the same command goes on from there")
 
         # 5. Save through peft, read it back, and see that it is the adapter that was trained.
-        save(model, adapted, config, dev[:PROBE], folder)
-        integrity.write_json(folder / "compressor.json", description(config, compressor, ratio))
+        parameters = sum(p.numel() for p in training.trainable)
+        save(training, folder)
+        integrity.write_json(folder / "compressor.json", description(config, asked.compressor, asked.ratio))
         (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
         facts = {
             "train_loss": float(np.mean(losses[-WINDOW:])),
             "dev_loss": _latest(curve, "dev_loss"),
             "zero_shot_dev_loss": curve[0]["dev_loss"],
-            "utterances": len(items),
-            "parameters": sum(p.numel() for p in trainable),
-            "order_sha256": order_hash(items, steps),
+            "utterances": len(training.items),
+            "parameters": parameters,
+            "order_sha256": order.digest(training.items, training.steps),
         }
         records.write(folder / "record.json", records.run(facts=facts, seconds=time.monotonic() - began, **head))
         kept.check()
@@ -179,32 +236,6 @@ def lora(config: Config, model: Lalm) -> peft.LoraConfig:
         target_modules=rf".*\blanguage_model\..*\.({'|'.join(chosen.targets)})",
         bias="none",
     )
-
-
-def order(frames: Sequence[int], batch: int, steps: int, seed: int) -> Iterator[list[int]]:
-    """Which items each step sees: one seeded permutation after another, cut into batches.
-
-    Within SHELF batches (or one permutation) items of like length go together, so that little is padded. `frames`
-    is their length before compression: the order knows no compressor.
-    """
-    draw = np.random.default_rng(seed)
-    batches = max(1, min(SHELF, len(frames) // batch))
-    waiting: list[int] = []
-    for step in range(steps):
-        if step % batches == 0:
-            while len(waiting) < batch * batches:
-                waiting += draw.permutation(len(frames)).tolist()
-            shelf = sorted(waiting[: batch * batches], key=frames.__getitem__)
-            waiting = waiting[batch * batches :]
-            places = draw.permutation(batches)
-        place = int(places[step % batches])
-        yield shelf[place * batch : (place + 1) * batch]
-
-
-def order_hash(items: Sequence[Item], steps: Sequence[Sequence[int]]) -> str:
-    """A hash of what was asked about which utterance at which step: the same for every cell of a seed."""
-    names = [f"{item.speech.rows[item.at]['id']} {item.prompt} {item.answer}" for item in items]
-    return hashlib.sha256("\n".join(names[i] for step in steps for i in step).encode()).hexdigest()
 
 
 def learning_rate_at(step: int, config: Config) -> float:
@@ -228,35 +259,37 @@ def check_loss(losses: Sequence[float], warmup_steps: int) -> None:
 
 
 @torch.inference_mode()
-def dev_loss(model: Lalm, config: Config, items: Sequence[Item]) -> float:
+def dev_loss(training: Training) -> float:
     """Mean loss per label token over all dev items, batched by length."""
+    model, config = training.model, training.config
     model.model.eval()
-    by_length = sorted(items, key=lambda item: int(item.speech.segments.counts_B[item.at]))
+    by_length = sorted(training.dev, key=lambda item: int(item.speech.segments.counts_B[item.at]))
     total, count = 0.0, 0
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
     for start in range(0, len(by_length), config.train.batch):
         with autocast:
-            batch = speech.batch(model, config, by_length[start : start + config.train.batch], answers=True)
+            batch, told = optimise.batch(model, config, by_length[start : start + config.train.batch])
             labels = int((batch.labels_BS != lalm.IGNORED).sum())
-            total += lalm.loss(model, batch).item() * labels
+            total += lalm.loss(model, batch, **told).item() * labels
         count += labels
     return total / count
 
 
 @torch.inference_mode()
-def save(model: Lalm, adapted: peft.PeftModel, config: Config, probe: Sequence[Item], folder: Path) -> None:
+def save(training: Training, folder: Path) -> None:
     """Save the adapter, and check it as a reader would find it. Errors: DamagedError when it is another one.
 
     On a probe batch its logits equal those at the end of training and differ from the base's.
     """
+    model = training.model
     model.model.eval()
-    inputs = speech.batch(model, config, probe, answers=True)
-    trained_LV, _ = lalm.label_logits(model, inputs)
-    adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-    base = adapted.unload()
-    base_LV, _ = lalm.label_logits(model, inputs)
+    inputs, told = optimise.batch(model, training.config, training.dev[:PROBE])
+    trained_LV, _ = lalm.label_logits(model, inputs, **told)
+    training.adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    base = training.adapted.unload()
+    base_LV, _ = lalm.label_logits(model, inputs, **told)
     peft.PeftModel.from_pretrained(base, folder).eval()
-    reloaded_LV, _ = lalm.label_logits(model, inputs)
+    reloaded_LV, _ = lalm.label_logits(model, inputs, **told)
     if not torch.allclose(reloaded_LV, trained_LV, rtol=1e-4, atol=1e-4):
         off = float((reloaded_LV - trained_LV).abs().max())
         raise integrity.DamagedError(f"the saved adapter is not the trained one: its logits are off by {off:.3g}")

@@ -123,8 +123,8 @@ def evaluate_inputs(cell):
 
 
 def gate_of(_):
-    """What has to be passed before anything is trained or scored, where the config has a gate."""
-    return [seal(layout.gate(NAME))] if CONFIG.gate else []
+    """What has to be passed before anything is trained or scored, where the config has a gate; it decides no result."""
+    return [ancient(seal(layout.gate(NAME)))] if CONFIG.gate else []
 
 
 def gate_inputs(_):

@@ -21,6 +21,10 @@ NOT_A_BUDGET = {
     "dev_every_steps",
     "dev_utterances",
     "checkpoint_s",
+    "layout",
+    "batch_tokens",
+    "gradient_checkpointing",
+    "processes",
 }  # what may differ between compared cells
 
 

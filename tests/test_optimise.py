@@ -1,0 +1,162 @@
+"""How a step is divided: packed or padded, in micro-batches, over processes; its gradients are the same."""
+
+import json
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tiny_run
+from concertina import config, layout, optimise, records, speech, train
+from concertina.config import Config
+from concertina.lalm import Lalm, load
+from concertina.optimise import Team
+from concertina.speech import Item, Speech
+
+ADAPTER = "adapter_model.safetensors"
+
+
+@pytest.fixture
+def overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tiny_run.write(tmp_path)
+    tiny_run.split(path, "train", 24, seed=1)
+    tiny_run.split(path, "dev", 8, seed=2)
+    return path
+
+
+def change(overlay: Path, **train_keys: object) -> Path:
+    """The same experiment with other keys of `train`."""
+    import yaml
+
+    values = config.merge(yaml.safe_load(overlay.read_text(encoding="utf-8")), {"train": train_keys})
+    overlay.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return overlay
+
+
+def gradients_of(chosen: Config, queries_per_key: int = 1) -> tuple[float, dict[str, torch.Tensor]]:
+    """One step's loss and LoRA gradients, from the same start."""
+    torch.manual_seed(0)
+    model = load(chosen.base, encoder=False, llm=True)
+    if queries_per_key > 1:
+        _group(model, queries_per_key)
+    cached = Speech("t", "synthetic", "train", "average", "3")
+    items = [i for part in chosen.train.sets[0].parts for i in speech.items(model, chosen, part, cached)][:13]
+    optimise.ready(model, chosen)
+    adapted = peft.get_peft_model(model.model, train.lora(chosen, model))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    adapted.train()
+    trainable = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
+    loss, _ = optimise.gradients(model, chosen, items, list(trainable.values()), Team())
+    return loss, {name: p.grad for name, p in trainable.items() if p.grad is not None}
+
+
+def _group(model: Lalm, queries_per_key: int) -> None:
+    """Leave each layer fewer keys and values than queries."""
+    for layer in model.llm.layers:
+        attention = layer.self_attn
+        attention.num_key_value_groups = queries_per_key
+        for name in ("k_proj", "v_proj"):
+            linear = getattr(attention, name)
+            kept = linear.out_features // queries_per_key
+            smaller = torch.nn.Linear(linear.in_features, kept, bias=linear.bias is not None)
+            smaller.weight.data = linear.weight.data[:kept].clone()
+            if linear.bias is not None:
+                smaller.bias.data = linear.bias.data[:kept].clone()
+            setattr(attention, name, smaller.requires_grad_(False))
+
+
+@pytest.mark.parametrize("queries_per_key", [1, 2])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"layout": "packed"},
+        {"batch_tokens": 60},
+        {"layout": "packed", "batch_tokens": 45},
+        {"gradient_checkpointing": True},
+        {"layout": "packed", "gradient_checkpointing": True},
+    ],
+    ids=str,
+)
+def test_gradients_are_those_of_the_plain_padded_path(
+    overlay: Path, how: dict[str, object], queries_per_key: int
+) -> None:
+    loss, plain = gradients_of(config.load(overlay), queries_per_key)
+    other_loss, found = gradients_of(config.load(change(overlay, **how)), queries_per_key)
+    assert other_loss == pytest.approx(loss, rel=1e-5)
+    assert found.keys() == plain.keys()
+    assert len(plain) > 10
+    assert max(float(g.abs().max()) for g in plain.values()) > 1e-3
+    for name, gradient in plain.items():
+        assert torch.allclose(found[name], gradient, rtol=1e-3, atol=2e-6), name
+
+
+def test_microbatches_hold_the_budget_and_every_item_once(overlay: Path) -> None:
+    chosen = config.load(overlay)
+    model = load(chosen.base, encoder=False, llm=True)
+    cached = Speech("t", "synthetic", "train", "average", "3")
+    items: list[Item] = speech.items(model, chosen, chosen.train.sets[0].parts[0], cached)
+    for budget in (1, 50, 120, None):
+        groups = list(optimise.microbatches(items, budget))
+        assert [id(item) for group in groups for item in group] == [id(item) for item in items]
+        if budget is not None:
+            sizes = [len(group) * max(map(optimise.positions, group)) for group in groups]
+            assert all(size <= budget or len(group) == 1 for size, group in zip(sizes, groups, strict=True))
+    assert len(groups) == 1
+
+
+def trained(overlay: Path) -> tuple[dict[str, torch.Tensor], dict[str, object], list[float]]:
+    assert train.main(tiny_run.train_arguments(overlay)) == 0
+    folder = layout.train("t", "english", "average", "3", 0)
+    curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    facts = records.read(folder / "record.json").facts
+    return load_file(folder / ADAPTER), facts, [row["loss"] for row in curve if "loss" in row]
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_adapter_that_one_makes(overlay: Path) -> None:
+    one, facts, losses = trained(change(overlay, steps=8, dev_every_steps=8))
+    two, facts_of_two, losses_of_two = trained(change(overlay, processes=2, batch_tokens=80))
+    assert facts_of_two["order_sha256"] == facts["order_sha256"]
+    assert losses_of_two == pytest.approx(losses, rel=1e-4)
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        assert torch.allclose(two[name], tensor, rtol=1e-2, atol=1e-4), name
+
+
+@pytest.mark.slow
+def test_a_team_that_was_stopped_goes_on_to_the_same_adapter(overlay: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _, _ = trained(change(overlay, steps=6, dev_every_steps=6, processes=2, checkpoint_s=0))
+    step = train.Training.step
+
+    def killed(self: train.Training, number: int, stop: bool = False) -> tuple[float, float, bool]:
+        return step(self, number, stop or number == 3)
+
+    monkeypatch.setattr(train.Training, "step", killed)
+    assert train.main(tiny_run.train_arguments(overlay)) != 0
+    monkeypatch.setattr(train.Training, "step", step)
+    again, _, losses = trained(overlay)
+    assert len(losses) == 6
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in again.items())
+
+
+def lost(team: Team, *_: object) -> None:
+    """What a process does that is killed."""
+    raise SystemExit(7)
+
+
+def lead_twice() -> None:
+    with optimise.gathered(2, lost) as team:
+        parameter = torch.nn.Parameter(torch.zeros(3))
+        team.add_up([parameter], 1.0)
+        team.add_up([parameter], 1.0)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_lost_ends_the_team_and_is_named() -> None:
+    with pytest.raises(optimise.TeamError, match="process 1 of 2 has ended"):
+        lead_twice()
