@@ -100,7 +100,7 @@ def check_library(version: str = transformers.__version__) -> None:
     """Refuse a transformers that is known to break Qwen2-Audio. Errors: ConfigError naming it and the remedy."""
     if version in BROKEN:
         raise ConfigError(
-            f"transformers {version} reads Qwen2-Audio wrongly, as 5.10.0 to 5.10.3 do; "
+            f"transformers {version} reads Qwen2-Audio wrongly (5.10.0 to 5.10.3 tie its head to its embeddings); "
             "install the version of constraints.txt: make setup"
         )
 

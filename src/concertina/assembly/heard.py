@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from concertina import console, encoder, features, integrity, lalm, layout, speech, store
 from concertina.assembly.recipe import Recipe
-from concertina.config import Config
+from concertina.config import Config, ConfigError
 from concertina.lalm import Lalm, Prompt
 from concertina.schema import Part
 
@@ -29,9 +29,9 @@ class Heard(NamedTuple):
 
 
 def read(model: Lalm, config: Config, part: Part, longest_s: float) -> tuple[list[Heard], str]:
-    """Every utterance of a part of at most so many seconds, encoded; and the run key of its data. Errors: DamagedError.
+    """Every utterance of a part of at most so many seconds, encoded; and the run key of its data.
 
-    Raises ConfigError when there is none.
+    Errors: DamagedError; ConfigError when there is none.
     """
     folder = layout.data(config.name, part.corpus, part.split)
     seal = integrity.verify(folder)
@@ -39,7 +39,7 @@ def read(model: Lalm, config: Config, part: Part, longest_s: float) -> tuple[lis
     rows = features.manifest(folder)
     chosen = [i for i, row in enumerate(rows) if speech.reference(row, part) and row["duration_s"] <= longest_s]
     if not chosen:
-        raise lalm.ConfigError(f"base.assembled.parts: {part.corpus}/{part.split} has nothing to {part.task}")
+        raise ConfigError(f"base.assembled.parts: {part.corpus}/{part.split} has nothing to {part.task}")
     prompt = lalm.prompt_ids(model, config.base, part.task, part.language, part.to)
     frames: list[torch.Tensor] = []
     budget = int(config.features.batch_seconds * encoder.RATE_HZ)

@@ -13,7 +13,7 @@ from concertina.reporting.board import Cell, cells
 from concertina.schema import Train
 from concertina.scores import Result
 
-STAGES = ("segments", "train", "evaluate")  # whose failures are kept
+STAGES = ("gate", "segments", "train", "evaluate")  # whose failures are kept
 UNFINISHED = "not finished: run `make reproduce`"
 NOT_A_BUDGET = {
     "sets",
