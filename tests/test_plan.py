@@ -189,3 +189,11 @@ def adapter(base: str, seconds: float) -> None:
 def tool(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     return __import__(name)
+
+
+def test_a_base_that_is_to_be_assembled_is_sized_by_its_parts(project: Path) -> None:
+    result = python(project, "tools/plan.py", "--config", "experiment=configs/small.yaml").stdout
+    assert re.search(r"^assemble +1 ", result, flags=re.MULTILINE), result
+    assert re.search(r"^fetch +\d+ ", result, flags=re.MULTILINE)
+    assert "Qwen2-Audio-7B" not in result
+    assert "one card" not in result

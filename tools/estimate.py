@@ -5,13 +5,12 @@ model for train and evaluate.
 """
 
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from concertina import corpora, integrity, layout, packages, scatter
 from concertina.archives import Archive
 from concertina.config import Config
-from concertina.schema import Part, ratio_text
+from concertina.schema import Base, Part, Pretrained, ratio_text
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "int16": 2}
 RATE_HZ, FRAMES_PER_SECOND = 16_000, 25
@@ -30,6 +29,15 @@ QWEN2_AUDIO = {
 }
 
 
+PACKAGED = {
+    "whisper_tiny_en": {"d_model": 384, "encoder_layers": 4, "encoder_ffn_dim": 1536},
+    "smollm2_135m": {
+        **{"hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536, "vocab_size": 49153},
+        **{"num_attention_heads": 9, "num_key_value_heads": 3},
+    },
+}
+
+
 class Speech(NamedTuple):
     """How much speech a split holds; `how`: measured (it is there), counted (from its source) or guessed."""
 
@@ -41,10 +49,9 @@ class Speech(NamedTuple):
 class Model:
     """The sizes of a base; of one that is not there yet, Qwen2-Audio-7B's stand in."""
 
-    def __init__(self, folder: Path) -> None:
-        file = folder / "config.json"
-        self.known = file.exists()
-        said = json.loads(file.read_text(encoding="utf-8")) if self.known else {}
+    def __init__(self, base: Base) -> None:
+        said = _said(base)
+        self.known = bool(said)
         self.audio = QWEN2_AUDIO["audio_config"] | (said.get("audio_config") or {})
         self.text = QWEN2_AUDIO["text_config"] | (said.get("text_config") or {})
         self.width, self.hidden = self.audio["d_model"], self.text["hidden_size"]
@@ -73,11 +80,26 @@ class Model:
         return self.layers * sum(chosen.rank * sum(self.shapes.get(name, (0, 0))) for name in chosen.targets)
 
 
+def _said(base: Base) -> dict[str, Any]:
+    """The config of a base; of one that is to be assembled, those of its parts; empty where nothing is known yet."""
+    file = base.folder / "config.json"
+    if file.exists():
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    made = base.assembled
+    return {"audio_config": _part(made.encoder), "text_config": _part(made.llm), "dtype": "float32"} if made else {}
+
+
+def _part(part: Pretrained) -> dict[str, Any]:
+    """The dimensions of a part of an assembled base: of a package as they are known, else as its files say."""
+    file = part.folder / "config.json"
+    return PACKAGED.get(part.package) or (json.loads(file.read_text(encoding="utf-8")) if file.exists() else {})
+
+
 class Estimate:
     """Sizes of the artefacts of one config. A job is what tools/dryrun.py prints."""
 
     def __init__(self, config: Config) -> None:
-        self.config, self.model = config, Model(config.base.folder)
+        self.config, self.model = config, Model(config.base)
         self._speech: dict[tuple[str, str], Speech] = {}
 
     def speech(self, corpus: str, split: str) -> Speech:
