@@ -1,6 +1,7 @@
 """A base on the hub, from a server on this machine that answers as the hub does."""
 
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -14,10 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from concertina import config, integrity, lalm
-from planning import copy_project, snakemake
+from concertina import config, integrity, keys, lalm, layout
+from planning import ROOT, copy_project, python, snakemake
 from tiny_model import PROMPTS, make
 
 MODEL, COMMIT = "org/Small-LALM", "c0ffee" * 6 + "c0ff"
@@ -215,3 +217,45 @@ def test_a_run_fetches_the_base_before_what_reads_it(tmp_path: Path) -> None:
     assert f"python -m concertina.hub --config far.yaml --model {MODEL} --revision main" in told
     jobs = re.findall(r"^Job \d+: (\w+)", told, flags=re.MULTILINE)
     assert jobs.index("hub") < jobs.index("features")
+
+
+@pytest.mark.slow
+def test_the_tools_know_a_base_that_is_not_there_yet_and_one_that_is_damaged(tmp_path: Path) -> None:
+    copy_project(tmp_path)
+    base = {"model": MODEL, "revision": "main", "prompts": PROMPTS, "four_bit": True}
+    (tmp_path / "far.yaml").write_text(yaml.safe_dump({"name": "far", "base": base}), encoding="utf-8")
+    planned = python(tmp_path, "tools/plan.py", "--config", "experiment=far.yaml").stdout
+    assert re.search(r"^hub +1 +\S+ +16\.8 GB .* new$", planned, flags=re.MULTILINE), planned
+    assert "How long hub takes is up to the network." in planned
+    told = python(tmp_path, "tools/doctor.py", "--config", "experiment=far.yaml").stdout
+    assert f"ok   model: {FOLDER}/main: a run fetches or assembles it" in told
+    assert torch.cuda.is_available() or "FAIL base.four_bit: it needs a CUDA GPU" in told
+    with integrity.sealed(tmp_path / FOLDER / "main", {"run_key": "0" * 16}) as temporary:
+        make(temporary)
+    weights = tmp_path / FOLDER / "main/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    remedy = f'rm -rf {FOLDER}/main && make reproduce CONFIG=far.yaml ONLY="{FOLDER}/main/seal.json"'
+    assert remedy in python(tmp_path, "tools/verify.py", "--config", "far.yaml").stderr
+    weights.unlink()
+    told = python(tmp_path, "tools/doctor.py", "--config", "experiment=far.yaml").stdout
+    assert f"remove {FOLDER}/main, and a run makes it again" in told
+
+
+def test_what_rests_on_a_pinned_commit_belongs_before_the_base_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    artefacts = importlib.import_module("artefacts")
+    for revision, known in ((COMMIT, True), ("main", False)):
+        overlay = {"name": "far", "base": {"model": MODEL, "revision": revision, "prompts": PROMPTS}}
+        Path("far.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+        chosen = config.load("far.yaml")
+        base = keys.run_key(keys.hub_at(MODEL, revision, COMMIT))
+        speech = keys.run_key(keys.data(chosen, "synthetic", "dev"))
+        sealed = keys.run_key(keys.features(chosen, "synthetic", "dev"), [speech, base])
+        folder = layout.features("far", "synthetic", "dev")
+        with integrity.sealed(folder, {"run_key": sealed}) as temporary:
+            (temporary / "x").write_bytes(b"x")
+        assert (folder not in artefacts.strangers(chosen)) == known

@@ -64,8 +64,8 @@ def stage(model: str, revision: str) -> Path:
             console.say(f"{model}: {file.rfilename} ({number} of {len(chosen)}, {(file.size or 0) / 1e6:.0f} MB)")
             _fetch(model, info.sha, file, partial)
         licence = str((info.card_data or {}).get("license") or "see its README.md")
-        named_so = keys.hub(model, revision)
-        facts = {"run_key": keys.run_key({**named_so, "commit": info.sha}), **named_so, "commit": info.sha}
+        named = keys.hub_at(model, revision, info.sha)
+        facts = {"run_key": keys.run_key(named), **named}
         with integrity.sealed(folder, {**facts, "licence": licence}) as temporary:
             for file in chosen:
                 (temporary / file.rfilename).parent.mkdir(parents=True, exist_ok=True)
