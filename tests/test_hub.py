@@ -124,7 +124,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("model")
     make(folder)
     held = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    return {**held, "README.md": b"---\nlicense: apache-2.0\n---\n", "training_args.bin": b"pickle", "x.onnx": b"x"}
+    other = {"training_args.bin": b"pickle", "x.onnx": b"x", "original/model.safetensors": b"another format"}
+    return {**held, "README.md": b"---\nlicense: apache-2.0\n---\n", **other}
 
 
 @pytest.fixture
@@ -136,11 +137,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fetch(folder: Path, url: str, *more: str, model: str = MODEL) -> tuple[int, str]:
+def fetch(
+    folder: Path,
+    url: str,
+    *,
+    model: str = MODEL,
+    revision: str = "main",
+    run: tuple[str, ...] = ("-m", "concertina.hub"),
+) -> tuple[int, str]:
     """The stage as a user runs it; its exit code and what it said."""
     web = {"HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder / "home"), "HF_HUB_ETAG_TIMEOUT": "3"}
-    command = [sys.executable, "-m", "concertina.hub", "--config", "hub.yaml", "--model", model, "--revision", "main"]
-    done = subprocess.run([*command, *more], cwd=folder, env=os.environ | web, capture_output=True, text=True)
+    command = [sys.executable, *run, "--config", "hub.yaml", "--model", model, "--revision", revision]
+    done = subprocess.run(command, cwd=folder, env=os.environ | web, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -155,7 +163,7 @@ def test_a_model_is_fetched_sealed_read_and_never_asked_for_again(
     seal = integrity.verify(folder / FOLDER / "main")
     assert (seal["commit"], seal["licence"]) == (COMMIT, "apache-2.0")
     assert "model.safetensors" in seal["files"]
-    assert not {"training_args.bin", "x.onnx"} & seal["files"].keys()
+    assert not {"training_args.bin", "x.onnx", "original/model.safetensors"} & seal["files"].keys()
     monkeypatch.chdir(folder)
     chosen = config.load("hub.yaml")
     model = lalm.load(chosen.base, encoder=True, llm=True)
@@ -183,6 +191,30 @@ def test_what_was_begun_goes_on_and_what_is_whole_is_not_fetched_twice(folder: P
 
 
 @pytest.mark.slow
+def test_an_interruption_while_it_is_sealed_loses_nothing_and_pinning_fetches_nothing(
+    folder: Path, files: dict[str, bytes]
+) -> None:
+    stop = "import signal; from concertina import hub, integrity; "
+    stop += "integrity._publish = lambda *_: signal.raise_signal(signal.SIGTERM); raise SystemExit(hub.main())"
+    with serving(Hub(files)) as served:
+        assert fetch(folder, served.url, run=("-c", stop))[0] == 130
+        assert not (folder / FOLDER / "main").exists()
+        status, told = fetch(folder, served.url)
+    assert status == 0, told
+    assert sum("GET" in line and "model.safetensors" in line for line in served.asked) == 1
+    assert not list((folder / FOLDER).glob(".main.part"))
+    overlay = {"name": "far", "base": {"model": MODEL, "revision": COMMIT, "prompts": PROMPTS}}
+    (folder / "hub.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+    status, told = fetch(folder, "http://127.0.0.1:9", revision=COMMIT)
+    assert status == 0, told
+    seal = integrity.verify(folder / FOLDER / COMMIT)
+    assert (seal["commit"], seal["licence"]) == (COMMIT, "apache-2.0")
+    assert seal["run_key"] == keys.run_key(keys.hub_at(MODEL, COMMIT, COMMIT))
+    assert "is there already" in fetch(folder, "http://127.0.0.1:9", revision=COMMIT)[1]
+    integrity.verify(folder / FOLDER / "main")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_file_that_is_not_what_the_hub_says_is_refused(folder: Path, files: dict[str, bytes], name: str) -> None:
     with serving(Hub(files, lies={name})) as served:
@@ -203,7 +235,12 @@ def test_what_cannot_be_had_is_one_clear_line(folder: Path, files: dict[str, byt
             assert status == 1
             assert remedy in told
     assert "the hub cannot be reached" in fetch(folder, "http://127.0.0.1:9")[1]
-    assert "did you mean 'org/Small-LALM'?" in fetch(folder, "http://127.0.0.1:9", model="org/Smal-LALM")[1]
+    near = f"did you mean '{MODEL} at main'?"
+    assert near in fetch(folder, "http://127.0.0.1:9", model="org/Smal-LALM")[1]
+    assert near in fetch(folder, "http://127.0.0.1:9", revision="mian")[1]
+    text = (folder / "hub.yaml").read_text(encoding="utf-8")
+    (folder / "hub.yaml").write_text(text.replace(MODEL, "no/such/id"), encoding="utf-8")
+    assert "'no/such/id' is no id of the hub" in fetch(folder, "http://127.0.0.1:9", model="no/such/id")[1]
 
 
 @pytest.mark.slow
