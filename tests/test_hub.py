@@ -1,6 +1,7 @@
 """A base on the hub, from a server on this machine that answers as the hub does."""
 
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -14,10 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from concertina import config, integrity, lalm
-from planning import copy_project, snakemake
+from concertina import config, integrity, keys, lalm, layout
+from planning import ROOT, copy_project, python, snakemake
 from tiny_model import PROMPTS, make
 
 MODEL, COMMIT = "org/Small-LALM", "c0ffee" * 6 + "c0ff"
@@ -122,7 +124,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("model")
     make(folder)
     held = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    return {**held, "README.md": b"---\nlicense: apache-2.0\n---\n", "training_args.bin": b"pickle", "x.onnx": b"x"}
+    other = {"training_args.bin": b"pickle", "x.onnx": b"x", "original/model.safetensors": b"another format"}
+    return {**held, "README.md": b"---\nlicense: apache-2.0\n---\n", **other}
 
 
 @pytest.fixture
@@ -134,11 +137,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fetch(folder: Path, url: str, *more: str, model: str = MODEL) -> tuple[int, str]:
+def fetch(
+    folder: Path,
+    url: str,
+    *,
+    model: str = MODEL,
+    revision: str = "main",
+    run: tuple[str, ...] = ("-m", "concertina.hub"),
+) -> tuple[int, str]:
     """The stage as a user runs it; its exit code and what it said."""
     web = {"HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder / "home"), "HF_HUB_ETAG_TIMEOUT": "3"}
-    command = [sys.executable, "-m", "concertina.hub", "--config", "hub.yaml", "--model", model, "--revision", "main"]
-    done = subprocess.run([*command, *more], cwd=folder, env=os.environ | web, capture_output=True, text=True)
+    command = [sys.executable, *run, "--config", "hub.yaml", "--model", model, "--revision", revision]
+    done = subprocess.run(command, cwd=folder, env=os.environ | web, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -153,7 +163,7 @@ def test_a_model_is_fetched_sealed_read_and_never_asked_for_again(
     seal = integrity.verify(folder / FOLDER / "main")
     assert (seal["commit"], seal["licence"]) == (COMMIT, "apache-2.0")
     assert "model.safetensors" in seal["files"]
-    assert not {"training_args.bin", "x.onnx"} & seal["files"].keys()
+    assert not {"training_args.bin", "x.onnx", "original/model.safetensors"} & seal["files"].keys()
     monkeypatch.chdir(folder)
     chosen = config.load("hub.yaml")
     model = lalm.load(chosen.base, encoder=True, llm=True)
@@ -181,6 +191,30 @@ def test_what_was_begun_goes_on_and_what_is_whole_is_not_fetched_twice(folder: P
 
 
 @pytest.mark.slow
+def test_an_interruption_while_it_is_sealed_loses_nothing_and_pinning_fetches_nothing(
+    folder: Path, files: dict[str, bytes]
+) -> None:
+    stop = "import signal; from concertina import hub, integrity; "
+    stop += "integrity._publish = lambda *_: signal.raise_signal(signal.SIGTERM); raise SystemExit(hub.main())"
+    with serving(Hub(files)) as served:
+        assert fetch(folder, served.url, run=("-c", stop))[0] == 130
+        assert not (folder / FOLDER / "main").exists()
+        status, told = fetch(folder, served.url)
+    assert status == 0, told
+    assert sum("GET" in line and "model.safetensors" in line for line in served.asked) == 1
+    assert not list((folder / FOLDER).glob(".main.part"))
+    overlay = {"name": "far", "base": {"model": MODEL, "revision": COMMIT, "prompts": PROMPTS}}
+    (folder / "hub.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+    status, told = fetch(folder, "http://127.0.0.1:9", revision=COMMIT)
+    assert status == 0, told
+    seal = integrity.verify(folder / FOLDER / COMMIT)
+    assert (seal["commit"], seal["licence"]) == (COMMIT, "apache-2.0")
+    assert seal["run_key"] == keys.run_key(keys.hub_at(MODEL, COMMIT, COMMIT))
+    assert "is there already" in fetch(folder, "http://127.0.0.1:9", revision=COMMIT)[1]
+    integrity.verify(folder / FOLDER / "main")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_file_that_is_not_what_the_hub_says_is_refused(folder: Path, files: dict[str, bytes], name: str) -> None:
     with serving(Hub(files, lies={name})) as served:
@@ -201,7 +235,12 @@ def test_what_cannot_be_had_is_one_clear_line(folder: Path, files: dict[str, byt
             assert status == 1
             assert remedy in told
     assert "the hub cannot be reached" in fetch(folder, "http://127.0.0.1:9")[1]
-    assert "did you mean 'org/Small-LALM'?" in fetch(folder, "http://127.0.0.1:9", model="org/Smal-LALM")[1]
+    near = f"did you mean '{MODEL} at main'?"
+    assert near in fetch(folder, "http://127.0.0.1:9", model="org/Smal-LALM")[1]
+    assert near in fetch(folder, "http://127.0.0.1:9", revision="mian")[1]
+    text = (folder / "hub.yaml").read_text(encoding="utf-8")
+    (folder / "hub.yaml").write_text(text.replace(MODEL, "no/such/id"), encoding="utf-8")
+    assert "'no/such/id' is no id of the hub" in fetch(folder, "http://127.0.0.1:9", model="no/such/id")[1]
 
 
 @pytest.mark.slow
@@ -215,3 +254,45 @@ def test_a_run_fetches_the_base_before_what_reads_it(tmp_path: Path) -> None:
     assert f"python -m concertina.hub --config far.yaml --model {MODEL} --revision main" in told
     jobs = re.findall(r"^Job \d+: (\w+)", told, flags=re.MULTILINE)
     assert jobs.index("hub") < jobs.index("features")
+
+
+@pytest.mark.slow
+def test_the_tools_know_a_base_that_is_not_there_yet_and_one_that_is_damaged(tmp_path: Path) -> None:
+    copy_project(tmp_path)
+    base = {"model": MODEL, "revision": "main", "prompts": PROMPTS, "four_bit": True}
+    (tmp_path / "far.yaml").write_text(yaml.safe_dump({"name": "far", "base": base}), encoding="utf-8")
+    planned = python(tmp_path, "tools/plan.py", "--config", "experiment=far.yaml").stdout
+    assert re.search(r"^hub +1 +\S+ +16\.8 GB .* new$", planned, flags=re.MULTILINE), planned
+    assert "How long hub takes is up to the network." in planned
+    told = python(tmp_path, "tools/doctor.py", "--config", "experiment=far.yaml").stdout
+    assert f"ok   model: {FOLDER}/main: a run fetches or assembles it" in told
+    assert torch.cuda.is_available() or "FAIL base.four_bit: it needs a CUDA GPU" in told
+    with integrity.sealed(tmp_path / FOLDER / "main", {"run_key": "0" * 16}) as temporary:
+        make(temporary)
+    weights = tmp_path / FOLDER / "main/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    remedy = f'rm -rf {FOLDER}/main && make reproduce CONFIG=far.yaml ONLY="{FOLDER}/main/seal.json"'
+    assert remedy in python(tmp_path, "tools/verify.py", "--config", "far.yaml").stderr
+    weights.unlink()
+    told = python(tmp_path, "tools/doctor.py", "--config", "experiment=far.yaml").stdout
+    assert f"remove {FOLDER}/main, and a run makes it again" in told
+
+
+def test_what_rests_on_a_pinned_commit_belongs_before_the_base_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    artefacts = importlib.import_module("artefacts")
+    for revision, known in ((COMMIT, True), ("main", False)):
+        overlay = {"name": "far", "base": {"model": MODEL, "revision": revision, "prompts": PROMPTS}}
+        Path("far.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+        chosen = config.load("far.yaml")
+        base = keys.run_key(keys.hub_at(MODEL, revision, COMMIT))
+        speech = keys.run_key(keys.data(chosen, "synthetic", "dev"))
+        sealed = keys.run_key(keys.features(chosen, "synthetic", "dev"), [speech, base])
+        folder = layout.features("far", "synthetic", "dev")
+        with integrity.sealed(folder, {"run_key": sealed}) as temporary:
+            (temporary / "x").write_bytes(b"x")
+        assert (folder not in artefacts.strangers(chosen)) == known

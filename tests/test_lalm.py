@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 import tiny_model
 from concertina import encoder, lalm
@@ -176,6 +177,14 @@ def test_four_bits_need_a_gpu_and_say_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"base\.four_bit: it needs a CUDA GPU"):
         lalm.load(base, encoder=False, llm=True, device="cpu")
     assert lalm.load(base, encoder=True, llm=False, device="cpu")  # the encoder is never in 4 bits
+
+
+def test_four_bits_are_for_the_llms_layers_alone(tmp_path: Path) -> None:
+    model = lalm.load(tiny_model.make(tmp_path), encoder=True, llm=True).model
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    converted = {name for name in linear if should_convert_module(name, list(lalm.IN_FULL))}
+    assert converted == {name for name in linear if name.startswith("model.language_model.layers.")}
+    assert len(converted) == 2 * 7
 
 
 def test_a_release_that_reads_the_model_wrongly_is_refused_by_name() -> None:

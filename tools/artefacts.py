@@ -6,6 +6,7 @@ that its seal says; it belongs here when its run key is the one that the present
 
 import glob
 import json
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from concertina.config import UNCOMPRESSED, Config
 from concertina.layout import SEAL
 from concertina.schema import Part, ratio_text
 
+COMMIT = re.compile("[0-9a-f]{40}")
 COPIES = ("scores.csv", "report.html")  # of the sealed report, in results/<name>/
 
 
@@ -108,7 +110,7 @@ def strangers(config: Config, accepting: Collection[Path] = ()) -> dict[Path, tu
     accepted, stands, found = _accepted(config.name), dict[Path, str](), dict[Path, tuple[str, str]]()
     for artefact in of(config):
         folder = artefact.folder
-        made_from = [stands[one] if one in stands else _fetched(one) for one in artefact.inputs]
+        made_from = [stands[one] if one in stands else _fetched(config, one) for one in artefact.inputs]
         wanted = stands[folder] = keys.run_key(artefact.key, made_from)
         try:
             sealed = str(integrity.read_seal(folder).get("run_key", ""))
@@ -121,12 +123,14 @@ def strangers(config: Config, accepting: Collection[Path] = ()) -> dict[Path, tu
     return found
 
 
-def _fetched(folder: Path) -> str:
-    """The run key of something that every experiment here shares, in downloads/; empty where it is not there."""
+def _fetched(config: Config, folder: Path) -> str:
+    """The run key of something that every experiment here shares, in downloads/; of what is not there yet: the one
+    that it will have where the config pins a commit of the hub, else empty."""
     try:
         return str(integrity.read_seal(folder)["run_key"])
     except integrity.DamagedError:
-        return ""
+        pinned = [one for one in keys.on_the_hub(config) if layout.hub(*one) == folder and COMMIT.fullmatch(one[1])]
+        return keys.run_key(keys.hub_at(*pinned[0], pinned[0][1])) if pinned else ""
 
 
 def _accepted(name: str) -> dict[str, str]:
@@ -176,9 +180,13 @@ def _of_folder(stage: str, folder: Path, make: Path | None) -> Iterator[Trouble]
 
 
 def _of_base(config: Config) -> Iterator[Trouble]:
-    """The base model against its own seal, where it has one, and against the hash that the config pins."""
-    folder = config.base.folder
-    damaged = list(_of_folder("base", folder, None)) if (folder / SEAL).exists() else []
+    """The base model against its own seal, where it has one, and against the hash that the config pins.
+
+    An assembled one is an artefact like others.
+    """
+    folder, hub = config.base.folder, bool(config.base.revision)
+    sealed = (folder / SEAL).exists() and not config.base.assembled
+    damaged = list(_of_folder("hub" if hub else "base", folder, folder / SEAL if hub else None)) if sealed else []
     yield from damaged
     if config.base.sha256 and not damaged and _weights(folder) != config.base.sha256:
         told = f"{folder} is damaged: its weights are not those that base.sha256 pins"

@@ -23,7 +23,7 @@ import gpu
 import plan
 
 from concertina import console, integrity, keys
-from concertina.config import Config, load
+from concertina.config import Config, ConfigError, load
 
 ESPEAK_LONGEST = 159  # characters of the path of eSpeak NG's data: it has room for no more
 WRITTEN = ("build", "results", "scratch", "logs")
@@ -191,6 +191,8 @@ def model(config: Config) -> Iterator[Line]:
         yield Line("ok", f"model: {folder}: a run fetches or assembles it")
         return
     again = "get it again (`git checkout models`), or make one (`make base`)"
+    if config.base.comes:
+        again = f"remove {folder}, and a run makes it again"
     try:
         found = lalm.fingerprint(folder)
     except integrity.DamagedError as error:
@@ -200,6 +202,23 @@ def model(config: Config) -> Iterator[Line]:
         yield Line("FAIL", f"model: the weights in {folder} are not those that base.sha256 pins; {again}")
     else:
         yield Line("ok", f"model: {folder}, SHA-256 {found[:12]}..." + ("" if config.base.sha256 else " (not pinned)"))
+
+
+def four_bits(config: Config, arguments: Sequence[str]) -> Iterator[Line]:
+    """Whether the LLM can be held in 4 bits here; elsewhere is where jobs of Slurm run."""
+    if not config.base.four_bit:
+        return
+    import torch
+
+    from concertina import lalm
+
+    try:
+        lalm.in_four_bits("cuda" if torch.cuda.is_available() else "cpu")
+    except ConfigError as error:
+        slurm = any("slurm" in argument for argument in arguments)
+        yield Line("note" if slurm else "FAIL", f"{error}{' (it counts where the jobs run)' if slurm else ''}")
+    else:
+        yield Line("ok", "base.four_bit: a GPU and bitsandbytes are here")
 
 
 def synthesis(config: Config) -> Iterator[Line]:
@@ -247,7 +266,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load(plan.experiment(arguments))
         keys.check(config)
-        checks += [lambda: model(config), lambda: synthesis(config), lambda: disk(arguments)]
+        checks += [lambda: model(config), lambda: four_bits(config, arguments)]
+        checks += [lambda: synthesis(config), lambda: disk(arguments)]
     except ValueError as error:
         checks.append(lambda error=error: iter([Line("FAIL", f"config: {error}")]))
     for check in checks:

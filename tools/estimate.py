@@ -7,7 +7,7 @@ model for train and evaluate.
 import json
 from typing import Any, NamedTuple
 
-from concertina import corpora, integrity, layout, packages, scatter
+from concertina import corpora, integrity, keys, layout, packages, scatter
 from concertina.archives import Archive
 from concertina.config import Config
 from concertina.schema import Base, Part, Pretrained, ratio_text
@@ -113,6 +113,8 @@ class Estimate:
         w, stage = job["wildcards"], job["stage"]
         if stage == "fetch":
             return packages.published(self.config, w["kind"])[w["archive"]].size_bytes * 2  # packed and unpacked
+        if stage == "hub":
+            return self._of_hub(w["model"], w["revision"])
         if stage in ("data", "features", "segments"):
             speech = self.speech(w["corpus"], w["split"])
             frames = speech.seconds * FRAMES_PER_SECOND
@@ -144,6 +146,8 @@ class Estimate:
         adapters = [cell for cell in cells for _ in config.adapters(**cell)]
         by_stage = {"data": [*splits, *copied], "features": splits, "train": adapters, "evaluate": cells}
         by_stage["report"] = [{}]
+        named = [layout.hub(*one).parts[-2:] for one in keys.on_the_hub(config)]
+        by_stage["hub"] = [{"model": model, "revision": revision} for model, revision in named]
         by_stage["segments"] = [split | cell for split in splits for cell in cells]
         fetched = {archive.file: archive.size_bytes for place in config.places for archive in self._archives(*place)}
         made = sum(self.bytes({"stage": stage, "wildcards": w}) for stage, all in by_stage.items() for w in all)
@@ -163,13 +167,9 @@ class Estimate:
         positions = section.batch * max(self._positions(part, job["wildcards"]) for part in parts)
         held = BYTES[section.precision]
         if stage == "evaluate":
+            weights = (0.55 if chosen.base.four_bit else held) * model.llm + held * model.embeddings
             cache = 2 * model.layers * positions * model.values * held
-            return int(
-                CUDA_BYTES
-                + held * (model.llm + model.embeddings)
-                + cache
-                + 4 * section.batch * model.text["vocab_size"]
-            )
+            return int(CUDA_BYTES + weights + cache + 4 * section.batch * model.text["vocab_size"])
         held_in = 2 if model.bfloat16 and section.precision == "bfloat16" else 4
         weights = (0.55 if chosen.base.four_bit else held_in) * model.llm + held_in * model.embeddings
         activations = held * model.layers * positions * (10 * model.hidden + 4 * model.inner)
@@ -236,6 +236,18 @@ class Estimate:
         if size:
             return Speech(size.utterances, size.hours * 3600, "counted")
         return Speech(1000, 1000 * UNKNOWN_S, "guessed")
+
+    def _of_hub(self, model: str, revision: str) -> int:
+        """Bytes of a model on the hub, named by its folder: the base, or a part of one that is assembled."""
+        made, sizes = self.config.base.assembled, self.model
+        if made is None:
+            return sizes.bytes
+        held = 2 if sizes.bfloat16 else 4
+        parts = {
+            made.encoder.folder.parts[-2:]: sizes.encoder,
+            made.llm.folder.parts[-2:]: sizes.llm + sizes.embeddings,
+        }
+        return held * parts[model, revision]
 
     def _archives(self, corpus: str, split: str) -> list[Archive]:
         return corpora.archives(self.config.corpus(corpus), split)

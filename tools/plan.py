@@ -146,9 +146,9 @@ def notes(planned: Sequence[Job], estimate: Estimate, rates: Rates) -> Iterator[
         yield f"Times of {', '.join(recorded)}: as fast as recorded here."
     if default := [stage for stage in stages if stage in COUNTED and stage not in rates.recorded]:
         yield f"Times of {', '.join(default)}: default rates; nothing like them has run here yet."
-    if "fetch" in stages:
-        yield "How long fetch takes is up to the network."
-    if others := [stage for stage in stages if stage not in (*COUNTED, "fetch", "report", "track")]:
+    if remote := [stage for stage in ("fetch", "hub") if stage in stages]:
+        yield f"How long {' and '.join(remote)} takes is up to the network."
+    if others := [stage for stage in stages if stage not in (*COUNTED, "fetch", "hub", "report", "track")]:
         yield f"Of {', '.join(others)} neither time nor disk is estimated."
     places = {(w["corpus"], w["split"]) for job in planned if "split" in (w := job["wildcards"])}
     if guessed := ["/".join(p) for p in sorted(places) if estimate.speech(*p).how == "guessed"]:

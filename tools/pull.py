@@ -39,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     for trouble in damaged:
         if trouble.file in objects:
             objects[trouble.file].unlink(missing_ok=True)
-    remove({trouble.remove for trouble in damaged if trouble.make} | set(others), layout.report(config.name))
+    ours = {trouble.remove for trouble in damaged if trouble.make and trouble.stage != "hub"}  # downloads are shared
+    remove(ours | set(others), layout.report(config.name))
     kept = [artefact.folder for artefact in artefacts.of(config) if (artefact.folder / SEAL).exists()]
     here = []
     if layout.report(config.name) in kept:  # MLflow's copy of the runs is this clone's own

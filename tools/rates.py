@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from estimate import CPU_FLOPS, FRAMES_PER_SECOND, GPU_FLOPS, TEXT, Estimate, frames_per_token
 
-from concertina import layout, scatter, store
+from concertina import integrity, keys, layout, scatter, store
 
 COUNTED = ("data", "features", "segments", "train", "evaluate")  # the stages whose work is known
 # Of a job, in seconds.
@@ -74,7 +74,7 @@ def _trained(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
     for path in Path("build").glob("*/train/*/*/seed*/record.json"):
         record = _read(path)
         base = _read(path.with_name("compressor.json")).get("base")
-        if base != estimate.config.base.sha256 or not _on(record, on_gpu):
+        if base != _identity(estimate) or not _on(record, on_gpu):
             continue
         chosen = record["config"]
         part = next(s for s in chosen["sets"] if s["name"] == record["train_set"])["parts"][0]
@@ -87,13 +87,21 @@ def _evaluated(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
     for folder in Path("results").glob("*/evaluate/*"):
         name = folder.parts[1]
         adapters = Path("build", name).glob("train/*/*/seed*/compressor.json")
-        if not any(_read(path).get("base") == estimate.config.base.sha256 for path in adapters):
+        if not any(_read(path).get("base") == _identity(estimate) for path in adapters):
             continue
         for path in folder.glob("*/*.json"):
             record = _read(path)
             if record.get("status") == "ok" and _on(record, on_gpu):
                 positions = _positions(name, record["corpus"], record["split"], record["ratio"])
                 yield Sample("evaluate", record["n_utterances"] * positions, record["seconds"])
+
+
+def _identity(estimate: Estimate) -> str | None:
+    """What adapters of this base say of it; None where it is not there yet."""
+    try:
+        return keys.identity(estimate.config)
+    except integrity.DamagedError:
+        return None
 
 
 def _on(record: dict[str, Any], gpu: bool) -> bool:

@@ -15,6 +15,8 @@ SHOWN = 60  # characters of a config value in a reason
 PLACES = {  # first key of a stage's own key -> where a user finds it; what is not here is <stage>.<key>
     "packages": "package",
     "model": "base.sha256",
+    "base": "base",
+    "four_bit": "base.four_bit",
     "said": "files of base.model",
     "files": "files of base.model",
     "prompts": "base.prompts",

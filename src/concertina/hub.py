@@ -7,7 +7,6 @@ the hub is not asked again.
 import argparse
 import contextlib
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -37,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="a model of the config's base, such as Qwen/Qwen2-Audio-7B")
     parser.add_argument("--revision", required=True, help="its commit, tag or branch in the config")
     asked = parser.parse_args(argv)
-    known = dict(keys.on_the_hub(configs.load(asked.config)))
-    if known.get(asked.model) != asked.revision:
-        near = nearest(asked.model, list(known))
+    known = keys.on_the_hub(configs.load(asked.config))
+    if (asked.model, asked.revision) not in known:
+        near = nearest(f"{asked.model} at {asked.revision}", [f"{model} at {revision}" for model, revision in known])
         raise ConfigError(f"base: no model {asked.model!r} at revision {asked.revision!r} in the config{near}")
     stage(asked.model, asked.revision)
     return 0
@@ -55,8 +54,13 @@ def stage(model: str, revision: str) -> Path:
         if fetch.is_there(folder, keys.hub(model, revision)):
             console.say(f"{folder}: is there already")
             return folder
+        if twin := _twin(folder, revision):
+            _seal(twin, folder, keys.hub_at(model, revision, revision), integrity.read_seal(twin))
+            console.say(f"{folder}: the files of {twin}, which are of this commit")
+            return folder
         info = _info(model, revision)
         chosen = [file for file in info.siblings if any(fnmatch(file.rfilename, pattern) for pattern in WANTED)]
+        chosen = [file for file in chosen if "/" not in file.rfilename]  # what is in folders there, nothing here reads
         if not any(fnmatch(file.rfilename, WEIGHTS) for file in chosen):
             raise ArchiveError(f"{model}: it has no {WEIGHTS}, and no other weights are read; convert it, {ELSEWHERE}")
         partial = folder.with_name(f".{folder.name}.part")
@@ -64,17 +68,36 @@ def stage(model: str, revision: str) -> Path:
             console.say(f"{model}: {file.rfilename} ({number} of {len(chosen)}, {(file.size or 0) / 1e6:.0f} MB)")
             _fetch(model, info.sha, file, partial)
         licence = str((info.card_data or {}).get("license") or "see its README.md")
-        named_so = keys.hub(model, revision)
-        facts = {"run_key": keys.run_key({**named_so, "commit": info.sha}), **named_so, "commit": info.sha}
-        with integrity.sealed(folder, {**facts, "licence": licence}) as temporary:
-            for file in chosen:
-                (temporary / file.rfilename).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(partial / file.rfilename, temporary / file.rfilename)
-        fetch.keep_seal(folder)
+        files = {file.rfilename: _fact(partial / file.rfilename, file) for file in chosen}
+        _seal(partial, folder, keys.hub_at(model, revision, info.sha), {"files": files, "licence": licence})
         shutil.rmtree(partial, ignore_errors=True)
     pinned = "" if revision == info.sha else f"; to pin it, set `revision: {info.sha}`"
     console.say(f"{folder}: fetched; its licence: {licence}{pinned}")
     return folder
+
+
+def _twin(folder: Path, commit: str) -> Path | None:
+    """A whole folder of the same commit, fetched by the name of a branch, before the config came to pin it."""
+    for path in sorted(folder.parent.glob(f"*/{layout.SEAL}")):
+        with contextlib.suppress(integrity.DamagedError):
+            if integrity.read_seal(path.parent).get("commit") == commit:
+                integrity.verify(path.parent)
+                return path.parent
+    return None
+
+
+def _seal(source: Path, folder: Path, named: keys.Key, verified: dict[str, Any]) -> None:
+    """Seal the files of `source`, which keeps them, so that an interruption loses nothing; `verified`: their facts."""
+    facts = {"run_key": keys.run_key(named), **named, "licence": verified["licence"]}
+    with integrity.sealed(folder, facts, verified["files"]) as temporary:
+        for name in verified["files"]:
+            integrity.link(source / name, temporary / name)
+    fetch.keep_seal(folder)
+
+
+def _fact(path: Path, file: Any) -> dict[str, Any]:
+    """What a seal says of a file whose hash was checked; that of a large one is not taken again."""
+    return {"sha256": file.lfs.sha256 if file.lfs else integrity.sha256(path), "bytes": path.stat().st_size}
 
 
 def _info(model: str, revision: str) -> Any:
@@ -118,6 +141,8 @@ def _telling(model: str, revision: str) -> Iterator[None]:
         yield
     except errors.GatedRepoError:
         told = f"{model} is gated: accept its terms on the hub and set HF_TOKEN, {ELSEWHERE}"
+    except errors.HFValidationError as error:
+        told = f"base: {model!r} is no id of the hub, such as Qwen/Qwen2-Audio-7B ({_first(error)})"
     except errors.RevisionNotFoundError:
         told = f"{model}: the hub has no revision {revision!r} of it; see its list of commits"
     except errors.RepositoryNotFoundError:

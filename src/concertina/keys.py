@@ -78,6 +78,11 @@ def hub(model: str, revision: str) -> Key:
     return {"model": model, "revision": revision}
 
 
+def hub_at(model: str, revision: str, commit: str) -> Key:
+    """What is sealed of a model on the hub: the commit that its revision stood for when it was fetched."""
+    return {**hub(model, revision), "commit": commit}
+
+
 def on_the_hub(config: Config) -> list[tuple[str, str]]:
     """The models on the hub that a config names, each with its revision."""
     made = config.base.assembled

@@ -35,6 +35,7 @@ LANGUAGES = {  # as a prompt names them; of any other its code stands there
 }
 AUDIO = "<|AUDIO|>"
 Prompt = tuple[list[int], list[int]]
+IN_FULL = ("model.audio_tower", "model.multi_modal_projector", "lm_head")  # never in 4 bits; names from the root
 BROKEN = {"5.10.0", "5.10.1", "5.10.2", "5.10.3"}  # releases of transformers that lose Qwen2-Audio's head
 
 
@@ -114,7 +115,7 @@ def in_four_bits(device: str) -> BitsAndBytesConfig:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=["audio_tower", "multi_modal_projector", "lm_head"],
+        llm_int8_skip_modules=list(IN_FULL),
     )
 
 
