@@ -1,6 +1,11 @@
 """How a step is divided: packed or padded, in micro-batches, over processes; its gradients are the same."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import peft
@@ -130,7 +135,8 @@ def test_two_processes_make_the_adapter_that_one_makes(overlay: Path) -> None:
 
 @pytest.mark.slow
 def test_a_team_that_was_stopped_goes_on_to_the_same_adapter(overlay: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, _, _ = trained(change(overlay, steps=6, dev_every_steps=6, processes=2, checkpoint_s=0))
+    dropout = {"lora": {"dropout": 0.2}}  # each process draws its own, whatever the checkpoint holds
+    whole, _, _ = trained(change(overlay, steps=6, dev_every_steps=6, processes=2, checkpoint_s=0, **dropout))
     step = train.Training.step
 
     def killed(self: train.Training, number: int, stop: bool = False) -> tuple[float, float, bool]:
@@ -160,3 +166,77 @@ def lead_twice() -> None:
 def test_a_process_that_is_lost_ends_the_team_and_is_named() -> None:
     with pytest.raises(optimise.TeamError, match="process 1 of 2 has ended"):
         lead_twice()
+
+
+def differ(team: Team, *_: object) -> None:
+    """What a process does that found an older checkpoint."""
+    team.agree(5 - team.rank)
+
+
+def refuse(team: Team, *_: object) -> None:
+    """What a process does that cannot read what it must."""
+    raise config.ConfigError("train.sets: none\nof these")
+
+
+@pytest.mark.slow
+def test_processes_that_found_different_checkpoints_do_not_train_on() -> None:
+    with pytest.raises(optimise.TeamError, match="different checkpoints"), optimise.gathered(2, differ) as team:
+        differ(team)
+
+
+@pytest.mark.slow
+def test_what_ended_a_process_is_told_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(optimise.TeamError, match="process 1 of 2"), optimise.gathered(2, refuse) as team:
+        team.agree(0)
+    told = capfd.readouterr().err
+    assert "error in process 1 of 2: train.sets: none of these\n" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.slow
+def test_a_leader_that_does_not_notice_is_ended_too() -> None:
+    """Between GPUs a lost process is not noticed; here the leader sleeps instead of waiting for it."""
+    sleeps = """if True:
+        import time, test_optimise
+        from concertina import optimise
+        optimise.GRACE_S = 0.5
+        with optimise.gathered(2, test_optimise.lost):
+            time.sleep(99)
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    began = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", sleeps], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "error: process 1 of 2 has ended" in ended.stderr
+    assert time.monotonic() - began < 60
+
+
+def runs(pid: str) -> bool:
+    """Whether there is such a process; one that has ended and that nobody has asked about is none."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.slow
+def test_a_leader_that_is_killed_takes_its_team_along(overlay: Path, tmp_path: Path) -> None:
+    change(overlay, steps=3000, processes=2, checkpoint_s=0)
+    command = [sys.executable, "-m", "concertina.train", *tiny_run.train_arguments(overlay)]
+    with open(tmp_path / "told", "w", encoding="utf-8") as told:
+        leader = subprocess.Popen(command, stderr=told)
+    try:
+        until = time.monotonic() + 120
+        while not list(tmp_path.glob("scratch/*/step-*")):
+            assert leader.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        children = Path(f"/proc/{leader.pid}/task/{leader.pid}/children").read_text(encoding="ascii").split()
+        followers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(followers) == 1
+    finally:
+        leader.send_signal(signal.SIGKILL)
+        leader.wait()
+    until = time.monotonic() + 30
+    while runs(followers[0]):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert "Traceback" not in (tmp_path / "told").read_text(encoding="utf-8")

@@ -33,7 +33,7 @@ def run(main: Main) -> Main:
             say(str(stop) or "interrupted; the same command starts this stage again")
             return 130
         except (ValueError, RuntimeError, OSError) as error:
-            if not isinstance(error, OSError) and not _raised_by_us(error):
+            if not isinstance(error, OSError) and not raised_by_us(error):
                 raise
             say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
             return 1
@@ -84,7 +84,7 @@ def _listen(number: int, handler: Any) -> Any:
     )
 
 
-def _raised_by_us(error: BaseException) -> bool:
+def raised_by_us(error: BaseException) -> bool:
     """Whether the frame that raised belongs to this package, or the error's class does."""
     if type(error).__module__.startswith("concertina"):
         return True

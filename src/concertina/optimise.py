@@ -5,23 +5,27 @@ the order of additions.
 """
 
 import contextlib
+import os
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import connection
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from concertina import lalm, packing, speech
+from concertina import console, lalm, packing, speech
 from concertina.config import Config
 from concertina.lalm import Inputs, Lalm
 from concertina.speech import Item
 
 PATIENCE = timedelta(hours=2)  # how long a process waits for the others
 SECONDS_TO_END = 5.0  # what a process that has failed takes to end
+GRACE_S = 60.0  # in which the leader must notice by itself that a process has failed
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,32 @@ class Team:
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
         told = torch.tensor(values, dtype=torch.float32, device=gradients[0].device)
         flat = torch.cat([*(gradient.flatten().float() for gradient in gradients), told])
-        dist.all_reduce(flat)
+        _exchange(flat, dist.ReduceOp.SUM)
         parts = flat.split([*(gradient.numel() for gradient in gradients), len(values)])
         for parameter, part in zip(parameters, parts[:-1], strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
         return [float(value) for value in parts[-1]]
 
+    def agree(self, steps: int) -> None:
+        """Wait until all have read where they go on from, and see that it is the same step. Errors: TeamError."""
+        if self.size == 1:
+            return
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        spread = torch.tensor([steps, -steps], device=device)
+        _exchange(spread, dist.ReduceOp.MAX)
+        if int(spread.sum()):
+            raise TeamError("the processes found different checkpoints; the same command starts them anew")
+
 
 class TeamError(RuntimeError):
-    """A process of the team has ended before the others; the message says which."""
+    """The processes of a team cannot go on together: one has ended, the message says which, or they differ."""
+
+
+def _exchange(tensor: torch.Tensor, by: Any) -> None:
+    try:
+        dist.all_reduce(tensor, by)
+    except RuntimeError as error:
+        raise TeamError("another process of the team has ended") from error
 
 
 @contextlib.contextmanager
@@ -77,17 +98,46 @@ def gathered(size: int, follow: Callable[..., None], *about: Any) -> Iterator[Te
         for other in others:
             other.start()
         try:
-            yield _join(0, size, meeting)
-            for other in others:
-                other.join(PATIENCE.total_seconds())
-        except RuntimeError as error:
+            with _watched(others):
+                yield _join(0, size, meeting)
+                for other in others:
+                    other.join(PATIENCE.total_seconds())
+        except TeamError as error:
             if lost := [rank for rank, other in enumerate(others, start=1) if _ended_badly(other)]:
-                raise TeamError(f"process {lost[0]} of {size} has ended; its own message stands above") from error
+                raise TeamError(_told(lost[0], size)) from error
             raise
         finally:
             for other in others:
                 other.terminate()
-            dist.destroy_process_group()
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+
+def _told(rank: int, size: int) -> str:
+    return f"process {rank} of {size} has ended; its own message stands above"
+
+
+@contextlib.contextmanager
+def _watched(others: Sequence[Any]) -> Iterator[None]:
+    """End this process where another has failed and it has not noticed: between GPUs it would wait for hours."""
+    over = threading.Event()
+
+    def watch() -> None:
+        ranks = {other.sentinel: rank for rank, other in enumerate(others, start=1)}
+        while ranks and not over.is_set():
+            for sentinel in connection.wait(list(ranks), timeout=1.0):
+                rank = ranks.pop(sentinel)
+                if not over.wait(GRACE_S) and others[rank - 1].exitcode:
+                    console.say(f"error: {_told(rank, len(others) + 1)}")
+                    for other in others:
+                        other.kill()
+                    os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _ended_badly(process: Any) -> bool:
@@ -99,7 +149,15 @@ def _follow(rank: int, size: int, meeting: str, follow: Callable[..., None], abo
     """What another process than the leader does; when the run is to stop, the leader tells it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
-    follow(_join(rank, size, meeting), *about)
+    try:
+        follow(_join(rank, size, meeting), *about)
+    except TeamError:
+        return  # whoever has ended says why
+    except Exception as error:
+        if not isinstance(error, OSError) and not console.raised_by_us(error):
+            raise
+        console.say(f"error in process {rank} of {size}: {' '.join(str(error).split())}")
+        raise SystemExit(1) from None
 
 
 def _join(rank: int, size: int, meeting: str) -> Team:

@@ -101,6 +101,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     team: Team
     run_key: str
+    seed: int
 
     @property
     def trainable(self) -> list[torch.nn.Parameter]:
@@ -109,15 +110,18 @@ class Training:
     def resume(self) -> tuple[list[dict[str, float]], float]:
         """Go on from the last checkpoint, where there is one: its curve, and the seconds it took."""
         found = checkpoints.latest(self.run_key)
-        if found is None:
-            return [], 0.0
-        checkpoints.scatter(found[0], self.adapted, self.optimizer)
-        return found[1]["curve"], found[1]["seconds"]
+        curve, seconds = (found[1]["curve"], found[1]["seconds"]) if found else ([], 0.0)
+        self.team.agree(sum("loss" in row for row in curve))
+        if found:
+            checkpoints.scatter(found[0], self.adapted, self.optimizer)
+        return curve, seconds
 
     def step(self, number: int, stop: bool = False) -> tuple[float, float, bool]:
         """Do a step (from 1): its loss, its learning rate, and whether any of the team has been told to stop."""
         chosen = self.config.train
         self.adapted.train()
+        if self.team.size > 1:  # each drops its own, and a checkpoint, which the leader writes, need not know which
+            torch.manual_seed(int(np.random.SeedSequence([self.seed, number, self.team.rank]).generate_state(1)[0]))
         items = [self.items[i] for i in self.steps[number - 1]]
         loss, stopping = optimise.gradients(self.model, self.config, items, self.trainable, self.team, stop)
         torch.nn.utils.clip_grad_norm_(self.trainable, chosen.clip_norm)
@@ -158,7 +162,7 @@ def prepare(config: Config, asked: Asked, team: Team) -> Training:
     adapted = peft.get_peft_model(model.model, lora(config, model))
     trainable = [p for p in adapted.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
-    return Training(config, model, items, dev, steps, adapted, optimizer, team, run_key)
+    return Training(config, model, items, dev, steps, adapted, optimizer, team, run_key, asked.seed)
 
 
 def follow(team: Team, config: Config, asked: Asked) -> None:
