@@ -4,7 +4,8 @@
 
 The same LoRA, utterances, batch size, optimiser and arithmetic, one thread, no compression; what is read from disk or
 computed once (frames here, log-mels there) is ready before the clock starts. Prints one JSON: utterances per second of
-Trainer, and of our padded and packed batches (CPU time, so that other work on the machine counts little), and ratios.
+Trainer, and of our padded and packed batches (CPU time, so that other work on the machine counts little), ratios, and
+the mean loss of each, which differ by the order of utterances alone: Trainer draws its own.
 
     PYTHONPATH=src python benchmarks/batches.py --large
 
@@ -13,6 +14,7 @@ token: the largest batch that fits, positions per second, the share of the card'
 """
 
 import argparse
+import gc
 import json
 import tempfile
 import time
@@ -38,6 +40,7 @@ from concertina.config import Config
 
 ANSWER = "the red light is over there at three"
 LARGE = {"hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008, "num_attention_heads": 32}
+DEVICE = "cuda"
 SECONDS, TEXT = 10, 40  # of a large utterance, and the positions of its prompt and answer
 
 
@@ -48,23 +51,31 @@ def main() -> int:
     parser.add_argument("--large", action="store_true", help="the true dimensions, on a CUDA GPU")
     parser.add_argument("--peak", type=float, default=989.0, help="of the card, dense bfloat16, in TFLOP/s")
     asked = parser.parse_args()
+    if asked.large and not torch.cuda.is_available():
+        parser.error("--large needs a CUDA GPU, and there is none here")
     if asked.large:
         print(json.dumps({f"{ratio}x": large(ratio, asked.peak) for ratio in (1, 3)}, indent=1))
         return 0
     experiment = config.load()
     lalm.fix_arithmetic(1)
     waves = recordings(asked.data, asked.steps * experiment.train.batch)
-    rates = {"trainer": plain(experiment, waves, asked.steps)}
+    if len(waves) < asked.steps * experiment.train.batch:
+        parser.error(f"{asked.data} holds {len(waves)} utterances, too few for {asked.steps} steps")
+    found = {"trainer": plain(experiment, waves, asked.steps)}
     for layout in ("padded", "packed"):
         chosen = experiment.train.model_copy(update={"layout": layout})
-        rates[layout] = ours(experiment.model_copy(update={"train": chosen}), waves, asked.steps)
-    ratios = {layout: rates[layout] / rates["trainer"] for layout in ("padded", "packed")}
-    print(json.dumps({"utterances_per_second": rates, "times_the_trainer": ratios}, indent=1))
+        found[layout] = ours(experiment.model_copy(update={"train": chosen}), waves, asked.steps)
+    result = {
+        "utterances_per_second": {name: rate for name, (rate, _) in found.items()},
+        "times_the_trainer": {name: found[name][0] / found["trainer"][0] for name in ("padded", "packed")},
+        "mean_loss": {name: loss for name, (_, loss) in found.items()},
+    }
+    print(json.dumps(result, indent=1))
     return 0
 
 
-def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> float:
-    """From cached frames, true lengths, the head on labels alone."""
+def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float, float]:
+    """From cached frames, true lengths, the head on labels alone: utterances per second, and the mean loss."""
     model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
     frames = features.encode(model, waves, int(experiment.features.batch_seconds * encoder.RATE_HZ))
     batch = experiment.train.batch
@@ -73,11 +84,12 @@ def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> float:
     torch.manual_seed(0)
     adapted = peft.get_peft_model(model.model, train.lora(experiment, model))
     trainable = [p for p in adapted.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=experiment.train.learning_rate)
+    chosen = experiment.train
+    optimizer = torch.optim.AdamW(trainable, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
     prompt = lalm.prompt_ids(model, experiment.base, "transcribe", "en", None)
     answer = lalm.answer_ids(model, ANSWER)
     adapted.train()
-    taken = []
+    taken, losses = [], []
     for step in range(steps):
         began = time.process_time()
         read = frames[step * batch : (step + 1) * batch]
@@ -95,8 +107,9 @@ def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> float:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, experiment.train.clip_norm)
         optimizer.step()
+        losses.append(loss.item())
         taken.append(time.process_time() - began)
-    return batch / float(np.median(taken[1:]))
+    return batch / float(np.median(taken[1:])), float(np.mean(losses))
 
 
 class Clock(TrainerCallback):
@@ -112,7 +125,7 @@ class Clock(TrainerCallback):
         self.taken.append(time.process_time() - self.began)
 
 
-def plain(experiment: Config, waves: list[np.ndarray], steps: int) -> float:
+def plain(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float, float]:
     """Trainer over what the processor makes: log-mels padded to the window, the encoder in every step."""
     model = Qwen2AudioForConditionalGeneration.from_pretrained(experiment.base.folder, attn_implementation="eager")
     processor = AutoProcessor.from_pretrained(experiment.base.folder)
@@ -138,6 +151,8 @@ def plain(experiment: Config, waves: list[np.ndarray], steps: int) -> float:
             per_device_train_batch_size=experiment.train.batch,
             max_steps=steps,
             learning_rate=experiment.train.learning_rate,
+            lr_scheduler_type="constant",
+            weight_decay=experiment.train.weight_decay,
             max_grad_norm=experiment.train.clip_norm,
             remove_unused_columns=False,
             report_to=[],
@@ -146,8 +161,8 @@ def plain(experiment: Config, waves: list[np.ndarray], steps: int) -> float:
             disable_tqdm=True,
             dataloader_num_workers=0,
         )
-        Trainer(adapted, arguments, train_dataset=rows, data_collator=collate, callbacks=[clock]).train()
-    return experiment.train.batch / float(np.median(clock.taken[1:]))
+        done = Trainer(adapted, arguments, train_dataset=rows, data_collator=collate, callbacks=[clock]).train()
+    return experiment.train.batch / float(np.median(clock.taken[1:])), float(done.training_loss)
 
 
 def collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -165,21 +180,23 @@ def large(ratio: int, peak: float) -> dict[str, float]:
     """The true dimensions: the largest batch of 10 s utterances that a card takes, and its speed."""
     lalm.fix_arithmetic(1, "bfloat16")
     torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"):
-        llm = Qwen2Model(Qwen2Config(vocab_size=156032, num_key_value_heads=32, **LARGE))
+    gc.collect()  # of the ratio before
+    with torch.device(DEVICE):
+        llm = Qwen2Model(Qwen2Config(vocab_size=156032, num_key_value_heads=LARGE["num_attention_heads"], **LARGE))
     llm.config._attn_implementation = packing.NAME
     llm.requires_grad_(False)
     adapted = peft.get_peft_model(llm, peft.LoraConfig(r=64, target_modules="all-linear"))
     adapted.enable_input_require_grads()
     length, batch, found = SECONDS * 25 // ratio + TEXT, 1, dict[str, float]()
-    layers = LARGE["num_hidden_layers"] * (4 * 4096**2 + 3 * 4096 * 11008)
+    width, inner = LARGE["hidden_size"], LARGE["intermediate_size"]
+    layers = LARGE["num_hidden_layers"] * (4 * width**2 + 3 * width * inner)
     while batch <= 512:
         try:
             torch.cuda.reset_peak_memory_stats()
-            valid_BS = torch.ones(batch, length, dtype=torch.bool, device="cuda")
-            packed = packing.Packing(torch.arange(batch * length, device="cuda").view(batch, length), valid_BS)
-            embeds = torch.randn(1, batch * length, 4096, device="cuda", requires_grad=True)
-            places = torch.arange(length, device="cuda").repeat(batch)[None]
+            valid_BS = torch.ones(batch, length, dtype=torch.bool, device=DEVICE)
+            packed = packing.Packing(torch.arange(batch * length, device=DEVICE).view(batch, length), valid_BS)
+            embeds = torch.randn(1, batch * length, width, device=DEVICE, requires_grad=True)
+            places = torch.arange(length, device=DEVICE).repeat(batch)[None]
             for timed in (False, True):
                 torch.cuda.synchronize()
                 began = time.monotonic()

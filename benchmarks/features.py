@@ -6,16 +6,24 @@ Encodes the same utterances twice on one thread: as the features stage does, and
 padded to its window. Prints one JSON: the seconds of each (CPU time, so that other work on the machine counts
 little), the FLOPs of each, the share of the FLOP saving that was won as time, and the largest difference of outputs.
 Without --data the utterances are noise of 1 to 4.3 seconds.
+
+    PYTHONPATH=src python benchmarks/features.py --like librispeech --utterances 40
+
+Noise about as long as LibriSpeech's training utterances (12.3 s on average), and a random encoder of Whisper
+tiny's size that hears 30 s, as the shipped base hears 10 s only. The stock forward has the attention function that
+transformers chooses by itself (--attention eager: ours).
 """
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
 from transformers.masking_utils import create_bidirectional_mask
 
 from concertina import config, encoder, features, lalm
@@ -27,16 +35,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", default=config.DEFAULT)
     parser.add_argument("--data", type=Path, help="a folder of the data stage")
+    parser.add_argument("--like", choices=["librispeech"], help="lengths of utterances, instead of --data")
+    parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa", help="of the stock forward")
     parser.add_argument("--utterances", type=int, default=100)
     asked = parser.parse_args()
     experiment = config.load(asked.config)
     lalm.fix_arithmetic(1)
-    model = lalm.load(experiment.base, encoder=True, llm=False, device="cpu")
-    waves = speech(asked.data, asked.utterances)
+    if asked.like:
+        model, waves = whisper_tiny(), noise(librispeech(asked.utterances))
+    else:
+        model = lalm.load(experiment.base, encoder=True, llm=False, device="cpu")
+        waves = speech(asked.data, asked.utterances)
     budget = int(experiment.features.batch_seconds * encoder.RATE_HZ)
     window = encoder.window_samples(model.encoder)
     waves = [wave for wave in waves if len(wave) <= window]
     ours_s, ours = best(lambda: features.encode(model, waves, budget))
+    model.encoder.config._attn_implementation = asked.attention
     stock_s, theirs = best(lambda: stock(model, waves, max(1, budget // window)))
     lengths = [len(wave) for wave in waves]
     ours_flop, stock_flop = sum(flop(model, n) for n in lengths), flop(model, window) * len(lengths)
@@ -45,6 +59,7 @@ def main() -> int:
         "utterances": len(waves),
         "mean_seconds_of_audio": float(np.mean(lengths)) / encoder.RATE_HZ,
         "window_seconds": window / encoder.RATE_HZ,
+        "stock_attention": asked.attention,
         "true_length_seconds": ours_s,
         "stock_seconds": stock_s,
         "times_faster": stock_s / ours_s,
@@ -92,8 +107,31 @@ def speech(folder: Path | None, count: int) -> list[np.ndarray]:
     if folder:
         reader = Reader(folder)
         return [reader.one(int(i)) for i in np.linspace(0, len(reader) - 1, min(count, len(reader)))]
+    return noise(np.random.default_rng(0).uniform(1, 4.3, count))
+
+
+def noise(seconds: np.ndarray) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
-    return [rng.normal(0, 3000, int(16_000 * rng.uniform(1, 4.3))).astype(np.int16) for _ in range(count)]
+    return [rng.normal(0, 3000, int(encoder.RATE_HZ * length)).astype(np.int16) for length in seconds]
+
+
+def librispeech(count: int) -> np.ndarray:
+    """Seconds as in its training splits: three quarters about 14 s, where its makers cut, the rest shorter."""
+    cut = statistics.NormalDist(14.2, 1.5).quantiles(count - count // 4 + 1)
+    return np.concatenate([cut, np.linspace(1.5, 12, count // 4)])
+
+
+def whisper_tiny() -> Lalm:
+    """A random encoder of its size (384 wide, 4 layers), as transformers' own class."""
+    audio = {"d_model": 384, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536}
+    shape = Qwen2AudioConfig(
+        audio_config={"model_type": "qwen2_audio_encoder", "num_mel_bins": 80, "max_source_positions": 1500, **audio},
+        text_config={"model_type": "qwen2", "num_hidden_layers": 0, "hidden_size": 64, "vocab_size": 64},
+        audio_token_index=0,
+    )
+    torch.manual_seed(0)
+    model = Qwen2AudioForConditionalGeneration._from_config(shape, attn_implementation="eager").eval()
+    return Lalm(model.requires_grad_(False), None, WhisperFeatureExtractor(feature_size=80, chunk_length=30), ())
 
 
 def best(run: Callable[[], list[np.ndarray]], times: int = 3) -> tuple[float, list[np.ndarray]]:
