@@ -35,7 +35,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from concertina import config, encoder, features, lalm, packing, train
+from concertina import arithmetic, config, encoder, features, lalm, packing, train
 from concertina.config import Config
 
 ANSWER = "the red light is over there at three"
@@ -57,7 +57,7 @@ def main() -> int:
         print(json.dumps({f"{ratio}x": large(ratio, asked.peak) for ratio in (1, 3)}, indent=1))
         return 0
     experiment = config.load()
-    lalm.fix_arithmetic(1)
+    arithmetic.fix(1)
     waves = recordings(asked.data, asked.steps * experiment.train.batch)
     if len(waves) < asked.steps * experiment.train.batch:
         parser.error(f"{asked.data} holds {len(waves)} utterances, too few for {asked.steps} steps")
@@ -178,7 +178,7 @@ def collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 def large(ratio: int, peak: float) -> dict[str, float]:
     """The true dimensions: the largest batch of 10 s utterances that a card takes, and its speed."""
-    lalm.fix_arithmetic(1, "bfloat16")
+    arithmetic.fix(1, "bfloat16")
     torch.set_default_dtype(torch.bfloat16)
     gc.collect()  # of the ratio before
     with torch.device(DEVICE):

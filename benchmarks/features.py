@@ -26,7 +26,7 @@ import torch
 from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
 from transformers.masking_utils import create_bidirectional_mask
 
-from concertina import config, encoder, features, lalm
+from concertina import arithmetic, config, encoder, features, lalm
 from concertina.lalm import Lalm
 from concertina.store import Reader
 
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--utterances", type=int, default=100)
     asked = parser.parse_args()
     experiment = config.load(asked.config)
-    lalm.fix_arithmetic(1)
+    arithmetic.fix(1)
     if asked.like:
         model, waves = whisper_tiny(), noise(librispeech(asked.utterances))
     else:

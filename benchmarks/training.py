@@ -19,7 +19,7 @@ import peft
 import torch
 from features import speech as recordings
 
-from concertina import config, encoder, features, lalm, segments, speech, train
+from concertina import arithmetic, config, encoder, features, lalm, segments, speech, train
 from concertina.lalm import Lalm
 from concertina.pooling import positions
 from concertina.schema import ratio_text
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=8)
     asked = parser.parse_args()
     experiment = config.load(asked.config)
-    lalm.fix_arithmetic(1)
+    arithmetic.fix(1)
     cell = experiment.cell(asked.compressor, asked.ratio)
     ratio = next(ratio for ratio in cell.ratios if ratio_text(ratio) == asked.ratio)
     decide = segments.decider(cell.compressor, ratio, cell.options)

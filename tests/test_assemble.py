@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,16 +20,30 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from concertina import assemble, config, data, features, integrity, keys, lalm, layout, records
-from concertina.assembly import alignment, ctranslate2, heard, joined, pretrained
+from concertina import (
+    assemble,
+    config,
+    console,
+    data,
+    features,
+    integrity,
+    keys,
+    lalm,
+    layout,
+    metrics,
+    records,
+    whisper,
+)
+from concertina.assembly import alignment, ctranslate2, finetuning, heard, joined, pretrained
 from concertina.config import ConfigError
+from concertina.reporting import prose
 from concertina.schema import Pretrained
 
 ROOT = Path(__file__).parent.parent
 END = "<|im_end|>"
 PROMPTS = {"transcribe": "<|AUDIO|>write", "translate": "<|AUDIO|>to {target}"}
 RECIPE = {
-    "shares": [1.0],
+    "shares": [0.6, 0.4],
     "alignment": {"steps": 6, "batch": 4, "learning_rate": 3e-3},
     "finetuning": {"steps": 4, "batch": 2, "learning_rate": 1e-3, "projector_learning_rate": 1e-3},
     "warmup_share": 0.1,
@@ -43,7 +58,10 @@ OVERLAY = {
         "assembled": {
             "encoder": {"model": "whisper"},
             "llm": {"model": "llm"},
-            "parts": [{"corpus": "synthetic", "split": "train", "task": "transcribe", "language": "en"}],
+            "parts": [
+                {"corpus": "synthetic", "split": "train", "task": "transcribe", "language": "en"},
+                {"corpus": "synthetic", "split": "train", "task": "translate", "language": "en", "to": "de"},
+            ],
             "recipe": RECIPE,
         },
         "prompts": PROMPTS,
@@ -95,6 +113,15 @@ def small_llm(folder: Path) -> None:
         bos_token_id=None,
     )
     LlamaForCausalLM(llama).save_pretrained(folder)
+
+
+def whisper_tokenizer(folder: Path) -> None:
+    """Whisper's special tokens and a few letters."""
+    special = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
+    tokens = Tokenizer(models.BPE({token: i for i, token in enumerate([*special, *"abcdefghij"])}, []))
+    tokens.decoder = decoders.ByteLevel()
+    tokens.add_special_tokens(special)
+    PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token=special[0]).save_pretrained(folder)
 
 
 def as_ctranslate2(model: WhisperForConditionalGeneration) -> bytes:
@@ -168,6 +195,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a small Whisper, a small LLM, some speech, and the base that the stage makes of them."""
     folder = tmp_path_factory.mktemp("assembled")
     small_whisper().save_pretrained(folder / "whisper")
+    whisper_tokenizer(folder / "whisper")
     small_llm(folder / "llm")
     (folder / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "joint.yaml").write_text(yaml.safe_dump(OVERLAY), encoding="utf-8")
@@ -204,15 +232,71 @@ def test_the_encoder_is_untouched_and_the_rest_has_learnt(project: Path) -> None
     curve = [json.loads(line) for line in Path("build/joint/base/curve.jsonl").read_text().splitlines()]
     assert [row["phase"] for row in curve] == ["ctc"] * 6 + ["lm"] * 4
     record = records.read(Path("build/joint/base/record.json"))
-    assert record.facts["utterances"] == [len(Path("build/joint/base/sentences.txt").read_text().splitlines())]
+    sentences = Path("build/joint/base/sentences.txt").read_text().splitlines()
+    assert record.facts["utterances"] == [len(sentences)] * 2
 
 
 @pytest.mark.slow
-def test_made_again_it_is_the_same_to_the_last_bit(project: Path) -> None:
+def test_made_again_it_is_the_same_to_the_last_bit(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = Path("build/joint/base/model.safetensors")
     before = integrity.sha256(weights)
     assert assemble.main(["--config", "joint.yaml"]) == 0
     assert integrity.sha256(weights) == before
+    assert capsys.readouterr().err.count("utterances to hear") == 1  # by both parts of the split
+
+
+@pytest.mark.slow
+def test_a_stopped_finetuning_goes_on_to_the_same_base(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = Path("build/joint/base/model.safetensors")
+    before, loss, done = integrity.sha256(weights), finetuning.loss, list[int]()
+    often = config.merge(OVERLAY, {"base": {"assembled": {"recipe": {"checkpoint_s": 0}}}})
+    Path("often.yaml").write_text(yaml.safe_dump(often), encoding="utf-8")
+
+    def fails_at_the_third(*about: Any) -> torch.Tensor:
+        done.append(1)
+        if len(done) == 3:
+            raise console.Stopped("the power is gone")
+        return loss(*about)
+
+    monkeypatch.setattr(finetuning, "loss", fails_at_the_third)
+    assert assemble.main(["--config", "often.yaml"]) != 0
+    assert assemble.main(["--config", "often.yaml"]) == 0
+    assert len(done) == 3 + 2  # two of four steps were kept
+    assert integrity.sha256(weights) == before
+
+
+@pytest.mark.slow
+def test_whisper_itself_is_scored_on_the_same_sets(project: Path) -> None:
+    assert whisper.main(["--config", "joint.yaml"]) == 0
+    record = records.read(layout.whisper("joint") / "record.json")
+    fact = record.facts["clean"]
+    lines = json.loads((layout.whisper("joint") / "clean.json").read_text(encoding="utf-8"))
+    assert fact["n_utterances"] == len(lines) == 4
+    wer = metrics.load("wer").score([x["reference"] for x in lines], [x["hypothesis"] for x in lines], "en").value
+    assert fact["scores"]["wer"]["value"] == pytest.approx(wer)
+    assert fact["scores"]["wer"]["low"] <= wer <= fact["scores"]["wer"]["high"]
+    (told,) = prose.whisper(record, ["wer"])
+    assert f"WER {wer:.1f} [" in told
+    assert "on clean" in told
+
+
+def test_whisper_is_decoded_as_transformers_decodes_it() -> None:
+    model, start = small_whisper(), [3, 4]
+    mel_BML = torch.randn(2, 80, 1000)
+    expected = model.generate(
+        input_features=mel_BML,
+        decoder_input_ids=torch.tensor([start] * 2),
+        max_new_tokens=12,
+        do_sample=False,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+        return_timestamps=False,
+    )
+    found = whisper._greedy(model, mel_BML, start, 0)
+    for ours, theirs in zip(found, expected[:, len(start) :].tolist(), strict=True):
+        upto = theirs.index(0) if 0 in theirs else len(theirs)
+        assert ours[:upto] == theirs[:upto]
+        assert upto > 0
 
 
 @pytest.mark.slow
@@ -258,14 +342,14 @@ def _llm() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"shares": [0.5, 0.5]}, r"shares: one for each of the 1 parts"),
+        ({"shares": [0.5, 0.2, 0.3]}, r"shares: one for each of the 2 parts"),
         ({"treads": 2}, r"unknown key base\.assembled\.recipe\.treads.*threads"),
         ({"longest_s": -1}, r"base\.assembled\.recipe\.longest_s"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_told(change: dict[str, object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        assemble.read_recipe({**RECIPE, **change}, 1)
+        assemble.read_recipe({**RECIPE, **change}, 2)
 
 
 def test_the_config_says_what_is_wrong_with_a_base(tmp_path: Path) -> None:

@@ -188,6 +188,6 @@ def test_four_bits_are_for_the_llms_layers_alone(tmp_path: Path) -> None:
 
 
 def test_a_release_that_reads_the_model_wrongly_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"transformers 5\.10\.2 reads Qwen2-Audio wrongly"):
+    with pytest.raises(ConfigError, match=r"transformers 5\.10\.2: it ties Qwen2-Audio"):
         lalm.check_library("5.10.2")
     lalm.check_library("5.10.4")

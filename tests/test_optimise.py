@@ -26,19 +26,7 @@ ADAPTER = "adapter_model.safetensors"
 @pytest.fixture
 def overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    path = tiny_run.write(tmp_path)
-    tiny_run.split(path, "train", 24, seed=1)
-    tiny_run.split(path, "dev", 8, seed=2)
-    return path
-
-
-def change(overlay: Path, **train_keys: object) -> Path:
-    """The same experiment with other keys of `train`."""
-    import yaml
-
-    values = config.merge(yaml.safe_load(overlay.read_text(encoding="utf-8")), {"train": train_keys})
-    overlay.write_text(yaml.safe_dump(values), encoding="utf-8")
-    return overlay
+    return tiny_run.prepared(tmp_path)
 
 
 def gradients_of(chosen: Config, queries_per_key: int = 1) -> tuple[float, dict[str, torch.Tensor]]:
@@ -91,7 +79,7 @@ def test_gradients_are_those_of_the_plain_padded_path(
     overlay: Path, how: dict[str, object], queries_per_key: int
 ) -> None:
     loss, plain = gradients_of(config.load(overlay), queries_per_key)
-    other_loss, found = gradients_of(config.load(change(overlay, **how)), queries_per_key)
+    other_loss, found = gradients_of(config.load(tiny_run.change(overlay, **how)), queries_per_key)
     assert other_loss == pytest.approx(loss, rel=1e-5)
     assert found.keys() == plain.keys()
     assert len(plain) > 10
@@ -124,8 +112,8 @@ def trained(overlay: Path) -> tuple[dict[str, torch.Tensor], dict[str, object], 
 
 @pytest.mark.slow
 def test_two_processes_make_the_adapter_that_one_makes(overlay: Path) -> None:
-    one, facts, losses = trained(change(overlay, steps=8, dev_every_steps=8))
-    two, facts_of_two, losses_of_two = trained(change(overlay, processes=2, batch_tokens=80))
+    one, facts, losses = trained(tiny_run.change(overlay, steps=8, dev_every_steps=8))
+    two, facts_of_two, losses_of_two = trained(tiny_run.change(overlay, processes=2, batch_tokens=80))
     assert facts_of_two["order_sha256"] == facts["order_sha256"]
     assert losses_of_two == pytest.approx(losses, rel=1e-4)
     assert one.keys() == two.keys()
@@ -136,7 +124,7 @@ def test_two_processes_make_the_adapter_that_one_makes(overlay: Path) -> None:
 @pytest.mark.slow
 def test_a_team_that_was_stopped_goes_on_to_the_same_adapter(overlay: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dropout = {"lora": {"dropout": 0.2}}  # each process draws its own, whatever the checkpoint holds
-    whole, _, _ = trained(change(overlay, steps=6, dev_every_steps=6, processes=2, checkpoint_s=0, **dropout))
+    whole, _, _ = trained(tiny_run.change(overlay, steps=6, dev_every_steps=6, processes=2, checkpoint_s=0, **dropout))
     step = train.Training.step
 
     def killed(self: train.Training, number: int, stop: bool = False) -> tuple[float, float, bool]:
@@ -219,7 +207,7 @@ def runs(pid: str) -> bool:
 
 @pytest.mark.slow
 def test_a_leader_that_is_killed_takes_its_team_along(overlay: Path, tmp_path: Path) -> None:
-    change(overlay, steps=3000, processes=2, checkpoint_s=0)
+    tiny_run.change(overlay, steps=3000, processes=2, checkpoint_s=0)
     command = [sys.executable, "-m", "concertina.train", *tiny_run.train_arguments(overlay)]
     with open(tmp_path / "told", "w", encoding="utf-8") as told:
         leader = subprocess.Popen(command, stderr=told)

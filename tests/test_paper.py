@@ -223,6 +223,8 @@ def test_the_gate_stops_a_base_that_is_off_and_an_override_is_in_every_result(
     failure = records.read(layout.failure("paper", "gate", "gate"))
     assert failure.status == "failed"
     assert "BaselineError" in failure.error  # type: ignore[attr-defined]
+    assert report.main(["--config", "small.yaml", "--partial"]) == 0
+    assert "BaselineError" in Path("results/paper/report.html").read_text(encoding="utf-8")
 
     reason = "a base of noise, for a test"
     assert run(overlay(**small, gate={"override": reason})) == 0

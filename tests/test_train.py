@@ -20,19 +20,7 @@ ADAPTER = "adapter_model.safetensors"
 @pytest.fixture
 def overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    path = tiny_run.write(tmp_path)
-    tiny_run.split(path, "train", 24, seed=1)
-    tiny_run.split(path, "dev", 8, seed=2)
-    return path
-
-
-def change(overlay: Path, **train_keys: object) -> Path:
-    """The same experiment with other keys of `train`."""
-    import yaml
-
-    values = config.merge(yaml.safe_load(overlay.read_text(encoding="utf-8")), {"train": train_keys})
-    overlay.write_text(yaml.safe_dump(values), encoding="utf-8")
-    return overlay
+    return tiny_run.prepared(tmp_path)
 
 
 def test_the_loss_falls_and_the_folder_is_complete(overlay: Path) -> None:
@@ -77,7 +65,7 @@ def test_the_adapter_is_pefts_own_and_leaves_the_encoder_alone(overlay: Path) ->
 
 @pytest.mark.parametrize(("precision", "steps"), [("float32", 10), ("bfloat16", 2)])
 def test_a_second_run_makes_the_same_bytes(overlay: Path, precision: str, steps: int) -> None:
-    change(overlay, precision=precision, steps=steps)
+    tiny_run.change(overlay, precision=precision, steps=steps)
     folder = layout.train("t", "english", "average", "3", 0)
     made = []
     for _ in range(2):
@@ -105,7 +93,7 @@ def test_every_compressor_sees_the_same_items_in_the_same_order() -> None:
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_failed_record(
     overlay: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    change(overlay, learning_rate=1e30, clip_norm=1e30, warmup_steps=0)
+    tiny_run.change(overlay, learning_rate=1e30, clip_norm=1e30, warmup_steps=0)
     assert train.main(tiny_run.train_arguments(overlay)) == 1
     assert "error: the loss became nan at step" in capsys.readouterr().err
     assert not layout.train("t", "english", "average", "3", 0).exists()
@@ -114,7 +102,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_failed_record(
     assert "nan" in failure.error
     assert (failure.train_set, failure.compressor, failure.ratio, failure.seed) == ("english", "average", "3", 0)
     assert len(failure.run_key) == 16
-    change(overlay, learning_rate=1e-3, clip_norm=1.0, steps=2)
+    tiny_run.change(overlay, learning_rate=1e-3, clip_norm=1.0, steps=2)
     assert train.main(tiny_run.train_arguments(overlay)) == 0
     assert not layout.failure("t", "train", "english/average-3/seed0").exists()
 
@@ -129,7 +117,7 @@ def test_an_adapter_that_is_saved_as_another_stops_the_run(
         weights = load_file(Path(folder) / ADAPTER)
         save_file({name: 2 * weight for name, weight in weights.items()}, Path(folder) / ADAPTER)
 
-    change(overlay, steps=3)
+    tiny_run.change(overlay, steps=3)
     monkeypatch.setattr(peft.PeftModel, "save_pretrained", falsify)
     assert train.main(tiny_run.train_arguments(overlay)) == 1
     assert "the saved adapter is not the trained one" in capsys.readouterr().err
@@ -137,7 +125,7 @@ def test_an_adapter_that_is_saved_as_another_stops_the_run(
 
 
 def test_an_adapter_that_learned_nothing_stops_the_run(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    change(overlay, steps=3, learning_rate=1e-30)
+    tiny_run.change(overlay, steps=3, learning_rate=1e-30)
     assert train.main(tiny_run.train_arguments(overlay)) == 1
     assert "the saved adapter changes nothing" in capsys.readouterr().err
     assert not layout.train("t", "english", "average", "3", 0).exists()
@@ -151,7 +139,7 @@ def test_a_growing_loss_is_divergence() -> None:
 
 
 def test_an_unknown_target_is_named(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    change(overlay, lora={"targets": ["q_proj", "query"]})
+    tiny_run.change(overlay, lora={"targets": ["q_proj", "query"]})
     assert train.main(tiny_run.train_arguments(overlay)) == 1
     assert "no 'query'" in capsys.readouterr().err
 

@@ -61,6 +61,21 @@ def write(root: Path, **changes: Any) -> Path:
     return path
 
 
+def prepared(root: Path) -> Path:
+    """The same with the splits `train` and `dev` ready to be learnt from; returns the overlay's path."""
+    path = write(root)
+    split(path, "train", 24, seed=1)
+    split(path, "dev", 8, seed=2)
+    return path
+
+
+def change(overlay: Path, **train_keys: object) -> Path:
+    """The same experiment with other keys of `train`."""
+    values = config.merge(yaml.safe_load(overlay.read_text(encoding="utf-8")), {"train": train_keys})
+    overlay.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return overlay
+
+
 def split(overlay: Path, name: str, utterances: int, seed: int) -> None:
     """Seal the features of a split, and the segments of every cell."""
     rng = np.random.default_rng(7)

@@ -80,7 +80,8 @@ def _assembled(config: Config) -> Iterator[Artefact]:
     """An assembled base, and what its encoder is worth with its own decoder."""
     if made := config.base.assembled:
         fetched = [part.folder for part in (made.encoder, made.llm) if part.comes]
-        heard = [layout.data(config.name, part.corpus, part.split) for part in made.parts]
+        places = sorted({(part.corpus, part.split) for part in made.parts})
+        heard = [layout.data(config.name, *place) for place in places]
         yield Artefact("assemble", layout.base(config.name), keys.base(config), (*heard, *fetched))
         places = sorted({(s.corpus, s.split) for s in config.evaluate.sets if s.task == "transcribe"})
         heard = [layout.data(config.name, *place) for place in places]

@@ -22,17 +22,12 @@ from typing import NamedTuple
 import gpu
 import plan
 
-from concertina import console, integrity, keys
+from concertina import broken, console, integrity, keys
 from concertina.config import Config, ConfigError, load
 
 ESPEAK_LONGEST = 159  # characters of the path of eSpeak NG's data: it has room for no more
 WRITTEN = ("build", "results", "scratch", "logs")
 SETUP = "run `make setup`"
-BROKEN = [  # package, the first version that is broken, the first that is not, what goes wrong
-    ("torch", (0,), (2, 6), "a weights file can run code (CVE-2025-32434)"),
-    ("transformers", (5, 10, 0), (5, 10, 4), "it ties Qwen2-Audio's output embeddings, which are not tied"),
-    ("mlflow", (0,), (3, 11), "a model that it loads can run code (CVE-2025-10279, CVE-2026-4137)"),
-]
 HARMFUL = {  # of OpenMP's settings: what is harmful, and why
     "OMP_WAIT_POLICY": ("active", "waiting threads take the cores of other jobs"),
     "OMP_PROC_BIND": ("true|close|spread|master|primary", "jobs side by side are bound to the same cores"),
@@ -69,9 +64,8 @@ def packages() -> Iterator[Line]:
         yield Line("note", f"packages: {', '.join(others)}; results may differ from those of the lock; {SETUP}")
     if not missing and not others:
         yield Line("ok", f"packages: {len(needed)}, as constraints.txt pins them")
-    for name, since, until, harm in BROKEN:
-        if name in found and since <= _numbers(found[name]) < until:
-            yield Line("FAIL", f"{name} {found[name]}: {harm}; {SETUP} ({name} {pinned.get(name, 'of the lock')})")
+    for name, harm in broken.among(found):
+        yield Line("FAIL", f"{name} {found[name]}: {harm}; {SETUP} ({name} {pinned.get(name, 'of the lock')})")
 
 
 def graphics() -> Iterator[Line]:
@@ -234,10 +228,6 @@ def synthesis(config: Config) -> Iterator[Line]:
 
 def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
 def _lines(name: str) -> list[str]:

@@ -165,6 +165,8 @@ class Estimate:
         section = chosen.train if stage == "train" else chosen.evaluate
         parts = [p for s in chosen.train.sets for p in s.parts] if stage == "train" else list(chosen.evaluate.sets)
         positions = section.batch * max(self._positions(part, job["wildcards"]) for part in parts)
+        if stage == "train" and chosen.train.batch_tokens:
+            positions = min(positions, chosen.train.batch_tokens)
         held = BYTES[section.precision]
         if stage == "evaluate":
             weights = (0.55 if chosen.base.four_bit else held) * model.llm + held * model.embeddings

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from concertina import checkpoints, console, integrity, keys, lalm, layout, normaliser, records
+from concertina import arithmetic, checkpoints, console, integrity, keys, layout, records
 from concertina import config as configs
 from concertina.assembly import alignment, finetuning, heard, joined, pretrained
 from concertina.assembly.heard import Heard
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         "threads": recipe.threads,
         "seed": recipe.seed,
         "run_key": "",
-        **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
+        **records.provenance(arithmetic.gpu_name()),
     }
     with records.failures(layout.failure(config.name, "assemble", "base"), head):
         assemble(config, recipe, head)
@@ -71,15 +71,11 @@ def assemble(config: Config, recipe: Recipe, head: Row) -> None:
     """Make the base and seal its folder; puts the run key into `head`, the record's head. Errors: as `pretrained`."""
     made = config.base.assembled
     assert made is not None
-    lalm.fix_arithmetic(recipe.threads)
+    arithmetic.fix(recipe.threads)
     torch.manual_seed(recipe.seed)
     model = joined.join(pretrained.whisper(made.encoder), *pretrained.llm(made.llm))
-    model.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    parts, inputs = [], []
-    for part in config.base.parts:
-        utterances, run_key = heard.read(model, config, part, recipe.longest_s)
-        parts.append(utterances)
-        inputs.append(run_key)
+    model.model.to(arithmetic.device())
+    parts, inputs = heard.read(model, config, recipe.longest_s)
     inputs += [str(integrity.read_seal(part.folder)["run_key"]) for part in (made.encoder, made.llm) if part.comes]
     head["run_key"] = keys.run_key(keys.base(config), inputs)
     with integrity.sealed(layout.base(config.name), {"run_key": head["run_key"]}) as folder:
@@ -145,7 +141,7 @@ def _steps(
     learning = [p for group in optimiser.param_groups for p in group["params"]]
     peaks = [group.setdefault("peak", group["lr"]) for group in optimiser.param_groups]
     device = learning[0].device.type
-    autocast = torch.autocast(device, torch.bfloat16, enabled=lalm.computes_bfloat16())
+    autocast = torch.autocast(device, torch.bfloat16, enabled=arithmetic.computes_bfloat16())
     warmup = max(1, round(recipe.warmup_share * total))
     with console.Progress(total, "steps", done=steps.start) as progress:
         for step in steps:
@@ -163,9 +159,9 @@ def _steps(
 
 
 def hashes(parts: list[list[Heard]]) -> list[str]:
-    """16 hexadecimal digits of the SHA-256 of every text that was heard or answered, normalised."""
-    texts = sorted({heard.spoken for part in parts for heard in part})
-    return sorted({hashlib.sha256(text.encode()).hexdigest()[:16] for text in normaliser.normalise(texts, "en")})
+    """16 hexadecimal digits of the SHA-256 of every text that was heard, normalised."""
+    texts = {heard.spoken for part in parts for heard in part}
+    return sorted(hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import numpy as np
 import peft
 import torch
 
+from concertina import arithmetic, console, integrity, keys, lalm, layout, metrics, normaliser, records, speech
 from concertina import config as configs
-from concertina import console, integrity, keys, lalm, layout, metrics, normaliser, records, speech
 from concertina.config import UNCOMPRESSED, Config, ConfigError
 from concertina.lalm import Generated, Lalm
 from concertina.loops import loops
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         "threads": config.evaluate.threads,
         "run_key": "",
         "override": (config.gate and config.gate.override) or None,
-        **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
+        **records.provenance(arithmetic.gpu_name()),
     }
     run = f"{asked.compressor}-{asked.ratio}"
     with records.failures(layout.failure(config.name, "evaluate", run), head):
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def evaluate(config: Config, compressor: str, ratio: str, head: dict[str, Any]) -> None:
     """Decode and score one cell and seal its folder; puts the run key into `head`, the records' head."""
-    lalm.fix_arithmetic(config.evaluate.threads, config.evaluate.precision)
+    arithmetic.fix(config.evaluate.threads, config.evaluate.precision)
     sets = config.test_sets(compressor, ratio)
     splits = sorted({(test_set.corpus, test_set.split) for test_set in sets})
     opened = {split: Speech(config.name, *split, compressor, ratio) for split in splits}
@@ -179,8 +179,7 @@ def scorable(items: list[Item], test_set: TestSet) -> tuple[list[Item], list[str
 
     Errors: ConfigError when there are only others.
     """
-    texts = normaliser.normalise([item.text for item in items], test_set.to or test_set.language)
-    found = [item for item, text in zip(items, texts, strict=True) if any(map(str.isalnum, text))]
+    found = [item for item in items if normaliser.has_words(item.text, test_set.to or test_set.language)]
     kept = {id(item) for item in found}
     others = [row(item)["id"] for item in items if id(item) not in kept]
     if others:

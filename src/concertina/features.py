@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from concertina import arithmetic, console, encoder, integrity, keys, lalm, layout, scatter, store
 from concertina import config as configs
-from concertina import console, encoder, integrity, keys, lalm, layout, scatter, store
 from concertina.config import Config
 from concertina.lalm import Lalm
 from concertina.scatter import Share
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 def stage(config: Config, source: Path, target: Path, facts: dict[str, Any], share: Share) -> None:
     """Encode a share of the split in `source` into `target`. Errors: DamagedError, ValueError (frames not finite)."""
     chosen = config.features
-    lalm.fix_arithmetic(chosen.threads, chosen.precision)
+    arithmetic.fix(chosen.threads, chosen.precision)
     budget_samples = int(chosen.batch_seconds * encoder.RATE_HZ)
     audio = store.Reader(source)
     stretches = list(_stretches(audio.lengths, BATCHES_IN_MEMORY * budget_samples))

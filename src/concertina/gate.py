@@ -12,12 +12,11 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import yaml
 from pydantic import ValidationError
 
+from concertina import arithmetic, console, evaluate, integrity, keys, lalm, layout, records, scores
 from concertina import config as configs
-from concertina import console, evaluate, integrity, keys, lalm, layout, records, scores
 from concertina.config import UNCOMPRESSED, Config, ConfigError
 from concertina.records import Record
 from concertina.schema import Gate, Section, TestSet
@@ -79,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         "threads": config.evaluate.threads,
         "run_key": "",
         "override": config.gate.override or None,
-        **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
+        **records.provenance(arithmetic.gpu_name()),
     }
     with records.failures(layout.failure(config.name, "gate", "gate"), {**head, "stage": "gate"}):
         figures = {name: f for name, f in published(config.gate).items() if name not in config.evaluate.skipped}
@@ -108,7 +107,7 @@ def stage(config: Config, gate: Gate, figures: dict[str, Figure], head: Row) -> 
         if figures[test_set.name].metric not in config.evaluate.metrics.get(test_set.task, []):
             metric = figures[test_set.name].metric
             raise ConfigError(f"gate.figures.{test_set.name}: evaluate.metrics.{test_set.task} lacks {metric!r}")
-    lalm.fix_arithmetic(config.evaluate.threads, config.evaluate.precision)
+    arithmetic.fix(config.evaluate.threads, config.evaluate.precision)
     opened = {place: Speech(config.name, *place, *UNCOMPRESSED) for place in {(s.corpus, s.split) for s in sets}}
     inputs = [key for cached in opened.values() for key in cached.run_keys]
     head["run_key"] = keys.run_key(keys.gate(config), inputs)

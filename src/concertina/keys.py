@@ -97,7 +97,7 @@ def base(config: Config) -> Key:
         raise ConfigError("base.assembled: this config has none; its base is fetched, or there already")
     sources = [_source(part) for part in (made.encoder, made.llm)]
     about = {"prompts": config.base.prompts, "parts": [part.model_dump() for part in made.parts], "sources": sources}
-    return {**_code("assemble"), **about, "recipe": made.recipe}
+    return {**_code("assemble"), **about, "recipe": made.recipe, "batch_seconds": config.features.batch_seconds}
 
 
 def base_seals(config: Config) -> list[str]:
@@ -183,7 +183,7 @@ def whisper(config: Config) -> Key:
     return {
         **_code("whisper", *(_plugin("metrics", name) for name in names)),
         "encoder": _source(made.encoder) if made else None,
-        "sets": [s.model_dump() for s in config.evaluate.sets if s.task == "transcribe"],
+        "sets": [s.model_dump(exclude={"cells"}) for s in config.evaluate.sets if s.task == "transcribe"],
         "metrics": names,
         "intervals": [config.report.bootstrap_samples, config.report.confidence_percent],
     }

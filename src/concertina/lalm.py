@@ -7,11 +7,8 @@ Tensor names: B batch, N audio tokens of the batch end to end, S positions of th
 L positions that predict a label.
 """
 
-import contextlib
-import ctypes
 import hashlib
 import importlib.util
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +20,11 @@ import transformers
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, Qwen2AudioForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
-from concertina import console, integrity
+from concertina import arithmetic, broken, integrity
 from concertina.config import ConfigError
 from concertina.schema import Base
 
 IGNORED = -100
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 LANGUAGES = {  # as a prompt names them; of any other its code stands there
     **{"de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ja": "Japanese"},
     **{"ru": "Russian", "yue": "Cantonese", "zh": "Chinese"},
@@ -36,7 +32,6 @@ LANGUAGES = {  # as a prompt names them; of any other its code stands there
 AUDIO = "<|AUDIO|>"
 Prompt = tuple[list[int], list[int]]
 IN_FULL = ("model.audio_tower", "model.multi_modal_projector", "lm_head")  # never in 4 bits; names from the root
-BROKEN = {"5.10.0", "5.10.1", "5.10.2", "5.10.3"}  # releases of transformers that lose Qwen2-Audio's head
 
 
 @dataclass(frozen=True)
@@ -80,30 +75,10 @@ class Generated:
     capped: bool
 
 
-def fix_arithmetic(threads: int, precision: str = "float32") -> None:
-    """Make the results of this process a matter of the config: a fixed number of threads, deterministic kernels."""
-    if precision == "bfloat16" and not computes_bfloat16():
-        console.say("warning: this processor emulates bfloat16, hundreds of times slower; set `precision: float32`")
-    keep_memory()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs for that, before its first product
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def keep_memory() -> None:
-    """Have freed memory stay with the process: giving it back and asking anew took a third of a training step."""
-    with contextlib.suppress(OSError, AttributeError):  # glibc has these alone
-        for setting, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1)):
-            ctypes.CDLL(None).mallopt(setting, value)
-
-
 def check_library(version: str = transformers.__version__) -> None:
-    """Refuse a transformers that is known to break Qwen2-Audio. Errors: ConfigError naming it and the remedy."""
-    if version in BROKEN:
-        raise ConfigError(
-            f"transformers {version} reads Qwen2-Audio wrongly (5.10.0 to 5.10.3 tie its head to its embeddings); "
-            "install the version of constraints.txt: make setup"
-        )
+    """Refuse a transformers that is known to read the model wrongly. Errors: ConfigError naming it and the remedy."""
+    for package, harm in broken.among({"transformers": version}):
+        raise ConfigError(f"{package} {version}: {harm}; install the version of constraints.txt: make setup")
 
 
 def in_four_bits(device: str) -> BitsAndBytesConfig:
@@ -117,11 +92,6 @@ def in_four_bits(device: str) -> BitsAndBytesConfig:
         bnb_4bit_compute_dtype=torch.bfloat16,
         llm_int8_skip_modules=list(IN_FULL),
     )
-
-
-def computes_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself; one that does not is hundreds of times slower at it."""
-    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def load(base: Base, *, encoder: bool, llm: bool, dtype: str = "float32", device: str | None = None) -> Lalm:
@@ -147,7 +117,7 @@ def load(base: Base, *, encoder: bool, llm: bool, dtype: str = "float32", device
     if not llm:
         config.text_config.num_hidden_layers = 0
         config.text_config.layer_types = []
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or arithmetic.device()
     quantized: dict[str, Any] = {}
     if base.four_bit and llm:
         quantized = {"quantization_config": in_four_bits(device), "device_map": {"": device}}

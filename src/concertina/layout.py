@@ -16,6 +16,11 @@ def hub(model: str, revision: str) -> Path:
     return Path("downloads", "hub", model.replace("/", SLASH), revision.replace("/", SLASH))
 
 
+def model(name: str, revision: str) -> Path:
+    """A model's files: of the hub where it has a revision, else the folder that its name is."""
+    return hub(name, revision) if revision else Path(name)
+
+
 def base(name: str) -> Path:
     """A base that an experiment assembles."""
     return Path("build", name, "base")

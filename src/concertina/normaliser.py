@@ -24,6 +24,11 @@ def normalise(texts: Sequence[str], language: str) -> list[str]:
     return [_normalised(text, language) for text in texts]
 
 
+def has_words(text: str, language: str) -> bool:
+    """Whether anything is left of a text to be scored when it is normalised ('[laughter]' has nothing)."""
+    return any(map(str.isalnum, _normalised(text, language)))
+
+
 @functools.lru_cache(maxsize=2**16)
 def _normalised(text: str, language: str) -> str:
     """Cached: the same references are scored again for every cell, and the English normaliser is slow."""

@@ -125,7 +125,7 @@ class Pretrained(Section):
         """Where its files are."""
         if self.package:
             return layout.fetched("packages", self.package)
-        return layout.hub(self.model, self.revision) if self.revision else Path(self.model)
+        return layout.model(self.model, self.revision)
 
 
 class Assembled(Section):
@@ -160,7 +160,7 @@ class Base(Section):
     @property
     def folder(self) -> Path:
         """Where its files are."""
-        return layout.hub(self.model, self.revision) if self.revision else Path(self.model)
+        return layout.model(self.model, self.revision)
 
     @property
     def parts(self) -> list[Part]:

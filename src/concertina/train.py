@@ -20,7 +20,20 @@ import numpy as np
 import peft
 import torch
 
-from concertina import checkpoints, console, integrity, keys, lalm, layout, optimise, order, records, speech, tracking
+from concertina import (
+    arithmetic,
+    checkpoints,
+    console,
+    integrity,
+    keys,
+    lalm,
+    layout,
+    optimise,
+    order,
+    records,
+    speech,
+    tracking,
+)
 from concertina import config as configs
 from concertina.checkpoints import Checkpoints
 from concertina.config import Config, ConfigError
@@ -79,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         "threads": config.train.threads,
         "run_key": "",
         "override": (config.gate and config.gate.override) or None,
-        **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
+        **records.provenance(arithmetic.gpu_name()),
     }
     with records.failures(layout.failure(config.name, "train", run), head):
         adapter = Asked(asked.train_set, asked.compressor, asked.ratio, asked.seed)
@@ -136,7 +149,7 @@ def prepare(config: Config, asked: Asked, team: Team) -> Training:
     """Everything that a training begins with, the same in each process of a team. Errors: DamagedError, ConfigError."""
     # 1. Everything random comes from the seed, everything parallel from the config.
     chosen = config.train
-    lalm.fix_arithmetic(chosen.threads, chosen.precision)
+    arithmetic.fix(chosen.threads, chosen.precision)
     torch.manual_seed(asked.seed)
 
     # 2. The data: the same items in the same order for every compressor and ratio.

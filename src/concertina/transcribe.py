@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from concertina import (
+    arithmetic,
     audio,
     compressors,
     console,
@@ -82,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     method = choose(config, asked.compressor, asked.ratio, described)
     where: dict[str, Any] = {str(key): described[key] for key in ("positions", "pool_at") if key in described}
     config = config.model_copy(update={"segments": config.segments.model_copy(update=where)})
-    lalm.fix_arithmetic(config.evaluate.threads)
+    arithmetic.fix(config.evaluate.threads)
     model = lalm.load(config.base, encoder=True, llm=True, dtype=config.evaluate.precision)
     prompt = lalm.prompt_ids(model, config.base, asked.task, asked.language, asked.to)
     if asked.adapter:

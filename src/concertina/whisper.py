@@ -15,8 +15,20 @@ import numpy as np
 import torch
 from transformers import WhisperForConditionalGeneration
 
+from concertina import (
+    arithmetic,
+    console,
+    encoder,
+    integrity,
+    keys,
+    layout,
+    metrics,
+    normaliser,
+    records,
+    speech,
+    statistics,
+)
 from concertina import config as configs
-from concertina import console, encoder, integrity, keys, lalm, layout, metrics, normaliser, records, speech, statistics
 from concertina import features as frames
 from concertina.assembly import pretrained
 from concertina.config import Config, ConfigError
@@ -47,14 +59,14 @@ def main(argv: list[str] | None = None) -> int:
     made = config.base.assembled
     if made is None:
         raise ConfigError("base.assembled: this config has none, so there is no Whisper to compare with")
-    lalm.fix_arithmetic(config.evaluate.threads)
+    arithmetic.fix(config.evaluate.threads)
     head: Row = {
         "stage": "whisper",
         "name": config.name,
         "config": {"encoder": made.encoder.model_dump(mode="json")},
         "threads": config.evaluate.threads,
         "run_key": "",
-        **records.provenance(torch.cuda.get_device_name() if torch.cuda.is_available() else None),
+        **records.provenance(arithmetic.gpu_name()),
     }
     with records.failures(layout.failure(config.name, "whisper", "whisper"), head):
         stage(config, made.encoder, head)
@@ -72,7 +84,7 @@ def stage(config: Config, part: Pretrained, head: Row) -> None:
     inputs += [str(integrity.read_seal(part.folder)["run_key"])] if part.comes else []
     head["run_key"] = keys.run_key(keys.whisper(config), inputs)
     model: Any = pretrained.whisper(part)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(arithmetic.device())
     with integrity.sealed(layout.whisper(config.name), {"run_key": head["run_key"]}) as folder:
         facts = {test_set.name: measure(model, part, config, test_set, folder) for test_set in sets}
         records.write(folder / "record.json", records.run(facts=facts, seconds=time.monotonic() - began, **head))
@@ -84,10 +96,11 @@ def measure(
     """One set's scores, each with its interval; its texts go into `folder`."""
     source = layout.data(config.name, test_set.corpus, test_set.split)
     audio, rows = Reader(source), frames.manifest(source)
-    chosen = [i for i in speech.subset(rows, test_set, test_set.utterances) if _has_words(rows[i], test_set)]
+    wanted = {i: str(speech.reference(rows[i], test_set)) for i in speech.subset(rows, test_set, test_set.utterances)}
+    chosen = [i for i, text in wanted.items() if normaliser.has_words(text, test_set.language)]
+    references = [wanted[i] for i in chosen]
     console.say(f"{test_set.name}, by Whisper's own decoder")
     texts = decode(model, part, [audio.one(i) for i in chosen], test_set.language)
-    references = [str(speech.reference(rows[i], test_set)) for i in chosen]
     drawn = statistics.units([rows[i].get("speaker") for i in chosen])
     report, found = config.report, {}
     for name in config.evaluate.metrics["transcribe"]:
@@ -148,11 +161,6 @@ def _greedy(
             break
     rows = ids_BS[:, len(start) :].tolist()
     return [row[: row.index(end)] if end in row else row for row in rows]
-
-
-def _has_words(row: Row, test_set: TestSet) -> bool:
-    (plain,) = normaliser.normalise([str(speech.reference(row, test_set))], test_set.language)
-    return any(map(str.isalnum, plain))
 
 
 if __name__ == "__main__":

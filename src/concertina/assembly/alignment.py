@@ -7,17 +7,11 @@ Tensor names: B utterances, T frames, D width, K tokens that occur in the texts.
 import torch
 from torch import nn
 
-from concertina import normaliser
 from concertina.assembly.heard import Heard
 from concertina.lalm import Lalm
 
 BLANK = 0
 SHARPNESS = 20.0  # of the cosines at the start
-
-
-def spoken(texts: list[str]) -> list[str]:
-    """The words as they are said: normalised, each after a space, so that a word has one token wherever it stands."""
-    return [f" {text}" for text in normaliser.normalise(texts, "en")]
 
 
 class Aligner(nn.Module):
@@ -28,7 +22,8 @@ class Aligner(nn.Module):
 
     def __init__(self, lalm: Lalm, texts: list[str]) -> None:
         super().__init__()
-        targets = lalm.tokenizer(spoken(texts), add_special_tokens=False).input_ids
+        # each word after a space, so that it has one token wherever it stands
+        targets = lalm.tokenizer([f" {text}" for text in texts], add_special_tokens=False).input_ids
         self.tokens = sorted({token for target in targets for token in target})
         number = {token: k for k, token in enumerate(self.tokens, start=1)}
         self.targets = {text: [number[t] for t in target] for text, target in zip(texts, targets, strict=True)}

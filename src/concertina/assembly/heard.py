@@ -4,57 +4,83 @@ Tensor names: B utterances, T frames of one of them, D width.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.random import Generator
 
-from concertina import console, encoder, features, integrity, lalm, layout, speech, store
+from concertina import console, encoder, features, integrity, lalm, layout, normaliser, speech, store
 from concertina.assembly.recipe import Recipe
 from concertina.config import Config, ConfigError
 from concertina.lalm import Lalm, Prompt
 from concertina.schema import Part
 
 SHELF = 64  # batches that are sorted by length together
+STRETCH = 1024  # utterances whose samples are in memory together
+
+
+Place = tuple[str, str]  # a corpus and its split
 
 
 class Heard(NamedTuple):
     """One utterance with a task."""
 
     frames_TD: torch.Tensor  # float16
-    spoken: str  # what is said
+    spoken: str  # what is said, normalised
     prompt: Prompt
     answer: list[int]
 
 
-def read(model: Lalm, config: Config, part: Part, longest_s: float) -> tuple[list[Heard], str]:
-    """Every utterance of a part of at most so many seconds, encoded; and the run key of its data.
+def read(model: Lalm, config: Config, longest_s: float) -> tuple[list[list[Heard]], list[str]]:
+    """The utterances of each of the base's parts of at most so many seconds, and the run keys of their data.
 
-    Errors: DamagedError; ConfigError when there is none.
+    A split that several parts are of is encoded once. Errors: DamagedError; ConfigError when a part has none.
     """
-    folder = layout.data(config.name, part.corpus, part.split)
-    seal = integrity.verify(folder)
-    audio = store.Reader(folder)
-    rows = features.manifest(folder)
-    chosen = [i for i, row in enumerate(rows) if speech.reference(row, part) and row["duration_s"] <= longest_s]
-    if not chosen:
-        raise ConfigError(f"base.assembled.parts: {part.corpus}/{part.split} has nothing to {part.task}")
-    prompt = lalm.prompt_ids(model, config.base, part.task, part.language, part.to)
-    frames: list[torch.Tensor] = []
+    parts, run_keys = config.base.parts, []
+    found: dict[int, list[Heard]] = {}
+    for place in sorted({(part.corpus, part.split) for part in parts}):
+        folder = layout.data(config.name, *place)
+        run_keys.append(str(integrity.verify(folder)["run_key"]))
+        rows = features.manifest(folder)
+        numbers = [number for number, part in enumerate(parts) if (part.corpus, part.split) == place]
+        usable = {n: [i for i in speech.subset(rows, parts[n]) if rows[i]["duration_s"] <= longest_s] for n in numbers}
+        if empty := [parts[n] for n in numbers if not usable[n]]:
+            raise ConfigError(f"base.assembled.parts: {'/'.join(place)} has nothing short enough to {empty[0].task}")
+        frames = _encode(model, config, place, sorted({i for indices in usable.values() for i in indices}))
+        found |= {n: _asked(model, config, parts[n], rows, frames, usable[n]) for n in numbers}
+    return [found[number] for number in range(len(parts))], run_keys
+
+
+def _encode(model: Lalm, config: Config, place: Place, indices: list[int]) -> dict[int, torch.Tensor]:
+    """The frames of some utterances of a split, by their number in it."""
+    audio = store.Reader(layout.data(config.name, *place))
     budget = int(config.features.batch_seconds * encoder.RATE_HZ)
-    console.say(f"{part.corpus}/{part.split}: {len(chosen)} utterances to {part.task}")
-    with console.Progress(len(chosen), "utterances") as progress:
-        for start in range(0, len(chosen), 1024):
-            waves = [audio.one(i) for i in chosen[start : start + 1024]]
-            encoded = features.encode(model, waves, budget, progress)
-            frames += [torch.from_numpy(frames_TD.astype(np.float16)) for frames_TD in encoded]
-    texts = [str(speech.reference(rows[i], part)) for i in chosen]
-    found = [
-        Heard(frames_TD, rows[i]["text"], prompt, lalm.answer_ids(model, text))
-        for i, frames_TD, text in zip(chosen, frames, texts, strict=True)
+    console.say(f"{'/'.join(place)}: {len(indices)} utterances to hear")
+    frames: dict[int, torch.Tensor] = {}
+    with console.Progress(len(indices), "utterances") as progress:
+        for start in range(0, len(indices), STRETCH):
+            some = indices[start : start + STRETCH]
+            encoded = features.encode(model, [audio.one(i) for i in some], budget, progress)
+            frames |= {i: torch.from_numpy(f.astype(np.float16)) for i, f in zip(some, encoded, strict=True)}
+    return frames
+
+
+def _asked(
+    model: Lalm,
+    config: Config,
+    part: Part,
+    rows: list[dict[str, Any]],
+    frames: dict[int, torch.Tensor],
+    indices: list[int],
+) -> list[Heard]:
+    """A part's utterances with its task."""
+    prompt = lalm.prompt_ids(model, config.base, part.task, part.language, part.to)
+    spoken = normaliser.normalise([rows[i]["text"] for i in indices], part.language)
+    return [
+        Heard(frames[i], said, prompt, lalm.answer_ids(model, str(speech.reference(rows[i], part))))
+        for i, said in zip(indices, spoken, strict=True)
     ]
-    return found, str(seal["run_key"])
 
 
 def batches(parts: list[list[Heard]], recipe: Recipe, batch: int, draw: Generator) -> Iterator[list[Heard]]:

@@ -2,13 +2,12 @@
 
 Texts are `telephone` (announcements drawn from a grammar, synthesis/telephone.py) and `sentences` (one for each common
 word, written by SmolLM2-135M; synthesis/sentences.txt, Apache-2.0). eSpeak NG speaks with the voices of the synthetic
-corpus' training, SVOX Pico (PyPI `py-nanotts`) with its two English ones, where it is installed. No text is equal to
+corpus' training, SVOX Pico (PyPI `py-nanotts`) with its two English ones. No text is equal to
 or contained in a held-out one of the recorded prompts (corpora/prompts.py), in whose package that is looked up.
 Splits: `train`, `adapt` with other draws of the same, and `dev` in other words and voices. A split is read in parts,
 each in a fresh process: the same bits on every run and number of cores.
 """
 
-import importlib.util
 import itertools
 from collections.abc import Iterator
 from functools import cache
@@ -108,14 +107,17 @@ def _held_out() -> list[str]:
 
 def _utterance(options: Options, split: str, source: str, number: int, text: str) -> Utterance | Reject:
     draw = default_rng([options.seed, number, *f"{split}/{source}".encode()])
-    with_pico = draw.random() < options.pico and importlib.util.find_spec("py_nanotts") is not None
-    speech, speaker = _pico(text, draw) if with_pico else _espeak(text, split, draw)
+    id = f"{split}-{source}-{number:05d}"
+    try:
+        speech, speaker = _pico(text, draw) if draw.random() < options.pico else _espeak(text, split, draw)
+    except ImportError as missing:
+        return Reject(id, f"{missing.name} is not installed: pip install py-nanotts, or set `pico: 0`")
     if not len(speech):
-        return Reject(f"{split}-{source}-{number:05d}", f"nothing is heard of {text!r}")
+        return Reject(id, f"nothing is heard of {text!r}")
     speech = noise.mix(speech, noise.make("white", len(speech), draw, []), float(draw.uniform(25, 50)))
     speech *= draw.uniform(0.2, 0.9) / (np.abs(speech).max() + 1e-9)
     return Utterance(
-        id=f"{split}-{source}-{number:05d}",
+        id=id,
         audio=np.round(speech * 32767).astype(np.int16),
         rate_hz=RATE_HZ,
         text=text,

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from concertina import console, encoder, lalm
+from concertina import arithmetic, console, encoder
 from concertina.pretraining.examples import Mix, Pool, batches
 from concertina.pretraining.model import Learner
 from concertina.pretraining.muon import Muon
@@ -82,7 +82,7 @@ def _phase(phase: Phase, number: int, rank: int, recipe: Recipe, pool: Pool, lea
             for optimiser, peak in zip(optimisers, peaks, strict=True):
                 optimiser.param_groups[0]["lr"] = peak * _rate(step, phase, recipe.warmup_steps)
                 optimiser.zero_grad(set_to_none=False)
-            with torch.autocast("cpu", torch.bfloat16, enabled=lalm.computes_bfloat16()):
+            with torch.autocast("cpu", torch.bfloat16, enabled=arithmetic.computes_bfloat16()):
                 loss, ctc = learner(examples, phase.loss == "joint", recipe.ctc_weight)
             loss.backward()
             _average_gradients(learner, recipe.processes)

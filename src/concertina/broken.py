@@ -1,0 +1,32 @@
+"""Releases of packages that are known to spoil results or to be unsafe."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+
+class Broken(NamedTuple):
+    """A package from the first version that is broken to the first that is not, and what goes wrong."""
+
+    package: str
+    since: tuple[int, ...]
+    until: tuple[int, ...]
+    harm: str
+
+
+KNOWN = (
+    Broken("torch", (0,), (2, 6), "a weights file can run code (CVE-2025-32434)"),
+    Broken("transformers", (5, 10, 0), (5, 10, 4), "it ties Qwen2-Audio's output embeddings, which are not tied"),
+    Broken("mlflow", (0,), (3, 11), "a model that it loads can run code (CVE-2025-10279, CVE-2026-4137)"),
+)
+
+
+def among(versions: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The packages, of these versions, that are broken, each with what goes wrong."""
+    for package, since, until, harm in KNOWN:
+        if package in versions and since <= _numbers(versions[package]) < until:
+            yield package, harm
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
