@@ -1,7 +1,7 @@
-"""Releases of packages that are known to spoil results or to be unsafe."""
+"""Releases of what results are computed with that are known to spoil them or to be unsafe."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 
@@ -17,13 +17,12 @@ class Broken(NamedTuple):
 KNOWN = (
     Broken("torch", (0,), (2, 6), "a weights file can run code (CVE-2025-32434)"),
     Broken("transformers", (5, 10, 0), (5, 10, 4), "it ties Qwen2-Audio's output embeddings, which are not tied"),
-    Broken("mlflow", (0,), (3, 11), "a model that it loads can run code (CVE-2025-10279, CVE-2026-4137)"),
 )
 
 
-def among(versions: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The packages, of these versions, that are broken, each with what goes wrong."""
-    for package, since, until, harm in KNOWN:
+def among(versions: Mapping[str, str], known: Iterable[Broken] = KNOWN) -> Iterator[tuple[str, str]]:
+    """The packages, of these versions, that are known to be broken, each with what goes wrong."""
+    for package, since, until, harm in known:
         if package in versions and since <= _numbers(versions[package]) < until:
             yield package, harm
 

@@ -1,9 +1,10 @@
 """English text read aloud by two synthesisers: many words and voices, for a base that has to hear human speech later.
 
-Texts are `telephone` (announcements drawn from a grammar, synthesis/telephone.py) and `sentences` (one for each common
-word, written by SmolLM2-135M; synthesis/sentences.txt, Apache-2.0). eSpeak NG speaks with the voices of the synthetic
-corpus' training, SVOX Pico (PyPI `py-nanotts`) with its two English ones. No text is equal to
-or contained in a held-out one of the recorded prompts (corpora/prompts.py), in whose package that is looked up.
+Texts are `telephone` (announcements drawn from a grammar, synthesis/telephone.py) and `sentences`: SmolLM2-135M
+(Apache-2.0) went on from each of 8,000 common words, once, and what passed a filter for length, repetition and manners
+is synthesis/sentences.txt, 6,346 lines. eSpeak NG speaks with the voices of the synthetic corpus' training, SVOX Pico
+(PyPI `py-nanotts`) with its two English ones. No text is equal to or contained in a held-out one of the recorded
+prompts (corpora/prompts.py), in whose package that is looked up.
 Splits: `train`, `adapt` with other draws of the same, and `dev` in other words and voices. A split is read in parts,
 each in a fresh process: the same bits on every run and number of cores.
 """
