@@ -28,6 +28,7 @@ from concertina.config import Config, ConfigError, load
 ESPEAK_LONGEST = 159  # characters of the path of eSpeak NG's data: it has room for no more
 WRITTEN = ("build", "results", "scratch", "logs")
 SETUP = "run `make setup`"
+TRACKER = broken.Broken("mlflow", (0,), (3, 11), "a model that it loads can run code (CVE-2025-10279, CVE-2026-4137)")
 HARMFUL = {  # of OpenMP's settings: what is harmful, and why
     "OMP_WAIT_POLICY": ("active", "waiting threads take the cores of other jobs"),
     "OMP_PROC_BIND": ("true|close|spread|master|primary", "jobs side by side are bound to the same cores"),
@@ -64,7 +65,7 @@ def packages() -> Iterator[Line]:
         yield Line("note", f"packages: {', '.join(others)}; results may differ from those of the lock; {SETUP}")
     if not missing and not others:
         yield Line("ok", f"packages: {len(needed)}, as constraints.txt pins them")
-    for name, harm in broken.among(found):
+    for name, harm in broken.among(found, [*broken.KNOWN, TRACKER]):
         yield Line("FAIL", f"{name} {found[name]}: {harm}; {SETUP} ({name} {pinned.get(name, 'of the lock')})")
 
 
