@@ -116,7 +116,8 @@ def _caption(config: Config, tables: Sequence[Table], facts: dict[str, Any]) -> 
     labels = ", ".join(dict.fromkeys(table.board.label for table in shown))
     return " ".join(
         [
-            f"Made by `{facts['command']}` at commit `{', '.join(facts['commits'])}`{date}.",
+            f"Made by `{facts['command']}` at commit `{', '.join(facts['commits'])}`{date}, "
+            f"on {', '.join(facts['devices']) or 'no device'}: another kind of machine rounds otherwise.",
             f"Utterances: {utterances}; LoRA seeds: {seeds};",
             f"brackets: {config.report.confidence_percent:g} % bootstrap intervals{f', {labels}' if labels else ''}.",
             "Recovery: share of the zero-shot loss won back, against adapted `none`.",
