@@ -331,6 +331,28 @@ def test_alignment_finds_the_tokens_that_are_spoken() -> None:
     assert float(lengths.mean().detach()) == pytest.approx(aligner.norm, rel=1e-3)
 
 
+def test_a_step_that_is_divided_has_the_gradients_of_the_whole() -> None:
+    torch.manual_seed(0)
+    model = joined.join(small_whisper(), *_llm())
+    recipe = {**RECIPE["finetuning"], "batch_tokens": 45}  # type: ignore[dict-item]
+    chosen = assemble.read_recipe({**RECIPE, "finetuning": recipe}, 2).finetuning
+    batch = [heard.Heard(torch.randn(n, 64).half(), "", ([1], [2, 3]), list(range(4, 4 + n))) for n in (3, 9, 5, 11)]
+    projector, llm = finetuning.learners(model)
+    for parameter in (*projector, *llm):
+        parameter.requires_grad_(True)
+    finetuning.loss(model, batch).backward()
+    whole = [p.grad.clone() for p in (*projector, *llm) if p.grad is not None]
+    model.model.zero_grad()
+    parts = list(finetuning.divided(batch, chosen))
+    for part, share in parts:
+        (finetuning.loss(model, part) * share).backward()
+    divided = [p.grad for p in (*projector, *llm) if p.grad is not None]
+    assert [len(part) for part, _ in parts] == [2, 1, 1]
+    assert len(whole) == len(divided) > 10
+    for ours, theirs in zip(divided, whole, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
 def _llm() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     import tempfile
 

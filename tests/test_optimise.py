@@ -94,7 +94,7 @@ def test_microbatches_hold_the_budget_and_every_item_once(overlay: Path) -> None
     cached = Speech("t", "synthetic", "train", "average", "3")
     items: list[Item] = speech.items(model, chosen, chosen.train.sets[0].parts[0], cached)
     for budget in (1, 50, 120, None):
-        groups = list(optimise.microbatches(items, budget))
+        groups = list(optimise.microbatches(items, budget, optimise.positions))
         assert [id(item) for group in groups for item in group] == [id(item) for item in items]
         if budget is not None:
             sizes = [len(group) * max(map(optimise.positions, group)) for group in groups]

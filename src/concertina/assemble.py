@@ -14,6 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from concertina.lalm import Lalm
 
 Row = dict[str, Any]
 Batches = Iterator[list[Heard]]
+Divide = Callable[[list[Heard]], Iterator[tuple[list[Heard], float]]]
 CLIP_NORM = 1.0
 
 
@@ -95,7 +97,8 @@ def align(model: Lalm, parts: list[list[Heard]], recipe: Recipe) -> list[Row]:
     aligner.projector.requires_grad_(True)
     optimiser = torch.optim.AdamW(aligner.parameters(), lr=chosen.learning_rate, weight_decay=finetuning.DECAY)
     batches = heard.batches(parts, recipe, chosen.batch, np.random.default_rng([recipe.seed, 0]))
-    curve = list(_steps("ctc", aligner, optimiser, batches, range(chosen.steps), chosen.steps, recipe))
+    steps = range(chosen.steps)
+    curve = list(_steps("ctc", aligner, _whole, optimiser, batches, steps, chosen.steps, recipe))
     aligner.rescale(next(batches))
     aligner.projector.requires_grad_(False)
     return curve
@@ -116,7 +119,8 @@ def finetune(model: Lalm, parts: list[list[Heard]], recipe: Recipe, run_key: str
     model.model.train()
     with console.stopping() as stop:
         steps = range(len(curve), chosen.steps)
-        for row in _steps("lm", lambda b: finetuning.loss(model, b), optimiser, batches, steps, chosen.steps, recipe):
+        loss_of, divide = partial(finetuning.loss, model), partial(finetuning.divided, recipe=chosen)
+        for row in _steps("lm", loss_of, divide, optimiser, batches, steps, chosen.steps, recipe):
             kept.check()
             curve.append(row)
             if (kept.due() or stop()) and row["step"] < chosen.steps:
@@ -128,9 +132,14 @@ def finetune(model: Lalm, parts: list[list[Heard]], recipe: Recipe, run_key: str
     return curve
 
 
+def _whole(batch: list[Heard]) -> Iterator[tuple[list[Heard], float]]:
+    yield batch, 1.0
+
+
 def _steps(
     phase: str,
     loss_of: Callable[[list[Heard]], torch.Tensor],
+    divide: Divide,
     optimiser: torch.optim.Optimizer,
     batches: Batches,
     steps: range,
@@ -148,14 +157,17 @@ def _steps(
             rate = min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / total)))
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * rate
-            with autocast:
-                loss = loss_of(next(batches))
             optimiser.zero_grad()
-            loss.backward()
+            mean = 0.0
+            for part, share in divide(next(batches)):
+                with autocast:
+                    loss = loss_of(part) * share
+                loss.backward()
+                mean += loss.item()
             nn.utils.clip_grad_norm_(learning, CLIP_NORM)
             optimiser.step()
-            progress.add(1, phase=phase, loss=loss.item())
-            yield {"phase": phase, "step": step + 1, "loss": loss.item(), "rate": rate}
+            progress.add(1, phase=phase, loss=mean)
+            yield {"phase": phase, "step": step + 1, "loss": mean, "rate": rate}
 
 
 def hashes(parts: list[list[Heard]]) -> list[str]:

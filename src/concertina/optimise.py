@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import connection
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,6 +26,7 @@ from concertina.speech import Item
 PATIENCE = timedelta(hours=2)  # how long a process waits for the others
 SECONDS_TO_END = 5.0  # what a process that has failed takes to end
 GRACE_S = 60.0  # in which the leader must notice by itself that a process has failed
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def gradients(
     total = 0.0
     for parameter in parameters:
         parameter.grad = None
-    for part in microbatches(team.share(items), config.train.batch_tokens):
+    for part in microbatches(team.share(items), config.train.batch_tokens, positions):
         with autocast:
             inputs, told = batch(model, config, part)
             share = sum(len(item.answer) for item in part) / labels
@@ -213,15 +214,15 @@ def gradients(
     return loss_of_all, stopping > 0
 
 
-def microbatches(items: Sequence[Item], budget: int | None) -> Iterator[list[Item]]:
+def microbatches(items: Sequence[T], budget: int | None, positions_of: Callable[[T], int]) -> Iterator[list[T]]:
     """The items in order, in groups of at most `budget` positions, padding included; at least one in each."""
-    group: list[Item] = []
+    group: list[T] = []
     longest = 0
     for item in items:
-        longest_then = max(longest, positions(item))
+        longest_then = max(longest, positions_of(item))
         if group and budget is not None and longest_then * (len(group) + 1) > budget:
             yield group
-            group, longest_then = [], positions(item)
+            group, longest_then = [], positions_of(item)
         group.append(item)
         longest = longest_then
     if group:

@@ -3,10 +3,12 @@
 Tensor names: B utterances, N frames of all of them end to end, D width.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
-from concertina import lalm
+from concertina import lalm, optimise
 from concertina.assembly.heard import Heard
 from concertina.assembly.recipe import Finetuning
 from concertina.lalm import Lalm
@@ -28,6 +30,19 @@ def loss(model: Lalm, batch: list[Heard]) -> torch.Tensor:
         [heard.answer for heard in batch],
     )
     return lalm.loss(model, inputs)
+
+
+def divided(batch: list[Heard], recipe: Finetuning) -> Iterator[tuple[list[Heard], float]]:
+    """A step's micro-batches, each with its share of the step's label tokens."""
+    labels = sum(len(heard.answer) for heard in batch)
+    for part in optimise.microbatches(batch, recipe.batch_tokens, positions):
+        yield part, sum(len(heard.answer) for heard in part) / labels
+
+
+def positions(heard: Heard) -> int:
+    """How many positions of the LLM an utterance with its answer takes."""
+    before, after = heard.prompt
+    return len(before) + len(heard.frames_TD) + len(after) + len(heard.answer)
 
 
 def learners(model: Lalm) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

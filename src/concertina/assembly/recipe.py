@@ -22,6 +22,7 @@ class Finetuning(Section):
 
     steps: int = Field(gt=0)
     batch: int = Field(gt=0)
+    batch_tokens: int | None = Field(default=None, gt=0)
     learning_rate: float = Field(gt=0)
     projector_learning_rate: float = Field(gt=0)
 

@@ -79,15 +79,17 @@ PACKAGES = {  # SHA-256, SHA-1
 BYTES = {True: 11_000_000, False: 23_000}  # of a package with recordings, and of one with texts, about
 HELD_OUT = {"test": range(40), "dev": range(40, 50)}  # of a hundred, by the hash of a prompt's name
 FEWEST_WORDS = 3  # of a held-out prompt
+RATE_HZ = 16_000
 SIZES = {"train": Size(300, 0.19), "dev": Size(14, 0.019), "test": Size(91, 0.142)}  # per language, about
 REMARKS = "[](){}<>"  # a text with one of these describes a sound, or says more than the voice
 
 
 class Options(Section):
-    """languages: those that are read; translations are there between all five."""
+    """languages: those that are read, with translations into all five; longest_s: longer prompts are left out."""
 
     splits: list[Split] = Field(default_factory=lambda: list(SPLITS), min_length=1)
     languages: list[Spoken] = Field(default_factory=lambda: list(LANGUAGES), min_length=1)
+    longest_s: float | None = Field(default=None, gt=0)
 
 
 def splits(options: Options) -> list[str]:
@@ -126,10 +128,14 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
         if prompt not in recordings or prompt not in texts[language]:
             yield Reject(id, "has no text of what is said" if prompt in recordings else "has no recording")
             continue
+        samples = np.array(G722(RATE_HZ, 64_000).decode(files.read(recordings[prompt])), dtype=np.int16)
+        if options.longest_s is not None and len(samples) > options.longest_s * RATE_HZ:
+            yield Reject(id, f"lasts {len(samples) / RATE_HZ:.1f} s, more than longest_s: {options.longest_s:g}")
+            continue
         yield Utterance(
             id=id,
-            audio=np.array(G722(16_000, 64_000).decode(files.read(recordings[prompt])), dtype=np.int16),
-            rate_hz=16_000,
+            audio=samples,
+            rate_hz=RATE_HZ,
             text=texts[language][prompt],
             language=language,
             speaker=SPEAKERS[language],

@@ -2,8 +2,9 @@
 
 Texts are `telephone` (announcements drawn from a grammar, synthesis/telephone.py) and `sentences`: SmolLM2-135M
 (Apache-2.0) went on from each of 8,000 common words, once, and what passed a filter for length, repetition and manners
-is synthesis/sentences.txt, 6,346 lines. eSpeak NG speaks with the voices of the synthetic corpus' training, SVOX Pico
-(PyPI `py-nanotts`) with its two English ones. No text is equal to or contained in a held-out one of the recorded
+is synthesis/sentences.txt, 6,346 lines. `passages` are two to five of them, most of them announcements, said in one
+go. eSpeak NG speaks with the voices of the synthetic corpus' training, SVOX Pico
+(PyPI `py-nanotts`) with its two English ones. No text stands in, or holds, the text of a held-out one of the recorded
 prompts (corpora/prompts.py), in whose package that is looked up.
 Splits: `train`, `adapt` with other draws of the same, and `dev` in other words and voices. A split is read in parts,
 each in a fresh process: the same bits on every run and number of cores.
@@ -28,11 +29,13 @@ from concertina.synthesis import noise, telephone, voices
 KIND = "read_aloud"
 Split = Literal["train", "dev", "adapt"]
 SPLITS = ("train", "dev", "adapt")
-Source = Literal["telephone", "sentences"]
+Source = Literal["telephone", "sentences", "passages"]
 SENTENCES = Path(telephone.__file__).with_name("sentences.txt")
 PART = 250  # utterances
 RATE_HZ = 16_000
-MEAN_S = 3.0  # of an utterance, about
+MEAN_S = {"telephone": 3.0, "sentences": 3.0, "passages": 9.0}  # of an utterance, about
+PASSAGE = range(2, 6)  # texts of a passage
+ANNOUNCED = 0.75  # of the texts of passages, about
 DEV_LINES = 10  # every so many-th sentence is kept for dev
 BLOCK = 1000  # texts that are normalised at once
 
@@ -59,8 +62,8 @@ def parts(options: Options, split: str) -> int:
 
 
 def size(options: Options, split: str) -> Size:
-    utterances = sum(_counts(options, split).values())
-    return Size(utterances, utterances * MEAN_S / 3600)
+    counts = _counts(options, split)
+    return Size(sum(counts.values()), sum(count * MEAN_S[source] for source, count in counts.items()) / 3600)
 
 
 def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject]:
@@ -87,17 +90,39 @@ def texts(options: Options, source: str, split: str) -> list[str]:
 
 
 def _texts(seed: int, source: str, split: str) -> Iterator[str]:
-    number, dev = SPLITS.index(split), split == "dev"
+    """Endless texts of a source, each apart from what is held out."""
+    number = SPLITS.index(split)
+    announced = _apart(telephone.sentences(default_rng(len(SPLITS) * seed + number)))
     if source == "telephone":
-        drawn = telephone.sentences(len(SPLITS) * seed + number)
-    else:
-        lines = SENTENCES.read_text(encoding="utf-8").splitlines()
-        own = [line for i, line in enumerate(lines) if (i % DEV_LINES == 0) == dev]
-        drawn = itertools.cycle([own[i] for i in default_rng([seed, number]).permutation(len(own))])
-    held = "|".join(f" {text} " for text in _held_out())
+        return announced
+    written = _apart(_sentences(default_rng([seed, number]), split == "dev"))
+    if source == "sentences":
+        return written
+    return _passages(announced, written, default_rng([seed, number, 1]))
+
+
+def _sentences(draw: Generator, dev: bool) -> Iterator[str]:
+    """The written sentences, over and over in one order."""
+    lines = SENTENCES.read_text(encoding="utf-8").splitlines()
+    own = [line for i, line in enumerate(lines) if (i % DEV_LINES == 0) == dev]
+    return itertools.cycle([own[i] for i in draw.permutation(len(own))])
+
+
+def _passages(announced: Iterator[str], written: Iterator[str], draw: Generator) -> Iterator[str]:
+    """Several texts as one, each with the stop that parts it from the next."""
+    while True:
+        chosen = (next(announced if draw.random() < ANNOUNCED else written) for _ in range(draw.choice(PASSAGE)))
+        yield " ".join(text if text[-1] in ".?!" else f"{text}." for text in chosen)
+
+
+def _apart(drawn: Iterator[str]) -> Iterator[str]:
+    """Those of the texts that neither stand in a held-out one nor hold one."""
+    texts = [f" {text} " for text in _held_out()]
+    held = "|".join(texts)
     while block := list(itertools.islice(drawn, BLOCK)):
         for text, plain in zip(block, normaliser.normalise(block, "en"), strict=True):
-            if f" {plain} " not in held:
+            said = f" {plain} "
+            if said not in held and not any(other in said for other in texts):
                 yield text
 
 

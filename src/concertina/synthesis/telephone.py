@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from numpy.random import Generator, default_rng
+from numpy.random import Generator
 
 SEPARATOR = "|"
 
@@ -74,9 +74,8 @@ PLANS = _list("""press {key} to {verb} {the} {thing}|press {key} to {verb} {the}
 ARTICLES = "the the the your your a this that another".split()
 
 
-def sentences(seed: int) -> Iterator[str]:
-    """Endless sentences, each with its capital and most with a full stop; a seed gives the same ones again."""
-    draw = default_rng(seed)
+def sentences(draw: Generator) -> Iterator[str]:
+    """Endless sentences, each with its capital and most with a full stop."""
     while True:
         said = _fill(str(draw.choice(PLANS)), draw)
         if draw.random() < 0.15:
