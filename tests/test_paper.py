@@ -183,6 +183,18 @@ def test_the_plan_holds_every_cell_and_says_what_it_costs_by_card(project: Path)
     assert "Hours are arithmetic: 35 % of the peak" in told
 
 
+@pytest.mark.slow
+def test_the_plan_answers_before_what_a_user_brings_is_there(tmp_path: Path) -> None:
+    copy_project(tmp_path)
+    told = python(tmp_path, "tools/plan.py", "--config", "experiment=configs/paper.yaml").stdout
+    assert re.search(r"cv-en is yet to bring: corpora/\S+/en: no such folder.*https://commonvoice\.mozilla\.org", told)
+    assert "en-de is yet to bring: corpora/cv-corpus-4/en: no such folder" in told
+    assert re.search(r"^train +39 ", told, flags=re.MULTILINE)
+    done = snakemake(tmp_path, "-n", "--config", "experiment=configs/paper.yaml")
+    assert done.returncode
+    assert "data.corpora.cv-en: corpora/" in done.stdout + done.stderr
+
+
 def run(chosen: str) -> int:
     """Every stage of the config in order, in this process; the gate's exit code, or the last stage's."""
     settings = config.load(chosen)

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shutil
+import statistics
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -120,6 +121,14 @@ def test_the_tables_hold_the_records_numbers(made: Config) -> None:
         fields = [field.strip() for field in markdown[place].split("|")[1:-1]]
         assert fields[4] == f"{zero.scores['wer'].value:.1f}"
         assert fields[5].startswith(f"{adapted.scores['wer'].value:.1f} [")
+
+
+def test_the_readmes_caption_says_what_it_took(made: Config) -> None:
+    found = read(made)
+    decoded = statistics.median(result.record.seconds for result in found.results)
+    adapter = statistics.median(training.record.seconds for training in found.trainings)
+    told = f"Seconds (medians): an adapter {adapter:,.0f}, a set decoded {decoded:,.0f}."
+    assert told in Path("results/tiny/report/table.md").read_text()
 
 
 def test_metrics_and_picture_are_the_tables_own(made: Config) -> None:

@@ -1,7 +1,7 @@
 """What Snakemake would do, as one JSON per job on stdout: `python tools/dryrun.py [arguments of snakemake]`.
 
 It is Snakemake's own dry run, with a logger (its interface for such plug-ins) that keeps the jobs, passes errors on
-to stderr and drops the rest.
+to stderr and drops the rest. A corpus that its user has yet to bring is no error here.
 """
 
 import json
@@ -12,6 +12,8 @@ from snakemake.cli import main
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent, logger_plugin_module_prefix
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
+
+from concertina import corpora
 
 
 class LogHandler(LogHandlerBase):
@@ -37,5 +39,6 @@ class LogHandler(LogHandlerBase):
 
 
 if __name__ == "__main__":
+    corpora.may_be_absent = True
     LoggerPluginRegistry().register_plugin(f"{logger_plugin_module_prefix}jobs", sys.modules[__name__])
     main(["--dry-run", "--nolock", "--logger", "jobs", *sys.argv[1:]])

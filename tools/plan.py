@@ -22,7 +22,7 @@ from estimate import Estimate
 from rates import COUNTED, Rates
 from reasons import Job, why
 
-from concertina import console, integrity
+from concertina import console, corpora, integrity
 from concertina.config import Config, load
 
 TARGET = "all"
@@ -146,6 +146,7 @@ def notes(planned: Sequence[Job], estimate: Estimate, rates: Rates) -> Iterator[
         yield f"Times of {', '.join(recorded)}: as fast as recorded here."
     if default := [stage for stage in stages if stage in COUNTED and stage not in rates.recorded]:
         yield f"Times of {', '.join(default)}: default rates; nothing like them has run here yet."
+    yield from yet_to_bring(estimate.config)
     if remote := [stage for stage in ("fetch", "hub") if stage in stages]:
         yield f"How long {' and '.join(remote)} takes is up to the network."
     if others := [stage for stage in stages if stage not in (*COUNTED, "fetch", "hub", "report", "track")]:
@@ -160,6 +161,13 @@ def notes(planned: Sequence[Job], estimate: Estimate, rates: Rates) -> Iterator[
         asked = bytes_text(min(loading))
         yield f"A job loads {bytes_text(weights)} of weights and asks for {asked}; say more in the profile."
     yield "Time is the sum over a row's jobs; memory and GPU memory (where there is one, about) are one job's."
+
+
+def yet_to_bring(config: Config) -> Iterator[str]:
+    """The corpora that are not where the config says, with how to get them."""
+    for corpus in dict.fromkeys(corpus for corpus, _ in config.places):
+        if told := corpora.absent(config.corpus(corpus)):
+            yield f"{corpus} is yet to bring: {told}."
 
 
 def experiment(arguments: Sequence[str]) -> Path:

@@ -62,8 +62,8 @@ def data(config: Config, corpus: str, split: str) -> Key:
         options["splits"] = [split]
     files = {}
     if fingerprint.defines(plugin, "sources"):  # only then is its file run: most corpora import slowly
-        alone = corpora.options(Corpus.model_validate({"name": corpus, "kind": chosen.kind, **options}))
-        files = {"sources": fingerprint.files_hash(corpora.load(chosen.kind).sources(alone))}
+        alone = Corpus.model_validate({"name": corpus, "kind": chosen.kind, **options})
+        files = {"sources": fingerprint.files_hash(corpora.sources(alone))}
     return {**_code("data", plugin), "kind": chosen.kind, "split": split, "options": options, **files}
 
 

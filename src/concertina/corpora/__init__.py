@@ -7,6 +7,7 @@ def read(options, split, part) -> Iterator[Utterance | Reject]      called in a 
 def size(options, split) -> Size        how much speech it holds: over how many jobs it is scattered (optional: one)
 def archives(options, split) -> list[Archive]   published files that a split is read from, fetched before (optional)
 def sources(options) -> list[Path]      files outside the repository whose content decides the corpus (optional)
+def absent(options) -> str | None       how to get what a user has to bring and has not, yet (optional)
 """
 
 import importlib
@@ -25,6 +26,7 @@ from concertina.schema import Corpus, Section
 from concertina.spelling import nearest
 
 FOLDER = Path(__file__).parent
+may_be_absent = False  # whether what a user has yet to bring is no error: a plan is asked for before it is there
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,10 @@ def parts(plugin: ModuleType, chosen: Section, split: str) -> int:
 
 
 def size(corpus: Corpus, split: str) -> Size | None:
-    """How much speech a split holds, about; None where its corpus does not say."""
+    """How much speech a split holds, about; None where its corpus does not say, or is yet to be brought."""
     plugin = load(corpus.kind)
-    said = plugin.size(options(corpus), split) if hasattr(plugin, "size") else None
+    known = hasattr(plugin, "size") and not absent(corpus)
+    said = plugin.size(options(corpus), split) if known else None
     return Size(*said) if said else None
 
 
@@ -106,6 +109,22 @@ def archives(corpus: Corpus, split: str) -> list[Archive]:
     """What a split is read from and has to be fetched."""
     plugin = load(corpus.kind)
     return list(plugin.archives(options(corpus), split)) if hasattr(plugin, "archives") else []
+
+
+def absent(corpus: Corpus) -> str | None:
+    """How to get what a user has to bring for a corpus and has not, yet; None where nothing is missing."""
+    plugin = load(corpus.kind)
+    return plugin.absent(options(corpus)) if hasattr(plugin, "absent") else None
+
+
+def sources(corpus: Corpus) -> list[Path]:
+    """The files outside the repository that decide a corpus. Errors: ConfigError where they are yet to be brought."""
+    if told := absent(corpus):
+        if may_be_absent:
+            return []
+        raise ConfigError(f"data.corpora.{corpus.name}: {told}")
+    plugin = load(corpus.kind)
+    return list(plugin.sources(options(corpus))) if hasattr(plugin, "sources") else []
 
 
 def published(config: Config, kind: str) -> dict[str, Archive]:

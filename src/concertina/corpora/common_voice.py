@@ -54,15 +54,15 @@ class Options(Section):
                 raise ValueError(f"Common Voice has no split {split!r}{nearest(split, SPLITS)}")
         if self.folder and self.archive:
             raise ValueError("`folder` and `archive` are both given; one of them is read")
-        told = how_to_get(self.version, self.language, "folder") + ", or `archive` to the .tar.gz"
         if not self.folder and not self.archive:
-            raise ValueError(f"Common Voice is not fetched by itself: {told}")
-        if self.archive and not Path(self.archive).is_file():
-            raise ValueError(f"{self.archive}: no such archive: {told}")
-        if self.folder and not Path(self.folder, "clips").is_dir():
-            raise ValueError(f"{self.folder}: no such folder, or no clips/ in it: {told}")
+            raise ValueError(f"Common Voice is not fetched by itself: {self.how_to_get}")
         _check_names(self, str(self.folder))
         return self
+
+    @property
+    def how_to_get(self) -> str:
+        """What a user does who does not have it."""
+        return how_to_get(self.version, self.language, "folder") + ", or `archive` to the .tar.gz"
 
 
 def how_to_get(version: str, language: str, option: str) -> str:
@@ -97,9 +97,18 @@ def splits(options: Options) -> list[str]:
     return list(options.splits)
 
 
+def absent(options: Options) -> str | None:
+    """What is not where the config says."""
+    if options.archive and not Path(options.archive).is_file():
+        return f"{options.archive}: no such archive: {options.how_to_get}"
+    if options.folder and not Path(options.folder, "clips").is_dir():
+        return f"{options.folder}: no such folder, or no clips/ in it: {options.how_to_get}"
+    return None
+
+
 def archives(options: Options, split: str) -> list[Archive]:
-    """The archive that the user has; none where a folder is given."""
-    if not options.archive:
+    """The archive that the user has; none where a folder is given, or where it is not there."""
+    if not options.archive or absent(options):
         return []
     path = Path(options.archive)
     return [Archive(f"{options.version}-{options.language}", path.name, (), "", LICENCE, path.stat().st_size, path)]

@@ -50,9 +50,6 @@ class Options(Section):
                 raise ValueError(f"CoVoST 2 has no split {split!r}{nearest(split, list(LABELS))}")
         if (self.source == "en") == (self.target == "en"):
             raise ValueError(f"CoVoST 2 is from English or into English, not from {self.source} into {self.target}")
-        if not Path(self.common_voice, "clips").is_dir():
-            told = how_to_get("4", CODES.get(self.source, self.source), "common_voice")
-            raise ValueError(f"{self.common_voice}: no such folder, or no clips/ in it: {told}")
         if bool(self.tables) == bool(self.sha256):
             raise ValueError(
                 f"CoVoST 2 is published without a hash: download {URL}/{self.file}.tar.gz, unpack it into a folder and "
@@ -73,6 +70,16 @@ class Options(Section):
 
 def splits(options: Options) -> list[str]:
     return list(options.splits)
+
+
+def absent(options: Options) -> str | None:
+    """The Common Voice, or the tables, that are not where the config says."""
+    if not Path(options.common_voice, "clips").is_dir():
+        told = how_to_get("4", CODES.get(options.source, options.source), "common_voice")
+        return f"{options.common_voice}: no such folder, or no clips/ in it: {told}"
+    if options.tables and not Path(options.tables).is_dir():
+        return f"{options.tables}: no such folder: download {URL}/{options.file}.tar.gz and unpack it there"
+    return None
 
 
 def archives(options: Options, split: str) -> list[Archive]:

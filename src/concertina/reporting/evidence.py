@@ -88,6 +88,7 @@ class Evidence:
     inputs: list[str]
     whisper: records.Run | None = None  # what an assembled base's encoder is worth with its own decoder
     gate: records.Run | None = None  # the uncompressed base against published figures
+    assembled: records.Run | None = None  # how the base was made, where it was made on this machine
 
 
 def read(config: Config, partial: bool = False) -> Evidence:
@@ -114,7 +115,8 @@ def read(config: Config, partial: bool = False) -> Evidence:
             failed.append(Failed("evaluate", run, UNFINISHED, cell.compressor, cell.ratio))
     whisper = _beside(layout.whisper(config.name), inputs, partial) if config.base.assembled else None
     gate = _beside(layout.gate(config.name), inputs, partial) if config.gate else None
-    return Evidence(results, failed, trainings, list(_datasets(config)), inputs, whisper, gate)
+    datasets = list(_datasets(config))
+    return Evidence(results, failed, trainings, datasets, inputs, whisper, gate, _assembled(config))
 
 
 def _beside(folder: Path, inputs: list[str], partial: bool) -> records.Run | None:
@@ -123,6 +125,14 @@ def _beside(folder: Path, inputs: list[str], partial: bool) -> records.Run | Non
         return None
     inputs.append(str(integrity.verify(folder)["run_key"]))
     return records.read(folder / "record.json")
+
+
+def _assembled(config: Config) -> records.Run | None:
+    """The record of a base that was assembled here."""
+    folder = layout.base(config.name)
+    if config.base.assembled is None or not (folder / layout.SEAL).exists():
+        return None
+    return records.read(_checked(folder, "record.json"))
 
 
 def _run(result: Result) -> str:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from concertina.records import Run
 from concertina.reporting.board import UNTOUCHED, Board, Cell, excludes_zero
+from concertina.reporting.evidence import Evidence
 from concertina.reporting.findings import Contrast, Row
 from concertina.statistics import BLOCKED, Interval
 
@@ -158,6 +160,16 @@ def whisper(record: Run | None, metrics: Sequence[str]) -> list[str]:
             for metric, score in scores.items()
         ]
     return [f"The base's encoder with its own decoder, Whisper itself, on the same audio: {'; '.join(told)}."]
+
+
+def took(found: Evidence) -> list[str]:
+    """The seconds that the base, an adapter and a decoded set took, in a sentence; nothing where none is known."""
+    adapters = [training.record.seconds for training in found.trainings]
+    decoded = [result.record.seconds for result in found.results]
+    told = [f"the base {found.assembled.seconds:,.0f}"] if found.assembled else []
+    told += [f"an adapter {median(adapters):,.0f}"] if adapters else []
+    told += [f"a set decoded {median(decoded):,.0f}"] if decoded else []
+    return [f"Seconds (medians): {', '.join(told)}."] if told else []
 
 
 def gate(record: Run | None) -> list[str]:
