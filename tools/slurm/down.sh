@@ -10,7 +10,7 @@ dir=$(cd "$1" && pwd)
 
 if [ "$(readlink -f /etc/slurm/slurm.conf)" = "$dir/slurm.conf" ]; then
     timeout 20 scancel --state=PENDING,RUNNING --user=root 2>/dev/null || true
-    for _ in $(seq 100); do
+    for _ in $(seq 400); do # longer than KillWait
         [ -n "$(timeout 5 squeue -h 2>/dev/null)" ] || break
         sleep 0.1
     done

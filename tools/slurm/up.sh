@@ -2,7 +2,8 @@
 # Start a throw-away SLURM cluster on this computer: `tools/slurm/up.sh DIR [NODES]`; `tools/slurm/down.sh DIR` ends it.
 #
 # For trying the slurm profile and for its tests: Debian's packages, as root, NODES virtual nodes with a fake GPU each,
-# no systemd, no cgroups, no accounting. Its clocks are quick (a lost node is noticed in seconds), its sizes are claims.
+# no systemd, no cgroups, no accounting. Its clocks are quick (a lost node is noticed in seconds), its sizes are claims;
+# what is cancelled has SLURM's own 30 s to end, for a Snakemake that is killed sooner leaves its jobs behind.
 # /etc/slurm/slurm.conf becomes a link into DIR, for the jobs of Snakemake's plug-in know no other place.
 set -eu
 
@@ -71,7 +72,7 @@ MinJobAge=600
 SlurmdTimeout=10
 SlurmctldTimeout=10
 InactiveLimit=0
-KillWait=5
+KillWait=30
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 $(for i in $(seq "$nodes"); do
