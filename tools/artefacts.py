@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from concertina import console, integrity, keys, layout
-from concertina.config import UNCOMPRESSED, Config
+from concertina.config import UNCOMPRESSED, Config, ConfigError
 from concertina.layout import SEAL
 from concertina.schema import Part, ratio_text
 
@@ -132,6 +132,16 @@ def _fetched(config: Config, folder: Path) -> str:
     except integrity.DamagedError:
         pinned = [one for one in keys.on_the_hub(config) if layout.hub(*one) == folder and COMMIT.fullmatch(one[1])]
         return keys.run_key(keys.hub_at(*pinned[0], pinned[0][1])) if pinned else ""
+
+
+def check_pinned(config: Config) -> None:
+    """See that it is known which commit of the hub's models artefacts must rest on. Errors: ConfigError."""
+    for model, revision in keys.on_the_hub(config):
+        if not COMMIT.fullmatch(revision) and not (layout.hub(model, revision) / SEAL).exists():
+            raise ConfigError(
+                f"base: {model} at revision {revision!r} is not here, so nothing says which commit of it the artefacts "
+                "rest on; set `revision` to that commit, or have `make reproduce` fetch the model first"
+            )
 
 
 def _accepted(name: str) -> dict[str, str]:

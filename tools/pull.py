@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--remote", help="a remote of DVC (default: its default)")
     chosen = parser.parse_args(argv)
     config, where = load(chosen.config), ["--remote", chosen.remote] if chosen.remote else []
+    artefacts.check_pinned(config)
     track = tracks.stage(config, chosen.config)
     tracks.pushed(track)
     if not run.hold() or not tracks.dvc("pull", track, *where):
