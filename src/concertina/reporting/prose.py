@@ -215,8 +215,7 @@ def conditions(
     if synthetic:
         sentences.append(
             "The speech is synthetic: it shows how the methods behave under controlled conditions, and decides nothing "
-            "about recorded speech or large models. Which compressor does best zero-shot depends on the encoder: with "
-            "Whisper tiny.en's frames, in an earlier study at 4 frames per token, average came before segment and "
-            "segment before sample."
+            "about recorded speech or large models. Which compressor does best depends on the encoder: on "
+            "Whisper tiny.en's frames (configs/small.yaml) the order is another."
         )
     return [*sentences, *(f"The test set {name} was skipped: {reason}." for name, reason in skipped.items())]
