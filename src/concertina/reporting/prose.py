@@ -215,7 +215,7 @@ def conditions(
     if synthetic:
         sentences.append(
             "The speech is synthetic: it shows how the methods behave under controlled conditions, and decides nothing "
-            "about recorded speech or large models. Which compressor does best depends on the encoder: on "
-            "Whisper tiny.en's frames (configs/small.yaml) the order is another."
+            "about recorded speech or large models. Another encoder may rank the compressors otherwise: "
+            "configs/small.yaml asks it of Whisper tiny.en's frames."
         )
     return [*sentences, *(f"The test set {name} was skipped: {reason}." for name, reason in skipped.items())]
