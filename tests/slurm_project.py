@@ -165,8 +165,9 @@ def content(folder: Path) -> tuple[str, list[dict[str, float]], dict[str, object
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """In which commands run on a project's own code."""
-    return os.environ | {"PYTHONPATH": f"{folder}/src", "OMP_NUM_THREADS": "1"}
+    """In which commands run on a project's own code, and find its own `bin/` first."""
+    path = f"{folder}/bin:{os.environ['PATH']}"
+    return os.environ | {"PYTHONPATH": f"{folder}/src", "OMP_NUM_THREADS": "1", "PATH": path}
 
 
 def shell(folder: Path, command: str, fails: bool = False) -> str:

@@ -101,6 +101,23 @@ def time_limit(folder: Path, cluster: Path) -> None:
     assert int(fact(job, "Restarts")) >= 1
 
 
+def own_time_limit(folder: Path, cluster: Path) -> None:
+    """The submitted Snakemake comes near its own, in the training."""
+    options = "--time=2 --signal=B:USR1@60 --job-name=near"  # a name that nobody cancels here
+    slow_squeue(folder)
+    told = re.search(r"^job (\d+) runs it", shell(folder, f'make submit SBATCH="{options}"'), re.MULTILINE)
+    assert told
+    wait_for(lambda: list(folder.glob("scratch/*/step-*")), "a checkpoint")
+    [training] = trainings(folder)
+    os.kill(training, signal.SIGSTOP)  # so that it cannot end meanwhile; SLURM lets it go on when it is cancelled
+    wait_for(lambda: fact(told[1], "Restarts") == "1", "the requeueing")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(training, signal.SIGCONT)
+    (folder / "bin/squeue").unlink()
+    ask("scontrol", "update", f"job={told[1]}", "TimeLimit=30")
+    assert f"job {told[1]} ended with status 0\n" in shell(folder, "make attach")
+
+
 def warned(process: int) -> bool:
     """Whether a process that is stopped has been sent SIGTERM, or SLURM has let it go on and it has ended."""
     status = Path(f"/proc/{process}/status")
@@ -188,6 +205,7 @@ def page(folder: Path, cluster: Path) -> None:
     integrity.verify(folder / report)
 
     shutil.rmtree(folder / ADAPTER)
+    asked = slow_squeue(folder)
     told = re.search(r"^job (\d+) runs it", shell(folder, submit_long), re.MULTILINE)
     assert told
     assert fact(told[1], "TimeLimit") == "2-00:00:00"
@@ -195,10 +213,12 @@ def page(folder: Path, cluster: Path) -> None:
     [training] = trainings(folder)
     os.kill(training, signal.SIGSTOP)  # so that it cannot end meanwhile; SLURM lets it go on when it cancels it
     assert f"job {told[1]} is running in this folder" in shell(folder, submit, fails=True)
+    wait_for(asked.exists, "Snakemake's question for the states of its jobs")
     shell(folder, cancel)
     wait_for(lambda: not [job for job in ask("squeue", "-h", "-o", "%Z") if Path(job) == folder], "the jobs' end")
     assert "`make submit` goes on from there" in shell(folder, attach, fails=True)
     assert not (folder / ADAPTER / layout.SEAL).exists()
+    (folder / "bin/squeue").unlink()
     shell(folder, submit)
     shell(folder, attach)
     integrity.verify(folder / report)
@@ -210,6 +230,17 @@ def page(folder: Path, cluster: Path) -> None:
     assert "--unlock" in shell(folder, shlex.join(plain), fails=True)
     shell(folder, unlock)
     assert not list(folder.glob(".snakemake/locks/*"))
+
+
+def slow_squeue(folder: Path) -> Path:
+    """Let squeue take a minute when Snakemake asks it for its jobs; the file that is there once it has been asked."""
+    asked, slow = folder / "asked", folder / "bin/squeue"
+    slow.parent.mkdir()
+    slow.write_text(
+        f'#!/bin/sh\ncase "$*" in *--name*) touch {asked}; sleep 60;; esac\nexec {shutil.which("squeue")} "$@"\n'
+    )
+    slow.chmod(0o755)
+    return asked
 
 
 def smoke(folder: Path) -> Path:
@@ -232,7 +263,7 @@ def smoke(folder: Path) -> Path:
     return folder
 
 
-TROUBLE = [page, time_limit, killed_run, cancellation, preemption, requeue, controller, lost_node]  # the longest first
+TROUBLE = [page, time_limit, own_time_limit, killed_run, cancellation, preemption, requeue, controller, lost_node]
 
 
 @pytest.fixture(scope="module")

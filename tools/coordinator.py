@@ -19,11 +19,14 @@ import time
 from pathlib import Path
 
 import yaml
+from run import cancel, orphans
 
 STATE = Path("scratch/coordinator.json")
 LOGS = Path("logs/coordinator")
 WAIT_S = 60
 WARNED_S = 120  # before the time limit
+INSIST_S = 3  # so soon, and so often, what Snakemake was to cancel is cancelled here: SLURM may end this job after 30
+ENOUGH_S = 30  # for Snakemake to end: it may be between two looks at its jobs, which come to be three minutes apart
 POLL_S = 1.0
 LINES = 20  # of the log, shown when following begins
 
@@ -98,20 +101,34 @@ def attach() -> int:
 
 
 def job(arguments: list[str]) -> int:
-    """What runs in the job. SLURM's signals become the Ctrl-C at which Snakemake cancels its jobs before it ends."""
+    """What runs in the job. SLURM's signals become the Ctrl-C at which Snakemake cancels its jobs before it ends.
+
+    One that is asking SLURM for the states of its jobs at that moment cancels none, so that is not left to it alone.
+    """
     number = os.environ["SLURM_JOB_ID"]
     waits = {"CONCERTINA_WAIT_S": str(WAIT_S)}  # for a run that was cancelled a moment ago
     run = subprocess.Popen([sys.executable, "tools/run.py", *arguments], env=os.environ | waits)
-    heard: list[int] = []
+    heard: dict[int, float] = {}  # signals, and when
 
     def stop(name: int, _: object) -> None:
         if not heard:
             run.send_signal(signal.SIGINT)
-        heard.append(name)
+            signal.alarm(INSIST_S)
+        heard.setdefault(name, time.monotonic())
+
+    def insist(*_: object) -> None:
+        cancel(orphans())
+        if time.monotonic() - min(heard.values()) > ENOUGH_S:
+            run.kill()
+        signal.alarm(INSIST_S)
 
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(name, stop)
+    signal.signal(signal.SIGALRM, insist)
     status = run.wait()
+    signal.alarm(0)
+    if heard:
+        cancel(orphans())
     if status and signal.SIGUSR1 in heard:
         print("the time limit is near: this job is queued again and goes on from here", flush=True)
         subprocess.run(["scontrol", "requeue", number], check=False)

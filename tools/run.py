@@ -43,7 +43,7 @@ def cancel_orphans() -> None:
     if not shutil.which("squeue") or not (jobs := orphans()):
         return
     print(f"cancelling SLURM jobs that an earlier run left behind: {' '.join(jobs)}", file=sys.stderr)
-    subprocess.run(["scancel", *jobs], check=False)
+    cancel(jobs)
     ends = time.monotonic() + PATIENCE_S
     while orphans() and time.monotonic() < ends:
         time.sleep(1)
@@ -55,6 +55,11 @@ def orphans() -> list[str]:
     lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
     jobs = [line.split(maxsplit=2) for line in lines]
     return [number for number, name, folder in jobs if name.startswith("concertina_") and Path(folder) == Path.cwd()]
+
+
+def cancel(jobs: list[str]) -> None:
+    if jobs:
+        subprocess.run(["scancel", *jobs], check=False)
 
 
 def gpu_limit(arguments: list[str]) -> list[str]:

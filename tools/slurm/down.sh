@@ -9,9 +9,9 @@ set -eu
 dir=$(cd "$1" && pwd)
 
 if [ "$(readlink -f /etc/slurm/slurm.conf)" = "$dir/slurm.conf" ]; then
-    timeout 20 scancel --state=PENDING,RUNNING --user=root 2>/dev/null || true
+    timeout 20 scancel --user=root || echo "down.sh: jobs may be left: the controller did not cancel them" >&2
     for _ in $(seq 400); do # longer than KillWait
-        [ -n "$(timeout 5 squeue -h 2>/dev/null)" ] || break
+        ps -e -o stat=,comm= | grep -q '^[^Z].*slurmstepd' || break
         sleep 0.1
     done
     rm -f /etc/slurm/slurm.conf /etc/slurm/gres.conf
