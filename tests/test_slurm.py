@@ -118,6 +118,24 @@ def own_time_limit(folder: Path, cluster: Path) -> None:
     assert f"job {told[1]} ended with status 0\n" in shell(folder, "make attach")
 
 
+def second_run(folder: Path, cluster: Path) -> None:
+    """A submitted one that waits for the first is cancelled, and takes none of the first's jobs with it."""
+    run = Run(folder)
+    job = run.under_way()
+    told = re.search(r"^job (\d+) runs it", shell(folder, 'make submit SBATCH="--job-name=second"'), re.MULTILINE)
+    assert told
+    wait_for(lambda: waiting(folder), "its waiting", run)
+    ask("scancel", told[1])
+    assert run.end() == 0, run.told()
+    assert fact(job, "JobState") == "COMPLETED"
+
+
+def waiting(folder: Path) -> list[Path]:
+    """The lock of a folder, once for each submitted run that has opened it."""
+    files = [file for number in processes("coordinator.py job ") for file in Path(f"/proc/{number}/fd").glob("*")]
+    return [file for file in files if file.resolve() == folder / "scratch/run.lock"]
+
+
 def warned(process: int) -> bool:
     """Whether a process that is stopped has been sent SIGTERM, or SLURM has let it go on and it has ended."""
     status = Path(f"/proc/{process}/status")
@@ -263,7 +281,8 @@ def smoke(folder: Path) -> Path:
     return folder
 
 
-TROUBLE = [page, time_limit, own_time_limit, killed_run, cancellation, preemption, requeue, controller, lost_node]
+TROUBLE = [page, time_limit, own_time_limit, killed_run, cancellation, preemption]  # the longest first
+TROUBLE += [requeue, second_run, controller, lost_node]
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,11 @@ import time
 from pathlib import Path
 
 import yaml
-from run import cancel, orphans
+from run import HELD, cancel, hold, orphans
 
 STATE = Path("scratch/coordinator.json")
 LOGS = Path("logs/coordinator")
-WAIT_S = 60
+WAIT_S = 60  # for a run that was cancelled a moment ago
 WARNED_S = 120  # before the time limit
 INSIST_S = 3  # so soon, and so often, what Snakemake was to cancel is cancelled here: SLURM may end this job after 30
 ENOUGH_S = 30  # for Snakemake to end: it may be between two looks at its jobs, which come to be three minutes apart
@@ -106,8 +106,9 @@ def job(arguments: list[str]) -> int:
     One that is asking SLURM for the states of its jobs at that moment cancels none, so that is not left to it alone.
     """
     number = os.environ["SLURM_JOB_ID"]
-    waits = {"CONCERTINA_WAIT_S": str(WAIT_S)}  # for a run that was cancelled a moment ago
-    run = subprocess.Popen([sys.executable, "tools/run.py", *arguments], env=os.environ | waits)
+    if not hold(WAIT_S):
+        return ended(number, 1)
+    run = subprocess.Popen([sys.executable, "tools/run.py", *arguments], env=os.environ | {HELD: "yes"})
     heard: dict[int, float] = {}  # signals, and when
 
     def stop(name: int, _: object) -> None:
@@ -133,6 +134,11 @@ def job(arguments: list[str]) -> int:
         print("the time limit is near: this job is queued again and goes on from here", flush=True)
         subprocess.run(["scontrol", "requeue", number], check=False)
         time.sleep(WARNED_S)  # until that ends it
+    return ended(number, status)
+
+
+def ended(number: str, status: int) -> int:
+    """Leave the status where `attach` finds it."""
     write_state({**(read_state() or {"job": number, "log": f"{LOGS}/{number}.log"}), "status": status})
     return status
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import gpu
 
 LOCK = Path("scratch/run.lock")
+HELD = "CONCERTINA_LOCK_HELD"  # says that whoever started this run has the lock and keeps it until the end
 MAKES_NOTHING = {"-n", "--dry-run", "--dryrun", "--touch", "--unlock"}
 PATIENCE_S = 60  # for cancelled jobs to end; one on a node that is lost never does
 
@@ -83,7 +84,7 @@ def go(arguments: list[str]) -> int:
 
 
 def main() -> int:
-    return go(sys.argv[1:]) if hold(float(os.environ.get("CONCERTINA_WAIT_S", "0"))) else 1
+    return go(sys.argv[1:]) if os.environ.pop(HELD, "") or hold() else 1
 
 
 if __name__ == "__main__":

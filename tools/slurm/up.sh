@@ -3,7 +3,7 @@
 #
 # For trying the slurm profile and for its tests: Debian's packages, as root, NODES virtual nodes with a fake GPU each,
 # no systemd, no cgroups, no accounting. Its clocks are quick (a lost node is noticed in seconds), its sizes are claims;
-# what is cancelled has SLURM's own 30 s to end, for a Snakemake that is killed sooner leaves its jobs behind.
+# what is cancelled has SLURM's own 30 s to end.
 # /etc/slurm/slurm.conf becomes a link into DIR, for the jobs of Snakemake's plug-in know no other place.
 set -eu
 
