@@ -53,7 +53,7 @@ base: setup ## train a tiny model like the shipped one, from nothing (an hour or
 	@$(RUN) $(CHOSEN) -- base
 
 track: setup ## record what is there in MLflow; `make reproduce` does it by itself [CONFIG=..]
-	@python -m concertina.track --config "$(CONFIG)"
+	@python -m concertina.tracking.replay --config "$(CONFIG)"
 
 ui: setup ## MLflow's pages over what was recorded, on this computer alone [PORT=5000]
 	@python tools/ui.py --port $(PORT)

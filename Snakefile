@@ -34,4 +34,4 @@ rule all:
 
 onerror:
     shell(f"python -m concertina.report --config {CONFIG_FILE} --partial || true")
-    shell(f"python -m concertina.track --config {CONFIG_FILE} || true")
+    shell(f"python -m concertina.tracking.replay --config {CONFIG_FILE} || true")

@@ -35,8 +35,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from concertina import arithmetic, config, encoder, features, lalm, packing, train
+from concertina import config, features, train
 from concertina.config import Config
+from concertina.model import devices, encoder, lalm, packed_attention
 
 ANSWER = "the red light is over there at three"
 LARGE = {"hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008, "num_attention_heads": 32}
@@ -57,7 +58,7 @@ def main() -> int:
         print(json.dumps({f"{ratio}x": large(ratio, asked.peak) for ratio in (1, 3)}, indent=1))
         return 0
     experiment = config.load()
-    arithmetic.fix(1)
+    devices.fix(1)
     waves = recordings(asked.data, asked.steps * experiment.train.batch)
     if len(waves) < asked.steps * experiment.train.batch:
         parser.error(f"{asked.data} holds {len(waves)} utterances, too few for {asked.steps} steps")
@@ -80,7 +81,7 @@ def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float
     frames = features.encode(model, waves, int(experiment.features.batch_seconds * encoder.RATE_HZ))
     batch = experiment.train.batch
     if experiment.train.layout == "packed":
-        model.llm.config._attn_implementation = packing.NAME
+        model.llm.config._attn_implementation = packed_attention.NAME
     torch.manual_seed(0)
     adapted = peft.get_peft_model(model.model, train.lora(experiment, model))
     trainable = [p for p in adapted.parameters() if p.requires_grad]
@@ -101,7 +102,7 @@ def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float
             dict[str, Any](),
         )
         if experiment.train.layout == "packed":
-            inputs, told["packing"] = packing.pack(inputs)
+            inputs, told["packing"] = packed_attention.pack(inputs)
         loss = lalm.loss(model, inputs, **told)
         optimizer.zero_grad()
         loss.backward()
@@ -178,12 +179,12 @@ def collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 def large(ratio: int, peak: float) -> dict[str, float]:
     """The true dimensions: the largest batch of 10 s utterances that a card takes, and its speed."""
-    arithmetic.fix(1, "bfloat16")
+    devices.fix(1, "bfloat16")
     torch.set_default_dtype(torch.bfloat16)
     gc.collect()  # of the ratio before
     with torch.device(DEVICE):
         llm = Qwen2Model(Qwen2Config(vocab_size=156032, num_key_value_heads=LARGE["num_attention_heads"], **LARGE))
-    llm.config._attn_implementation = packing.NAME
+    llm.config._attn_implementation = packed_attention.NAME
     llm.requires_grad_(False)
     adapted = peft.get_peft_model(llm, peft.LoraConfig(r=64, target_modules="all-linear"))
     adapted.enable_input_require_grads()
@@ -194,7 +195,7 @@ def large(ratio: int, peak: float) -> dict[str, float]:
         try:
             torch.cuda.reset_peak_memory_stats()
             valid_BS = torch.ones(batch, length, dtype=torch.bool, device=DEVICE)
-            packed = packing.Packing(torch.arange(batch * length, device=DEVICE).view(batch, length), valid_BS)
+            packed = packed_attention.Packing(torch.arange(batch * length, device=DEVICE).view(batch, length), valid_BS)
             embeds = torch.randn(1, batch * length, width, device=DEVICE, requires_grad=True)
             places = torch.arange(length, device=DEVICE).repeat(batch)[None]
             for timed in (False, True):

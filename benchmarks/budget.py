@@ -19,8 +19,9 @@ from pathlib import Path
 import yaml
 
 from concertina import config as configs
-from concertina import layout, records
+from concertina.artefacts import layout
 from concertina.config import Config
+from concertina.store import records
 
 
 def main() -> None:

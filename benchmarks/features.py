@@ -26,9 +26,10 @@ import torch
 from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
 from transformers.masking_utils import create_bidirectional_mask
 
-from concertina import arithmetic, config, encoder, features, lalm
-from concertina.lalm import Lalm
-from concertina.store import Reader
+from concertina import config, features
+from concertina.model import devices, encoder, lalm
+from concertina.model.lalm import Lalm
+from concertina.store.shards import Reader
 
 
 def main() -> int:
@@ -40,7 +41,7 @@ def main() -> int:
     parser.add_argument("--utterances", type=int, default=100)
     asked = parser.parse_args()
     experiment = config.load(asked.config)
-    arithmetic.fix(1)
+    devices.fix(1)
     if asked.like:
         model, waves = whisper_tiny(), noise(librispeech(asked.utterances))
     else:

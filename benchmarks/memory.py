@@ -18,7 +18,7 @@ import peft
 import torch
 from transformers import LlamaConfig, LlamaModel
 
-from concertina import arithmetic
+from concertina.model import devices
 
 STEPS = 8
 
@@ -36,7 +36,7 @@ def main() -> int:
 def steps(keep: bool) -> dict[str, float]:
     """The steps in this process."""
     if keep:
-        arithmetic.keep_memory()
+        devices.keep_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     shape = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
@@ -46,7 +46,7 @@ def steps(keep: bool) -> dict[str, float]:
     lengths = np.random.default_rng(0).integers(150, 420, STEPS)
     began = time.process_time()
     for length in lengths.tolist():
-        with torch.autocast("cpu", torch.bfloat16, enabled=arithmetic.computes_bfloat16()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=devices.computes_bfloat16()):
             out = adapted(inputs_embeds=torch.randn(16, length, 576), use_cache=False).last_hidden_state
         optimizer.zero_grad()
         out.float().square().mean().backward()

@@ -21,9 +21,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from concertina import config, features, integrity, lalm, segments
-from concertina.schema import Cell, Ratio, ratio_text
-from concertina.store import Reader, Writer
+from concertina import config, features, segments
+from concertina.config import Cell, Ratio, ratio_text
+from concertina.model import lalm
+from concertina.store import sealing
+from concertina.store.shards import Reader, Writer
 
 FRAMES = (25, 175)  # 1 to 7 s at 25 frames per second
 SAMPLES_PER_FRAME = 640
@@ -77,7 +79,7 @@ def time_cell(folder: Path, cell: Cell, ratio: Ratio, path: Path) -> dict[str, f
     wanted = segments.wanted(cell.compressor)
 
     def run() -> None:
-        integrity.verify(folder, wanted)
+        sealing.verify(folder, wanted)
         segments.write(path, Reader(folder), cell, ratio, 0)
 
     seconds = best(run)
@@ -109,7 +111,7 @@ def best(run: Callable[[], object], times: int = 3) -> float:
 def write_noise(folder: Path, lengths: np.ndarray, width: int) -> None:
     """A sealed feature store."""
     rng = np.random.default_rng(0)
-    with integrity.sealed(folder) as temporary:
+    with sealing.sealed(folder) as temporary:
         writer = Writer(temporary, "float16", width, 64 * 2**20)
         for i, length in enumerate(lengths):
             writer.add(f"noise-{i}", rng.standard_normal((length, width), dtype=np.float32))

@@ -18,9 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from concertina import config as configs
-from concertina import integrity, layout, records, runs, schema, track, tracking
-from concertina.config import Config
-from concertina.tracking import Experiment
+from concertina.artefacts import layout
+from concertina.config import Config, sections
+from concertina.store import records, sealing
+from concertina.tracking import mlflow_client, replay, runs
+from concertina.tracking.mlflow_client import Experiment
 
 
 def main() -> None:
@@ -36,11 +38,11 @@ def main() -> None:
         overlay = {"name": "made-up", "segments": {"cells": [{"compressor": "average", "ratios": ratios}]}}
         Path("overlay.yaml").write_text(json.dumps(overlay), encoding="utf-8")
         config = configs.load("overlay.yaml")
-        curves = [write(config, schema.ratio_text(ratio), asked.steps) for ratio in ratios]
+        curves = [write(config, sections.ratio_text(ratio), asked.steps) for ratio in ratios]
         Experiment("made before").client.search_experiments()  # imports and tables are not what is measured
-        shutil.copy(tracking.DATABASE, "naive.db")
-        replay_s = seconds(lambda: track.replay(config))
-        again_s = seconds(lambda: track.replay(config))
+        shutil.copy(mlflow_client.DATABASE, "naive.db")
+        replay_s = seconds(lambda: replay.replay(config))
+        again_s = seconds(lambda: replay.replay(config))
         naive_s = seconds(lambda: one_by_one(curves))
     result = {
         "adapters": asked.adapters,
@@ -64,7 +66,7 @@ def write(config: Config, ratio: str, steps: int) -> list[dict[str, float]]:
     place = {"compressor": "average", "ratio": ratio, "train_set": "english", "seed": 0}
     made = {"commit": "unknown", "versions": {}, "device": "none", "threads": 1, "seconds": 1.0, "run_key": ratio}
     head = {"stage": "train", "name": config.name, "config": config.train.model_dump(mode="json"), **place, **made}
-    with integrity.sealed(layout.train(config.name, "english", "average", ratio, 0), {"run_key": ratio}) as folder:
+    with sealing.sealed(layout.train(config.name, "english", "average", ratio, 0), {"run_key": ratio}) as folder:
         records.write(folder / "record.json", records.run(**head))
         (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
         (folder / "adapter_model.safetensors").write_bytes(b"0" * 2**20)

@@ -19,10 +19,11 @@ import peft
 import torch
 from features import speech as recordings
 
-from concertina import arithmetic, config, encoder, features, lalm, segments, speech, train
-from concertina.lalm import Lalm
-from concertina.pooling import positions
-from concertina.schema import ratio_text
+from concertina import config, features, segments, train
+from concertina.compressors._segments import positions
+from concertina.config import ratio_text
+from concertina.model import batching, devices, encoder, lalm
+from concertina.model.lalm import Lalm
 
 ANSWER = "the red light is over there at three"
 Frames = Callable[[list[int]], list[np.ndarray]]
@@ -37,7 +38,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=8)
     asked = parser.parse_args()
     experiment = config.load(asked.config)
-    arithmetic.fix(1)
+    devices.fix(1)
     cell = experiment.cell(asked.compressor, asked.ratio)
     ratio = next(ratio for ratio in cell.ratios if ratio_text(ratio) == asked.ratio)
     decide = segments.decider(cell.compressor, ratio, cell.options)
@@ -87,7 +88,7 @@ def steps(
             lengths_B = torch.tensor([len(one) for one in read])
             frames_TD = torch.from_numpy(np.concatenate(read))
             cut = decide(frames_TD, lengths_B, torch.zeros(batch, dtype=torch.long))
-            tokens_ND = speech.compress(model, frames_TD, cut, experiment.segments.pool_at)
+            tokens_ND = batching.compress(model, frames_TD, cut, experiment.segments.pool_at)
             counts = cut.counts_B.tolist()
             inputs = lalm.embed(
                 model, [prompt] * batch, tokens_ND, counts, positions(cut, "renumber"), counts, [answer] * batch

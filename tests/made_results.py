@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from concertina import integrity, layout, metrics, records
-from concertina.config import Config, load
-from concertina.schema import TestSet, ratio_text
+from concertina import metrics
+from concertina.artefacts import layout
+from concertina.config import Config, TestSet, load, ratio_text
+from concertina.store import records, sealing
 
 WORDS = [
     "seven",
@@ -67,7 +68,7 @@ def write(
             _write_training(
                 config, train_set, compressor, ratio_text(ratio), seed, wrong(compressor, ratio_text(ratio), True, seed)
             )
-        with integrity.sealed(layout.evaluate(config.name, compressor, ratio_text(ratio)), {"run_key": cell}) as folder:
+        with sealing.sealed(layout.evaluate(config.name, compressor, ratio_text(ratio)), {"run_key": cell}) as folder:
             for test_set in config.evaluate.sets:
                 for adapter in [None, *adapters]:
                     _write_result(
@@ -148,7 +149,7 @@ def _write_training(config: Config, train_set: str, compressor: str, ratio: str,
         )
         if step % 100 == 0:
             curve.append({"step": step, "dev_loss": 1.05 * level})
-    with integrity.sealed(
+    with sealing.sealed(
         layout.train(config.name, train_set, compressor, ratio, seed), {"run_key": f"{compressor}-{seed}"}
     ) as folder:
         (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
@@ -157,7 +158,7 @@ def _write_training(config: Config, train_set: str, compressor: str, ratio: str,
 
 
 def _write_data(config: Config, corpus: str, split: str, utterances: int) -> None:
-    with integrity.sealed(layout.data(config.name, corpus, split), {"run_key": split}) as folder:
+    with sealing.sealed(layout.data(config.name, corpus, split), {"run_key": split}) as folder:
         rows = [
             {"id": f"{split}-{i}", "duration_s": DURATION_S, "speaker": f"voice {i % 20}", "text": "x"}
             for i in range(utterances)

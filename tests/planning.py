@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
-from concertina import integrity, layout
-from concertina.config import Config, load
-from concertina.schema import ratio_text
+from concertina.artefacts import layout
+from concertina.config import Config, load, ratio_text
+from concertina.store import sealing
 
 ROOT = Path(__file__).parent.parent
 PARTS = [
@@ -59,7 +59,7 @@ def finish(folder: Path, config: str = "config.yaml") -> None:
         chosen = load(config)
         for artefact in artefacts(chosen):
             if not (artefact / layout.SEAL).exists():
-                with integrity.sealed(artefact, {"run_key": "0" * 16}) as temporary:
+                with sealing.sealed(artefact, {"run_key": "0" * 16}) as temporary:
                     (temporary / "heavy.bin").write_bytes(str(artefact).encode() * 1000)
         for name in ("scores.csv", "report.html"):
             Path("results", chosen.name, name).write_text(name, encoding="utf-8")

@@ -15,7 +15,8 @@ from pathlib import Path
 import yaml
 
 import tiny_model
-from concertina import config, layout
+from concertina import config
+from concertina.artefacts import layout
 from planning import ROOT, copy_project, snakemake
 
 PATIENCE_S = 900
@@ -27,7 +28,7 @@ CORPUS = '''"""Words that are tones."""
 
 import numpy as np
 
-from concertina.schema import Section
+from concertina.config import Section
 from concertina.corpora import Utterance
 
 WORDS = ["one", "two", "three", "four"]

@@ -20,24 +20,15 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from concertina import (
-    assemble,
-    config,
-    console,
-    data,
-    features,
-    integrity,
-    keys,
-    lalm,
-    layout,
-    metrics,
-    records,
-    whisper,
-)
-from concertina.assembly import alignment, ctranslate2, finetuning, heard, joined, pretrained
-from concertina.config import ConfigError
+from concertina import config, console, data, features, metrics
+from concertina.artefacts import keys, layout
+from concertina.bases import join
+from concertina.bases.joined import alignment, ctranslate2, finetuning, heard, joined, pretrained
+from concertina.checks import whisper
+from concertina.config import ConfigError, Pretrained
+from concertina.model import lalm
 from concertina.reporting import prose
-from concertina.schema import Pretrained
+from concertina.store import records, sealing
 
 ROOT = Path(__file__).parent.parent
 END = "<|im_end|>"
@@ -186,7 +177,7 @@ def test_a_whisper_in_ctranslate2s_format_is_the_same_whisper(tmp_path: Path) ->
 @pytest.mark.parametrize("harm", [lambda b: b[:-900], lambda b: b"x" * 40, lambda b: b + b"more", lambda b: b""])
 def test_a_model_that_is_cut_or_something_else_is_damaged(tmp_path: Path, harm: object) -> None:
     (tmp_path / "model.bin").write_bytes(harm(as_ctranslate2(small_whisper())))  # type: ignore[operator]
-    with pytest.raises(integrity.DamagedError, match=r"model\.bin is not a Whisper model"):
+    with pytest.raises(sealing.DamagedError, match=r"model\.bin is not a Whisper model"):
         ctranslate2.read(tmp_path / "model.bin")
 
 
@@ -202,7 +193,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with chdir(folder):
         for split in ("train", "clean"):
             assert data.main(["--config", "joint.yaml", "--corpus", "synthetic", "--split", split]) == 0
-        assert assemble.main(["--config", "joint.yaml"]) == 0
+        assert join.main(["--config", "joint.yaml"]) == 0
         yield folder
 
 
@@ -239,16 +230,16 @@ def test_the_encoder_is_untouched_and_the_rest_has_learnt(project: Path) -> None
 @pytest.mark.slow
 def test_made_again_it_is_the_same_to_the_last_bit(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = Path("build/joint/base/model.safetensors")
-    before = integrity.sha256(weights)
-    assert assemble.main(["--config", "joint.yaml"]) == 0
-    assert integrity.sha256(weights) == before
+    before = sealing.sha256(weights)
+    assert join.main(["--config", "joint.yaml"]) == 0
+    assert sealing.sha256(weights) == before
     assert capsys.readouterr().err.count("utterances to hear") == 1  # by both parts of the split
 
 
 @pytest.mark.slow
 def test_a_stopped_finetuning_goes_on_to_the_same_base(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = Path("build/joint/base/model.safetensors")
-    before, loss, done = integrity.sha256(weights), finetuning.loss, list[int]()
+    before, loss, done = sealing.sha256(weights), finetuning.loss, list[int]()
     often = config.merge(OVERLAY, {"base": {"assembled": {"recipe": {"checkpoint_s": 0}}}})
     Path("often.yaml").write_text(yaml.safe_dump(often), encoding="utf-8")
 
@@ -259,10 +250,10 @@ def test_a_stopped_finetuning_goes_on_to_the_same_base(project: Path, monkeypatc
         return loss(*about)
 
     monkeypatch.setattr(finetuning, "loss", fails_at_the_third)
-    assert assemble.main(["--config", "often.yaml"]) != 0
-    assert assemble.main(["--config", "often.yaml"]) == 0
+    assert join.main(["--config", "often.yaml"]) != 0
+    assert join.main(["--config", "often.yaml"]) == 0
     assert len(done) == 3 + 2  # two of four steps were kept
-    assert integrity.sha256(weights) == before
+    assert sealing.sha256(weights) == before
 
 
 @pytest.mark.slow
@@ -302,11 +293,11 @@ def test_whisper_is_decoded_as_transformers_decodes_it() -> None:
 @pytest.mark.slow
 def test_what_reads_a_base_knows_which_one_it_was(project: Path) -> None:
     chosen = config.load("joint.yaml")
-    assert keys.base_seals(chosen) == [integrity.read_seal(layout.base("joint"))["run_key"]]
+    assert keys.base_seals(chosen) == [sealing.read_seal(layout.base("joint"))["run_key"]]
     harmed = Path("build/joint/base/config.json")
     whole = harmed.read_bytes()
     harmed.write_bytes(whole + b" ")
-    with pytest.raises(integrity.DamagedError, match=r"config\.json is damaged"):
+    with pytest.raises(sealing.DamagedError, match=r"config\.json is damaged"):
         lalm.load(chosen.base, encoder=True, llm=True)
     harmed.write_bytes(whole)
 
@@ -335,7 +326,7 @@ def test_a_step_that_is_divided_has_the_gradients_of_the_whole() -> None:
     torch.manual_seed(0)
     model = joined.join(small_whisper(), *_llm())
     recipe = {**RECIPE["finetuning"], "batch_tokens": 45}  # type: ignore[dict-item]
-    chosen = assemble.read_recipe({**RECIPE, "finetuning": recipe}, 2).finetuning
+    chosen = join.read_recipe({**RECIPE, "finetuning": recipe}, 2).finetuning
     batch = [heard.Heard(torch.randn(n, 64).half(), "", ([1], [2, 3]), list(range(4, 4 + n))) for n in (3, 9, 5, 11)]
     projector, llm = finetuning.learners(model)
     for parameter in (*projector, *llm):
@@ -371,7 +362,7 @@ def _llm() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
 )
 def test_a_recipe_that_cannot_be_followed_is_told(change: dict[str, object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        assemble.read_recipe({**RECIPE, **change}, 2)
+        join.read_recipe({**RECIPE, **change}, 2)
 
 
 def test_the_config_says_what_is_wrong_with_a_base(tmp_path: Path) -> None:

@@ -18,11 +18,13 @@ import torch
 import yaml
 from transformers import WhisperFeatureExtractor
 
-from concertina import base, config, encoder, integrity, lalm, metrics, transcribe
+from concertina import base, config, metrics, transcribe
+from concertina.bases.scratch.examples import Mix, Pool, make_pool
+from concertina.bases.scratch.muon import Muon
 from concertina.corpora import Utterance, synthetic
-from concertina.pretraining.examples import Mix, Pool, make_pool
-from concertina.pretraining.muon import Muon
-from concertina.synthesis.grammar import KINDS, sentences
+from concertina.corpora.synthesis.grammar import KINDS, sentences
+from concertina.model import encoder, lalm
+from concertina.store import sealing
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -55,7 +57,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_the_base_is_sealed_loads_and_names_its_sentences(made: Path) -> None:
-    integrity.verify(made / "base")
+    sealing.verify(made / "base")
     chosen = config.load("small.yaml").base
     model = lalm.load(chosen, encoder=True, llm=True)
     assert model.model.config.audio_config.max_source_positions == 500
@@ -72,10 +74,10 @@ def test_the_base_is_sealed_loads_and_names_its_sentences(made: Path) -> None:
 
 @pytest.mark.slow
 def test_a_second_run_makes_the_same_weights_from_the_kept_phases(made: Path) -> None:
-    first = integrity.sha256(made / "base" / "model.safetensors")
+    first = sealing.sha256(made / "base" / "model.safetensors")
     (made / "base" / "model.safetensors").unlink()
     assert base.main(["--config", "small.yaml"]) == 0
-    assert integrity.sha256(made / "base" / "model.safetensors") == first
+    assert sealing.sha256(made / "base" / "model.safetensors") == first
 
 
 @pytest.mark.slow
@@ -99,7 +101,7 @@ def test_training_that_is_killed_goes_on_to_the_same_weights(
     weights = []
     for scratch in ("scratch/base", "scratch/another"):
         subprocess.run([*command, "--scratch", scratch], check=True)
-        weights.append(integrity.sha256(Path("base", "model.safetensors")))
+        weights.append(sealing.sha256(Path("base", "model.safetensors")))
     assert weights[0] == weights[1]
 
 

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 import tiny_run
-from concertina import integrity, layout
+from concertina.artefacts import layout
+from concertina.store import sealing
 from test_interruptions import ADAPTER, TRAIN, Project, lasting, lives, serve
 
 pytestmark = pytest.mark.slow
@@ -140,7 +141,7 @@ def test_the_interval_changes_no_key(project: Project) -> None:
     Path("t7.yaml").write_text(yaml.safe_dump(values))
     status, told = project.run("train", "--config", "t7.yaml", *TRAIN)
     assert status == 0, told
-    seal = integrity.read_seal(ADAPTER)
+    seal = sealing.read_seal(ADAPTER)
     status, told = project.run(*COMMAND)
     assert status == 0, told
-    assert integrity.read_seal(ADAPTER)["run_key"] == seal["run_key"]
+    assert sealing.read_seal(ADAPTER)["run_key"] == seal["run_key"]

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from concertina import archives, config, corpora, data, download, fetch, keys, layout
-from concertina.corpora import common_voice, covost2
-from concertina.tables import Table
+from concertina import config, corpora, data
+from concertina.artefacts import keys, layout
+from concertina.corpora import _archives, common_voice, covost2
+from concertina.corpora._tables import Table
+from concertina.fetching import archive as fetch
+from concertina.fetching import download
 from planning import ROOT, copy_project, snakemake
 
 COLUMNS = "client_id path sentence up_votes down_votes age gender accents variant locale segment".split()
@@ -485,7 +488,7 @@ def test_tables_of_a_given_hash_are_fetched(project: Path) -> None:
     assert published.urls == ("https://dl.fbaipublicfiles.com/covost/covost_v2.en_de.tsv.tar.gz",)
     assert fetch.main(["--config", chosen, "--kind", "covost2", "--archive", "en_de"]) == 0
     assert [row["id"] for row in run(chosen, "train")[0]] == ["c_en_1", "c_en_2"]
-    with pytest.raises(archives.ArchiveError, match="move it away"):
+    with pytest.raises(_archives.ArchiveError, match="move it away"):
         download.fetch(replace(published, digest=f"sha256:{'0' * 64}"), [], path.parent)
 
 

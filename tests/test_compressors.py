@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from concertina import compressors, packed, segments
-from concertina.config import ConfigError
-from concertina.pooling import Segments
-from concertina.schema import Ratio
+from concertina import compressors, segments
+from concertina.compressors import _ragged
+from concertina.compressors._segments import Segments
+from concertina.config import ConfigError, Ratio
 
 RATIOS = (1.0, 1.1, 1.5, 2.0, 2.5, 3.0, 4.0, 7.3, 1000.0, "natural")
 
@@ -249,10 +249,10 @@ class TestPacked:
     def test_dots_are_right_at_any_width(self) -> None:
         for width in (1, 2, 3, 7, 64, 100):
             left_TD, right_TD = torch.randn(2, 5, width, dtype=torch.float64)
-            assert torch.allclose(packed.dots(left_TD, right_TD), (left_TD * right_TD).sum(1))
+            assert torch.allclose(_ragged.dots(left_TD, right_TD), (left_TD * right_TD).sum(1))
 
     def test_first_in_each_takes_the_preferred_then_the_largest_then_the_earlier(self) -> None:
-        marked_T = packed.first_in_each(
+        marked_T = _ragged.first_in_each(
             torch.tensor([2, 1]),
             torch.tensor([4, 3]),
             torch.tensor([False, True, True, True, True, True, True]),

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from concertina import compressors, keys
-from concertina.config import Config, ConfigError, load, merge
-from concertina.schema import ratio_text
+from concertina import compressors
+from concertina.artefacts import keys
+from concertina.config import Config, ConfigError, load, merge, ratio_text
 
 ROOT = Path(__file__).parent.parent
 PART = "{corpus: synthetic, split: train, task: transcribe, language: en}"

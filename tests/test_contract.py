@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from concertina import compressors, contract, segments
-from concertina.config import ConfigError
-from concertina.schema import Ratio
+from concertina import compressors, segments
+from concertina.compressors import _contract
+from concertina.config import ConfigError, Ratio
 
 NUMBER = itertools.count()  # a name is imported once
 
@@ -43,8 +43,8 @@ SIGNATURE = "def segment(frames_TD, lengths_B, ratio, cues, seeds_B):\n"
 ANSWER = f"""
 import torch
 from dataclasses import replace
-from concertina import packed
-from concertina.pooling import Segments
+from concertina.compressors import _ragged as packed
+from concertina.compressors._segments import Segments
 
 {SIGNATURE}
     good = Segments.cut(packed.window_starts(lengths_B, ratio), lengths_B)
@@ -74,7 +74,7 @@ class TestBrokenContract:
     )
     def test_is_named_with_its_rule(self, plugin: Callable[[str], str], answer: str, rule: str) -> None:
         name = plugin(f"{ANSWER}    return {answer}\n")
-        with pytest.raises(contract.ContractError, match=rf"compressor {name} breaks its contract: .*{rule}"):
+        with pytest.raises(_contract.ContractError, match=rf"compressor {name} breaks its contract: .*{rule}"):
             segments.decider(name, 3.0, {})(*noise([6, 3]))
 
     def test_inexact_method_says_so(self, plugin: Callable[[str], str]) -> None:
@@ -86,8 +86,8 @@ class TestBrokenContract:
             f"exact = False\n{ANSWER}    return Segments.cut(torch.arange(len(frames_TD)) % 7 == 0, lengths_B)\n"
         )
         decide, batch = segments.decider(name, 3.0, {}), noise([30, 20, 40])
-        with pytest.raises(contract.ContractError, match=f"{name} .*alike alone, in any batch and in any order"):
-            contract.check_company(decide, *batch, decide(*batch), name)
+        with pytest.raises(_contract.ContractError, match=f"{name} .*alike alone, in any batch and in any order"):
+            _contract.check_company(decide, *batch, decide(*batch), name)
 
 
 class TestCell:

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from concertina import audio, data, integrity
-from concertina.store import Reader
+from concertina import data
+from concertina.corpora import _audio
+from concertina.store import sealing
+from concertina.store.shards import Reader
 
 ROOT = Path(__file__).parent.parent
 FILES = ("manifest.jsonl", "rejects.jsonl", "index.json", "shard-00000.safetensors", "seal.json")
@@ -51,7 +53,7 @@ def run(project: Path, rows: list[Any], jobs: int = 1) -> Path:
     chosen = configure(project, [entry])
     command = ["--config", chosen, "--corpus", "mine", "--split", "test", "--jobs", str(jobs)]
     assert data.main(command) == 0
-    integrity.verify(folder := Path("build/test/data/mine/test"))
+    sealing.verify(folder := Path("build/test/data/mine/test"))
     return folder
 
 
@@ -79,7 +81,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_recording_becomes_16_khz_mono(tmp_path: Path, kind: str) -> None:
     KINDS[kind](tmp_path)
-    sound = audio.mono(tmp_path / kind.split()[0])
+    sound = _audio.mono(tmp_path / kind.split()[0])
     assert sound.dtype == np.int16
     assert abs(len(sound) - 16_000) <= 1
     wanted = tone(16_000) if "stereo" not in kind else (tone(16_000) + tone(16_000, hertz=880)) / 2
@@ -91,7 +93,7 @@ def test_any_recording_becomes_16_khz_mono(tmp_path: Path, kind: str) -> None:
 
 def test_resampling_lets_nothing_alias() -> None:
     for rate_hz in (44_100, 48_000, 22_050):
-        above = audio.resample(tone(rate_hz, hertz=9_000), rate_hz)[2_000:-2_000]
+        above = _audio.resample(tone(rate_hz, hertz=9_000), rate_hz)[2_000:-2_000]
         assert np.abs(above).max() < 0.5 * 10 ** (-80 / 20)
 
 
@@ -99,11 +101,11 @@ def test_a_part_of_a_file_is_that_part_of_it(tmp_path: Path) -> None:
     noise = (np.random.default_rng(0).standard_normal(32_000) * 3000).astype(np.int16)
     for suffix in ("wav", "flac"):
         soundfile.write(tmp_path / f"x.{suffix}", noise, 16_000)
-        assert np.array_equal(audio.mono(tmp_path / f"x.{suffix}"), noise)
-        part = audio.mono(tmp_path / f"x.{suffix}", offset_s=0.5, duration_s=0.25)
+        assert np.array_equal(_audio.mono(tmp_path / f"x.{suffix}"), noise)
+        part = _audio.mono(tmp_path / f"x.{suffix}", offset_s=0.5, duration_s=0.25)
         assert np.array_equal(part, noise[8_000:12_000])
-        assert np.array_equal(audio.mono((tmp_path / f"x.{suffix}").read_bytes(), offset_s=1.5), noise[24_000:])
-    assert np.array_equal(audio.mono(noise, 16_000, 0.5, 0.25), noise[8_000:12_000])
+        assert np.array_equal(_audio.mono((tmp_path / f"x.{suffix}").read_bytes(), offset_s=1.5), noise[24_000:])
+    assert np.array_equal(_audio.mono(noise, 16_000, 0.5, 0.25), noise[8_000:12_000])
 
 
 @pytest.mark.parametrize(("offset_s", "duration_s", "told"), [(2.0, None, "beyond its end"), (1.5, 1.5, "truncated")])
@@ -111,8 +113,8 @@ def test_a_part_beyond_the_end_is_an_error(
     tmp_path: Path, offset_s: float, duration_s: float | None, told: str
 ) -> None:
     soundfile.write(tmp_path / "x.wav", tone(16_000, 2.0), 16_000)
-    with pytest.raises(audio.AudioError, match=rf"x\.wav: .*{told}"):
-        audio.mono(tmp_path / "x.wav", offset_s=offset_s, duration_s=duration_s)
+    with pytest.raises(_audio.AudioError, match=rf"x\.wav: .*{told}"):
+        _audio.mono(tmp_path / "x.wav", offset_s=offset_s, duration_s=duration_s)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "ogg", "mp3"])
@@ -122,10 +124,10 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path, suffix: str,
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 44_100 * 2), 44_100)
     whole = path.read_bytes()
     path.write_bytes(whole[: round(keep * len(whole))])
-    with pytest.raises(audio.AudioError, match=rf"x\.{suffix}: .*(truncated|corrupt)"):
-        audio.mono(path)
-    with pytest.raises(audio.AudioError, match=r"(truncated|corrupt)"):
-        audio.mono(path.read_bytes())
+    with pytest.raises(_audio.AudioError, match=rf"x\.{suffix}: .*(truncated|corrupt)"):
+        _audio.mono(path)
+    with pytest.raises(_audio.AudioError, match=r"(truncated|corrupt)"):
+        _audio.mono(path.read_bytes())
 
 
 def test_a_wav_of_unknown_length_is_not_truncated(tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_a_wav_of_unknown_length_is_not_truncated(tmp_path: Path) -> None:
     content = bytearray((tmp_path / "x.wav").read_bytes())
     content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
     (tmp_path / "x.wav").write_bytes(content)
-    assert len(audio.mono(tmp_path / "x.wav")) == 16_000
+    assert len(_audio.mono(tmp_path / "x.wav")) == 16_000
 
 
 @pytest.mark.parametrize(
@@ -147,8 +149,8 @@ def test_a_wav_of_unknown_length_is_not_truncated(tmp_path: Path) -> None:
     ],
 )
 def test_samples_that_are_not_sound(sound: np.ndarray, rate_hz: int, told: str) -> None:
-    with pytest.raises(audio.AudioError, match=f"it: .*{told}"):
-        audio.mono(sound, rate_hz, name="it")
+    with pytest.raises(_audio.AudioError, match=f"it: .*{told}"):
+        _audio.mono(sound, rate_hz, name="it")
 
 
 def test_good_rows_are_kept_and_bad_ones_listed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,7 +243,7 @@ import sys
 
 import numpy as np
 
-from concertina.schema import Section
+from concertina.config import Section
 from concertina.corpora import Reject, Utterance
 
 STATE = []

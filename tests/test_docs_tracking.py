@@ -18,7 +18,8 @@ import pytest
 
 import made_results
 import tracked
-from concertina import layout, report
+from concertina import report
+from concertina.artefacts import layout
 from concertina.config import load
 from planning import ROOT, copy_project, finish, plan
 

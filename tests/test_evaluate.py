@@ -7,8 +7,11 @@ import pytest
 import yaml
 
 import tiny_run
-from concertina import config, evaluate, integrity, lalm, layout, records, speech, train
-from concertina.speech import Speech
+from concertina import config, evaluate, train
+from concertina.artefacts import layout
+from concertina.model import batching, lalm
+from concertina.model.batching import Speech
+from concertina.store import records, sealing
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def _there(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_test_set_has_a_record_and_predictions_of_every_run() -> None:
     folder = layout.evaluate("t", "average", "3")
-    key = integrity.verify(folder)["run_key"]
+    key = sealing.verify(folder)["run_key"]
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*.*")} == {
         "seal.json",
         *(
@@ -61,7 +64,7 @@ def test_every_test_set_has_a_record_and_predictions_of_every_run() -> None:
 def test_a_reference_without_words_is_left_out_and_told(capsys: pytest.CaptureFixture[str]) -> None:
     test_set = config.load("t.yaml").evaluate.sets[0]
     cached = Speech("t", "synthetic", "dev", "average", "3")
-    spoken = [speech.Item(cached, at, ([], []), text, []) for at, text in enumerate(["one", "[laughter] ...", "um"])]
+    spoken = [batching.Item(cached, at, ([], []), text, []) for at, text in enumerate(["one", "[laughter] ...", "um"])]
     found, wordless = evaluate.scorable(spoken, test_set)
     assert [item.text for item in found] == ["one"]
     assert wordless == ["dev1", "dev2"]
@@ -94,7 +97,7 @@ def test_a_batch_of_one_and_a_batch_of_many_give_the_same_texts() -> None:
     experiment = config.load("t.yaml")
     model = lalm.load(experiment.base, encoder=False, llm=True, device="cpu")
     evaluate.attach(model, layout.train("t", "english", "average", "3", 0))
-    items = speech.items(
+    items = batching.items(
         model, experiment, experiment.evaluate.sets[0], Speech("t", "synthetic", "dev", "average", "3")
     )
     results = []
@@ -109,8 +112,8 @@ def test_the_subset_is_fixed_by_the_ids(finished: Path) -> None:
     model = lalm.load(experiment.base, encoder=False, llm=True, device="cpu")
     cached = Speech("t", "synthetic", "dev", "average", "3")
     part = experiment.evaluate.sets[1]
-    five = [item.at for item in speech.items(model, experiment, part, cached, 5)]
-    three = [item.at for item in speech.items(model, experiment, part, cached, 3)]
+    five = [item.at for item in batching.items(model, experiment, part, cached, 5)]
+    three = [item.at for item in batching.items(model, experiment, part, cached, 3)]
     assert set(three) < set(five)
     assert five == sorted(five)
 

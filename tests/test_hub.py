@@ -18,7 +18,10 @@ import pytest
 import torch
 import yaml
 
-from concertina import config, integrity, keys, lalm, layout
+from concertina import config
+from concertina.artefacts import keys, layout
+from concertina.model import lalm
+from concertina.store import sealing
 from planning import ROOT, copy_project, python, snakemake
 from tiny_model import PROMPTS, make
 
@@ -143,7 +146,7 @@ def fetch(
     *,
     model: str = MODEL,
     revision: str = "main",
-    run: tuple[str, ...] = ("-m", "concertina.hub"),
+    run: tuple[str, ...] = ("-m", "concertina.fetching.hub"),
 ) -> tuple[int, str]:
     """The stage as a user runs it; its exit code and what it said."""
     web = {"HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder / "home"), "HF_HUB_ETAG_TIMEOUT": "3"}
@@ -160,7 +163,7 @@ def test_a_model_is_fetched_sealed_read_and_never_asked_for_again(
         status, told = fetch(folder, served.url)
     assert status == 0, told
     assert f"to pin it, set `revision: {COMMIT}`" in told
-    seal = integrity.verify(folder / FOLDER / "main")
+    seal = sealing.verify(folder / FOLDER / "main")
     assert (seal["commit"], seal["licence"]) == (COMMIT, "apache-2.0")
     assert "model.safetensors" in seal["files"]
     assert not {"training_args.bin", "x.onnx", "original/model.safetensors"} & seal["files"].keys()
@@ -172,7 +175,7 @@ def test_a_model_is_fetched_sealed_read_and_never_asked_for_again(
     status, told = fetch(folder, "http://127.0.0.1:9")
     assert status == 0, told
     assert "is there already" in told
-    integrity.verify(folder / FOLDER / "main")
+    sealing.verify(folder / FOLDER / "main")
 
 
 @pytest.mark.slow
@@ -184,7 +187,7 @@ def test_what_was_begun_goes_on_and_what_is_whole_is_not_fetched_twice(folder: P
             if status == 0:
                 break
     assert status == 0, told
-    integrity.verify(folder / FOLDER / "main")
+    sealing.verify(folder / FOLDER / "main")
     asked = [line for line in served.asked if line.startswith("GET") and "extra.safetensors" in line]
     assert "bytes=" in asked[-1], asked
     assert sum("GET" in line and line.rstrip().endswith("tokenizer.json") for line in served.asked) == 1
@@ -194,7 +197,7 @@ def test_what_was_begun_goes_on_and_what_is_whole_is_not_fetched_twice(folder: P
 def test_an_interruption_while_it_is_sealed_loses_nothing_and_pinning_fetches_nothing(
     folder: Path, files: dict[str, bytes]
 ) -> None:
-    stop = "import signal; from concertina import hub, integrity; "
+    stop = "import signal; from concertina.fetching import hub; from concertina.store import sealing as integrity; "
     stop += "integrity._publish = lambda *_: signal.raise_signal(signal.SIGTERM); raise SystemExit(hub.main())"
     with serving(Hub(files)) as served:
         assert fetch(folder, served.url, run=("-c", stop))[0] == 130
@@ -207,11 +210,11 @@ def test_an_interruption_while_it_is_sealed_loses_nothing_and_pinning_fetches_no
     (folder / "hub.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
     status, told = fetch(folder, "http://127.0.0.1:9", revision=COMMIT)
     assert status == 0, told
-    seal = integrity.verify(folder / FOLDER / COMMIT)
+    seal = sealing.verify(folder / FOLDER / COMMIT)
     assert (seal["commit"], seal["licence"]) == (COMMIT, "apache-2.0")
     assert seal["run_key"] == keys.run_key(keys.hub_at(MODEL, COMMIT, COMMIT))
     assert "is there already" in fetch(folder, "http://127.0.0.1:9", revision=COMMIT)[1]
-    integrity.verify(folder / FOLDER / "main")
+    sealing.verify(folder / FOLDER / "main")
 
 
 @pytest.mark.slow
@@ -251,7 +254,7 @@ def test_a_run_fetches_the_base_before_what_reads_it(tmp_path: Path) -> None:
     done = snakemake(tmp_path, "-n", "-p", "--config", "experiment=far.yaml")
     told = done.stdout + done.stderr
     assert f"hub {MODEL.replace('/', '--')}/main" in told
-    assert f"python -m concertina.hub --config far.yaml --model {MODEL} --revision main" in told
+    assert f"python -m concertina.fetching.hub --config far.yaml --model {MODEL} --revision main" in told
     jobs = re.findall(r"^Job \d+: (\w+)", told, flags=re.MULTILINE)
     assert jobs.index("hub") < jobs.index("features")
 
@@ -267,7 +270,7 @@ def test_the_tools_know_a_base_that_is_not_there_yet_and_one_that_is_damaged(tmp
     told = python(tmp_path, "tools/doctor.py", "--config", "experiment=far.yaml").stdout
     assert f"ok   model: {FOLDER}/main: a run fetches or assembles it" in told
     assert torch.cuda.is_available() or "FAIL base.four_bit: it needs a CUDA GPU" in told
-    with integrity.sealed(tmp_path / FOLDER / "main", {"run_key": "0" * 16}) as temporary:
+    with sealing.sealed(tmp_path / FOLDER / "main", {"run_key": "0" * 16}) as temporary:
         make(temporary)
     weights = tmp_path / FOLDER / "main/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
@@ -293,6 +296,6 @@ def test_what_rests_on_a_pinned_commit_belongs_before_the_base_is_there(
         speech = keys.run_key(keys.data(chosen, "synthetic", "dev"))
         sealed = keys.run_key(keys.features(chosen, "synthetic", "dev"), [speech, base])
         folder = layout.features("far", "synthetic", "dev")
-        with integrity.sealed(folder, {"run_key": sealed}) as temporary:
+        with sealing.sealed(folder, {"run_key": sealed}) as temporary:
             (temporary / "x").write_bytes(b"x")
         assert (folder not in artefacts.strangers(chosen)) == known

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from concertina import console, integrity
+from concertina import console
+from concertina.store import sealing
 
 
 def make(folder: Path, text: str = "hello", **facts: str) -> None:
-    with integrity.sealed(folder, dict(facts)) as inside:
+    with sealing.sealed(folder, dict(facts)) as inside:
         (inside / "deep").mkdir()
         (inside / "a.txt").write_text(text)
         (inside / "deep" / "b.bin").write_bytes(bytes(range(256)))
@@ -25,7 +26,7 @@ def make(folder: Path, text: str = "hello", **facts: str) -> None:
 
 def test_a_sealed_folder_verifies_and_keeps_its_facts(tmp_path: Path) -> None:
     make(tmp_path / "x" / "y", run_key="k")
-    seal = integrity.verify(tmp_path / "x" / "y")
+    seal = sealing.verify(tmp_path / "x" / "y")
     assert seal["run_key"] == "k"
     assert sorted(seal["files"]) == ["a.txt", "deep/b.bin"]
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["y"]
@@ -33,14 +34,14 @@ def test_a_sealed_folder_verifies_and_keeps_its_facts(tmp_path: Path) -> None:
 
 def test_facts_may_be_added_until_the_block_ends(tmp_path: Path) -> None:
     facts: dict[str, int] = {}
-    with integrity.sealed(tmp_path / "x", facts):
+    with sealing.sealed(tmp_path / "x", facts):
         facts["count"] = 3
-    assert integrity.verify(tmp_path / "x")["count"] == 3
+    assert sealing.verify(tmp_path / "x")["count"] == 3
 
 
 def test_when_the_block_fails_nothing_appears_and_the_old_stays(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
-        with integrity.sealed(folder) as inside:
+        with sealing.sealed(folder) as inside:
             (inside / "a.txt").write_text("half")
             raise KeyError("broken")
 
@@ -50,13 +51,13 @@ def test_when_the_block_fails_nothing_appears_and_the_old_stays(tmp_path: Path) 
     with pytest.raises(KeyError, match="broken"):
         fail(tmp_path / "old")
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
-    integrity.verify(tmp_path / "old")
+    sealing.verify(tmp_path / "old")
 
 
 WRITER = """
 import sys
 from pathlib import Path
-from concertina import integrity
+from concertina.store import sealing as integrity
 for n in range(200):
     with integrity.sealed(Path(sys.argv[1])) as folder:
         (folder / "a.txt").write_text(str(n))
@@ -67,7 +68,7 @@ def test_two_that_make_the_same_folder_do_not_disturb_each_other(tmp_path: Path)
     command = [sys.executable, "-c", WRITER, str(tmp_path / "x")]
     writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     assert [writer.communicate()[1] for writer in writers] == ["", ""]
-    assert integrity.verify(tmp_path / "x")
+    assert sealing.verify(tmp_path / "x")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
@@ -75,7 +76,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     make(tmp_path / "x")
     (tmp_path / "x" / "stray").touch()
     make(tmp_path / "x", "other")
-    integrity.verify(tmp_path / "x")
+    sealing.verify(tmp_path / "x")
     assert (tmp_path / "x" / "a.txt").read_text() == "other"
     assert not (tmp_path / "x" / "stray").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
@@ -92,9 +93,9 @@ def test_damage_is_found_and_named(tmp_path: Path, name: str, harm: str) -> None
     if harm == "delete":
         path.unlink()
     with pytest.raises(
-        integrity.DamagedError, match=rf"{name} is (damaged|missing).*delete .*x and run `make reproduce`"
+        sealing.DamagedError, match=rf"{name} is (damaged|missing).*delete .*x and run `make reproduce`"
     ):
-        integrity.verify(tmp_path / "x")
+        sealing.verify(tmp_path / "x")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'"\xff"', None])
@@ -102,14 +103,14 @@ def test_a_seal_that_is_missing_or_damaged_is_named(tmp_path: Path, content: byt
     make(tmp_path / "x")
     seal = tmp_path / "x" / "seal.json"
     seal.unlink() if content is None else seal.write_bytes(content)
-    with pytest.raises(integrity.DamagedError, match=r"seal\.json.*make reproduce"):
-        integrity.verify(tmp_path / "x")
+    with pytest.raises(sealing.DamagedError, match=r"seal\.json.*make reproduce"):
+        sealing.verify(tmp_path / "x")
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    integrity.write_json(tmp_path / "deep" / "x.json", {"a": 1})
+    sealing.write_json(tmp_path / "deep" / "x.json", {"a": 1})
     with pytest.raises(ValueError, match="JSON"):
-        integrity.write_json(tmp_path / "deep" / "x.json", {"a": float("nan")})
+        sealing.write_json(tmp_path / "deep" / "x.json", {"a": float("nan")})
     assert json.loads((tmp_path / "deep" / "x.json").read_text()) == {"a": 1}
     assert len(list((tmp_path / "deep").iterdir())) == 1
 
@@ -117,7 +118,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from concertina import integrity
+from concertina.store import sealing as integrity
 with integrity.sealed(Path(sys.argv[1])) as inside:
     (inside / "half").write_text("half")
     print("ready", flush=True)
@@ -165,28 +166,24 @@ def test_a_full_disk_is_explained_and_leaves_nothing(tmp_path: Path) -> None:
             lambda path: save_file({"x": np.zeros(1 << 20)}, path),
         ):
             with (
-                pytest.raises(
-                    integrity.OutputError, match=r"cannot write .*small/x: the disk is full; free some space"
-                ),
-                integrity.sealed(small / "x") as inside,
+                pytest.raises(sealing.OutputError, match=r"cannot write .*small/x: the disk is full; free some space"),
+                sealing.sealed(small / "x") as inside,
             ):
                 write(inside / "big")
             assert list(small.iterdir()) == []
         make(small / "x")
-        with pytest.raises(integrity.OutputError, match="disk is full"):
-            integrity.write_json(small / "big.json", "x" * (2 << 20))
+        with pytest.raises(sealing.OutputError, match="disk is full"):
+            sealing.write_json(small / "big.json", "x" * (2 << 20))
         assert [path.name for path in small.iterdir()] == ["x"]
 
 
 def test_a_read_only_folder_is_explained(tmp_path: Path) -> None:
     with mounted(tmp_path / "fixed", "-t", "tmpfs", "-o", "ro", "tmpfs") as fixed:
         for target in (fixed / "x", fixed / "deep" / "x"):
-            with pytest.raises(
-                integrity.OutputError, match=r"cannot write .*fixed/.*: it is on a read-only file system"
-            ):
+            with pytest.raises(sealing.OutputError, match=r"cannot write .*fixed/.*: it is on a read-only file system"):
                 make(target)
-            with pytest.raises(integrity.OutputError, match="read-only"):
-                integrity.write_json(target, {})
+            with pytest.raises(sealing.OutputError, match="read-only"):
+                sealing.write_json(target, {})
 
 
 @contextlib.contextmanager
@@ -203,18 +200,18 @@ def nobody() -> Iterator[None]:
 
 def test_a_folder_without_permission_is_explained(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with nobody(), pytest.raises(integrity.OutputError, match="no permission"):
+    with nobody(), pytest.raises(sealing.OutputError, match="no permission"):
         make(tmp_path / "x")
 
 
 def test_an_input_without_permission_is_not_blamed_on_the_output(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), integrity.sealed(tmp_path / "x"):
+    with pytest.raises(PermissionError), sealing.sealed(tmp_path / "x"):
         raise PermissionError(13, "Permission denied", "/elsewhere/input.wav")
 
 
 def test_errors_that_a_user_can_mend_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def stage(argv: list[str] | None = None) -> int:
-        integrity.verify(tmp_path)
+        sealing.verify(tmp_path)
         return 0
 
     assert console.run(stage)(None) == 1

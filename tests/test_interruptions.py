@@ -22,7 +22,8 @@ import yaml
 
 import made_results
 import tiny_run
-from concertina import integrity, layout, store
+from concertina.artefacts import layout
+from concertina.store import sealing, shards
 from test_integrity import mounted
 from test_report import SECTIONS
 
@@ -104,7 +105,7 @@ class Project:
             status, told = self.end()
             if not work.folder.exists():
                 return status, told
-            integrity.verify(work.folder)
+            sealing.verify(work.folder)
         raise AssertionError(f"{work.command[0]} is always faster than the signal")
 
 
@@ -154,8 +155,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def write_speech(utterances: int) -> None:
     """The sealed data of the split `long`: noise."""
     rng = np.random.default_rng(0)
-    with integrity.sealed(layout.data("t", "synthetic", "long"), {"run_key": "0" * 16}) as folder:
-        writer = store.Writer(folder, "int16", None, 2**24)
+    with sealing.sealed(layout.data("t", "synthetic", "long"), {"run_key": "0" * 16}) as folder:
+        writer = shards.Writer(folder, "int16", None, 2**24)
         for i in range(utterances):
             writer.add(f"long{i}", rng.normal(0, 3000, int(rng.integers(30_000, 60_000))).astype(np.int16))
         writer.close()
@@ -175,7 +176,7 @@ def undisturbed(project: Project) -> dict[str, dict[str, Any]]:
 
 def lasting(folder: Path) -> dict[str, Any]:
     """The content of a sealed folder: the hash of each file; of records and curves the fields that tell no time."""
-    integrity.verify(folder)
+    sealing.verify(folder)
     content: dict[str, Any] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != layout.SEAL):
         name = path.relative_to(folder).as_posix()

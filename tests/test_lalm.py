@@ -9,11 +9,10 @@ from safetensors.torch import load_file, save_file
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 import tiny_model
-from concertina import encoder, lalm
-from concertina.config import ConfigError
-from concertina.integrity import DamagedError, sha256
-from concertina.lalm import Lalm
-from concertina.schema import Base
+from concertina.config import Base, ConfigError
+from concertina.model import encoder, lalm
+from concertina.model.lalm import Lalm
+from concertina.store.sealing import DamagedError, sha256
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from concertina import corpora, keys
-from concertina.config import Config, ConfigError, load
+from concertina import corpora
+from concertina.artefacts import keys
+from concertina.config import Config, ConfigError, Corpus, load
 from concertina.corpora import Reject, Utterance, manifest
-from concertina.schema import Corpus
 
 ROOT = Path(__file__).parent.parent
 

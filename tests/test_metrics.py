@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from concertina import edits, metrics, normaliser
-from concertina.loops import loops
-from concertina.metrics import ScoreError
+from concertina import metrics
+from concertina.metrics import ScoreError, _edits, _normaliser
+from concertina.metrics._loops import loops
 
 TEXT = "the red boat sails past nine quiet islands while eleven gulls follow a small green light"
 WORDS = TEXT.split()
@@ -133,13 +133,13 @@ def test_the_capped_figure_stops_a_loop_from_owning_the_score() -> None:
     score = metrics.load("wer").score(["red boat", "green light"], ["boat " * 100, "green light"], "en")
     assert score.value == pytest.approx(100 * 99 / 4)
     assert score.counts["capped_value"] == 50
-    assert edits.combine_capped(score.stats_UK.sum(0)[None]) == pytest.approx([50])
+    assert _edits.combine_capped(score.stats_UK.sum(0)[None]) == pytest.approx([50])
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_wer_and_cer_agree_with_jiwer(language: str) -> None:
     references, hypotheses = corpus(200)
-    plain = [normaliser.normalise(texts, language) for texts in (references, hypotheses)]
+    plain = [_normaliser.normalise(texts, language) for texts in (references, hypotheses)]
     assert metrics.load("wer").score(references, hypotheses, language).value == pytest.approx(100 * jiwer.wer(*plain))
     assert metrics.load("cer").score(references, hypotheses, language).value == pytest.approx(100 * jiwer.cer(*plain))
 
@@ -207,7 +207,7 @@ def test_english_is_normalised_twice_and_that_shows() -> None:
     ],
 )
 def test_normalisers(language: str, text: str, normal: str) -> None:
-    assert normaliser.normalise([text], language) == [normal]
+    assert _normaliser.normalise([text], language) == [normal]
 
 
 def test_the_signature_names_the_normaliser() -> None:

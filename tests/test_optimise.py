@@ -14,11 +14,15 @@ import torch
 from safetensors.torch import load_file
 
 import tiny_run
-from concertina import config, layout, optimise, records, speech, train
+from concertina import config, train
+from concertina.artefacts import layout
 from concertina.config import Config
-from concertina.lalm import Lalm, load
-from concertina.optimise import Team
-from concertina.speech import Item, Speech
+from concertina.model import batching
+from concertina.model.batching import Item, Speech
+from concertina.model.lalm import Lalm, load
+from concertina.store import records
+from concertina.training import gradients
+from concertina.training.gradients import Team
 
 ADAPTER = "adapter_model.safetensors"
 
@@ -36,15 +40,15 @@ def gradients_of(chosen: Config, queries_per_key: int = 1) -> tuple[float, dict[
     if queries_per_key > 1:
         _group(model, queries_per_key)
     cached = Speech("t", "synthetic", "train", "average", "3")
-    items = [i for part in chosen.train.sets[0].parts for i in speech.items(model, chosen, part, cached)][:13]
-    optimise.ready(model, chosen)
+    items = [i for part in chosen.train.sets[0].parts for i in batching.items(model, chosen, part, cached)][:13]
+    gradients.ready(model, chosen)
     adapted = peft.get_peft_model(model.model, train.lora(chosen, model))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
     adapted.train()
     trainable = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
-    loss, _ = optimise.gradients(model, chosen, items, list(trainable.values()), Team())
+    loss, _ = gradients.gradients(model, chosen, items, list(trainable.values()), Team())
     return loss, {name: p.grad for name, p in trainable.items() if p.grad is not None}
 
 
@@ -92,12 +96,12 @@ def test_microbatches_hold_the_budget_and_every_item_once(overlay: Path) -> None
     chosen = config.load(overlay)
     model = load(chosen.base, encoder=False, llm=True)
     cached = Speech("t", "synthetic", "train", "average", "3")
-    items: list[Item] = speech.items(model, chosen, chosen.train.sets[0].parts[0], cached)
+    items: list[Item] = batching.items(model, chosen, chosen.train.sets[0].parts[0], cached)
     for budget in (1, 50, 120, None):
-        groups = list(optimise.microbatches(items, budget, optimise.positions))
+        groups = list(gradients.microbatches(items, budget, gradients.positions))
         assert [id(item) for group in groups for item in group] == [id(item) for item in items]
         if budget is not None:
-            sizes = [len(group) * max(map(optimise.positions, group)) for group in groups]
+            sizes = [len(group) * max(map(gradients.positions, group)) for group in groups]
             assert all(size <= budget or len(group) == 1 for size, group in zip(sizes, groups, strict=True))
     assert len(groups) == 1
 
@@ -144,7 +148,7 @@ def lost(team: Team, *_: object) -> None:
 
 
 def lead_twice() -> None:
-    with optimise.gathered(2, lost) as team:
+    with gradients.gathered(2, lost) as team:
         parameter = torch.nn.Parameter(torch.zeros(3))
         team.add_up([parameter], 1.0)
         team.add_up([parameter], 1.0)
@@ -152,7 +156,7 @@ def lead_twice() -> None:
 
 @pytest.mark.slow
 def test_a_process_that_is_lost_ends_the_team_and_is_named() -> None:
-    with pytest.raises(optimise.TeamError, match="process 1 of 2 has ended"):
+    with pytest.raises(gradients.TeamError, match="process 1 of 2 has ended"):
         lead_twice()
 
 
@@ -168,13 +172,13 @@ def refuse(team: Team, *_: object) -> None:
 
 @pytest.mark.slow
 def test_processes_that_found_different_checkpoints_do_not_train_on() -> None:
-    with pytest.raises(optimise.TeamError, match="different checkpoints"), optimise.gathered(2, differ) as team:
+    with pytest.raises(gradients.TeamError, match="different checkpoints"), gradients.gathered(2, differ) as team:
         differ(team)
 
 
 @pytest.mark.slow
 def test_what_ended_a_process_is_told_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(optimise.TeamError, match="process 1 of 2"), optimise.gathered(2, refuse) as team:
+    with pytest.raises(gradients.TeamError, match="process 1 of 2"), gradients.gathered(2, refuse) as team:
         team.agree(0)
     told = capfd.readouterr().err
     assert "error in process 1 of 2: train.sets: none of these\n" in told
@@ -186,7 +190,7 @@ def test_a_leader_that_does_not_notice_is_ended_too() -> None:
     """Between GPUs a lost process is not noticed; here the leader sleeps instead of waiting for it."""
     sleeps = """if True:
         import time, test_optimise
-        from concertina import optimise
+        from concertina.training import gradients as optimise
         optimise.GRACE_S = 0.5
         with optimise.gathered(2, test_optimise.lost):
             time.sleep(99)

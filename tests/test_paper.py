@@ -13,10 +13,12 @@ import soundfile
 import yaml
 
 import tiny_model
-from concertina import config, data, evaluate, features, gate, integrity, keys, layout, records, report, segments, train
-from concertina.config import ConfigError
-from concertina.records import Record
-from concertina.schema import ratio_text
+from concertina import config, data, evaluate, features, report, segments, train
+from concertina.artefacts import keys, layout
+from concertina.checks import gate
+from concertina.config import ConfigError, ratio_text
+from concertina.store import records, sealing
+from concertina.store.records import Record
 from planning import ROOT, copy_project, python, snakemake
 
 PAPER = ROOT / "configs/paper.yaml"
@@ -254,8 +256,8 @@ def test_the_gate_stops_a_base_that_is_off_and_an_override_is_in_every_result(
     assert not [one for one in scored if one[0] == "segment" and one[1].endswith("-full")]
     asr = next(record for record in found if isinstance(record, Record) and record.test_set == "cv-zh")
     assert set(asr.scores) == {"wer", "wer_qwen"}
-    own = integrity.read_seal(layout.gate("paper"))["files"]["cv-zh/zero-shot.json"]["sha256"]
-    taken = integrity.read_seal(layout.evaluate("paper", "none", "1"))["files"]["cv-zh/zero-shot.json"]["sha256"]
+    own = sealing.read_seal(layout.gate("paper"))["files"]["cv-zh/zero-shot.json"]["sha256"]
+    taken = sealing.read_seal(layout.evaluate("paper", "none", "1"))["files"]["cv-zh/zero-shot.json"]["sha256"]
     assert own == taken
     page = Path("results/paper/report.html").read_text(encoding="utf-8")
     assert f"The gate was overridden: {reason}" in page

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from concertina import integrity, layout
+from concertina.artefacts import layout
 from concertina.config import load
+from concertina.store import sealing
 from planning import ROOT, copy_project, finish, python
 from test_integrity import mounted
 from test_workflow import edit, overlay, record
@@ -181,9 +182,9 @@ def adapter(base: str, seconds: float) -> None:
     """The record of a training of the default config that took so long."""
     values = load().train.model_dump(mode="json")
     head = {"stage": "train", "name": "tiny", "ratio": "3", "train_set": "english", "device": "cpu (made up)"}
-    with integrity.sealed(layout.train("tiny", "english", "average", "3", 0)) as folder:
-        integrity.write_json(folder / "record.json", {**head, "config": values, "seconds": seconds, "status": "ok"})
-        integrity.write_json(folder / "compressor.json", {"base": base})
+    with sealing.sealed(layout.train("tiny", "english", "average", "3", 0)) as folder:
+        sealing.write_json(folder / "record.json", {**head, "config": values, "seconds": seconds, "status": "ok"})
+        sealing.write_json(folder / "compressor.json", {"base": base})
 
 
 def tool(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:

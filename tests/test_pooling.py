@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from concertina.pooling import Segments, pool, positions, select
+from concertina.compressors._segments import Segments, pool, positions, select
 
 LENGTHS_B = torch.tensor([5, 0, 1, 4])
 SEGMENTS = Segments(

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from concertina import archives, corpora, data, fetch, normaliser
-from concertina.archives import ArchiveError
-from concertina.corpora import Utterance, prompts, read_aloud
-from concertina.schema import Corpus
+from concertina import corpora, data
+from concertina.config import Corpus
+from concertina.corpora import Utterance, _archives, prompts, read_aloud
+from concertina.corpora._archives import ArchiveError
+from concertina.fetching import archive as fetch
+from concertina.metrics import _normaliser
 
 CONFIG = """
 name: heard
@@ -50,7 +52,7 @@ def deb(content: bytes, data_name: str = "data.tar.xz") -> bytes:
 
 def test_a_package_is_unpacked(tmp_path: Path) -> None:
     (tmp_path / "x.deb").write_bytes(deb(b"hello"))
-    archives.unpack(tmp_path / "x.deb", tmp_path / "x")
+    _archives.unpack(tmp_path / "x.deb", tmp_path / "x")
     assert (tmp_path / "x/usr/share/doc/x").read_bytes() == b"hello"
 
 
@@ -60,7 +62,7 @@ def test_a_package_that_is_damaged_is_named(tmp_path: Path, harm: str) -> None:
     harmed = {"cut": whole[:-2000], "no data": deb(b"x", "other.tar.xz"), "nonsense": whole[:8] + b"?" * 500}
     (tmp_path / "x.deb").write_bytes(harmed[harm])
     with pytest.raises(ArchiveError, match=r"x\.deb cannot be unpacked"):
-        archives.unpack(tmp_path / "x.deb", tmp_path / "x")
+        _archives.unpack(tmp_path / "x.deb", tmp_path / "x")
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +133,7 @@ def test_no_learnt_text_equals_or_is_contained_in_a_held_out_one(
     def texts(split: str) -> set[str]:
         said = [str(row["text"]) for row in rows[split] if row["language"] == language]
         said += [row["translation"][language] for row in rows[split] if language in row["translation"]]  # type: ignore
-        return set(normaliser.normalise(said, language))
+        return set(_normaliser.normalise(said, language))
 
     held = [f" {text} " for text in texts(held_out)]
     assert len(held) > 5
@@ -148,9 +150,9 @@ def test_nothing_read_aloud_stands_in_or_holds_a_held_out_prompt(heard: Path, ro
     assert len(texts) == 18_000
     said = [str(row["text"]) for split in ("test", "dev") for row in rows[split]]
     said += [str(text) for split in ("test", "dev") for row in rows[split] for text in row["translation"].values()]  # type: ignore[attr-defined]
-    held = [f" {text} " for text in normaliser.normalise(said, "en")]
+    held = [f" {text} " for text in _normaliser.normalise(said, "en")]
     joined = "|".join(held)
-    ours = [f" {text} " for text in normaliser.normalise(texts, "en")]
+    ours = [f" {text} " for text in _normaliser.normalise(texts, "en")]
     assert not [text for text in ours if text in joined or any(other in text for other in held)]
     spoken = list(read_aloud.read(options, "dev", 0))
     assert [u.id for u in spoken] == [f"dev-sentences-{n:05d}" for n in range(3)]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from concertina import integrity, metrics, records
+from concertina import metrics
+from concertina.store import records, sealing
 
 REFERENCES = ["red boat", "a small green light", "grüne Lichter"]
 HYPOTHESES = ["red boat", "a small light", ""]
@@ -128,7 +129,7 @@ def test_half_written_files_are_never_read(tmp_path: Path) -> None:
     (tmp_path / "seal.json").write_text("{}")
     assert records.read_folder(tmp_path) == {tmp_path / "clean" / "zero-shot.json": record}
     (tmp_path / "clean" / "cut.json").write_text(whole[:50])
-    with pytest.raises(integrity.DamagedError, match=r"cut\.json"):
+    with pytest.raises(sealing.DamagedError, match=r"cut\.json"):
         records.read_folder(tmp_path)
 
 
@@ -178,7 +179,7 @@ def test_damaged_predictions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(records.RecordError, match="evaluate again with metric wer"):
         records.read_predictions(path).statistics("wer")
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(integrity.DamagedError, match=r"p\.parquet"):
+    with pytest.raises(sealing.DamagedError, match=r"p\.parquet"):
         records.read_predictions(path)
-    with pytest.raises(integrity.DamagedError, match="missing"):
+    with pytest.raises(sealing.DamagedError, match="missing"):
         records.read_predictions(tmp_path / "none.parquet")

@@ -14,12 +14,14 @@ from xml.etree import ElementTree
 import pytest
 
 import made_results
-from concertina import integrity, layout, records, report
+from concertina import report
+from concertina.artefacts import layout
 from concertina.config import Config, load
 from concertina.reporting import browser, findings, prose, readme
 from concertina.reporting.board import Board, cells
 from concertina.reporting.evidence import read
-from concertina.statistics import Interval
+from concertina.reporting.statistics import Interval
+from concertina.store import records, sealing
 
 REPOSITORY = Path(__file__).parent.parent
 HOSTILE = "open </script><img src=x onerror=alert(1)> the gate | `x` [link](y) \x07 & 'go'"
@@ -211,11 +213,11 @@ def test_the_page_needs_nothing_from_outside(made: Config) -> None:
 
 
 def test_the_same_records_give_the_same_bytes(made: Config) -> None:
-    before = integrity.verify(layout.report("tiny"))
+    before = sealing.verify(layout.report("tiny"))
     report.make(made, Path("overlay.yaml"))
-    assert integrity.verify(layout.report("tiny")) == before
+    assert sealing.verify(layout.report("tiny")) == before
     for name in ("scores.csv", "report.html"):
-        assert integrity.sha256(Path("results/tiny", name)) == before["files"][name]["sha256"]
+        assert sealing.sha256(Path("results/tiny", name)) == before["files"][name]["sha256"]
 
 
 def test_cells_without_an_adapter_show_their_zero_shot_score(here: Path) -> None:
@@ -281,8 +283,8 @@ def test_trainings_of_unlike_budgets_are_not_compared(here: Path) -> None:
         record = json.loads((folder / "record.json").read_text())
         kept = {name: (folder / name).read_text() for name in ("curve.jsonl",)}
         record["config"] = budget | ({"steps": 7} if folder.parent.name == "sample-2" else {})
-        with integrity.sealed(folder, {"run_key": folder.parent.name}) as again:
-            integrity.write_json(again / "record.json", record)
+        with sealing.sealed(folder, {"run_key": folder.parent.name}) as again:
+            sealing.write_json(again / "record.json", record)
             (again / "curve.jsonl").write_text(kept["curve.jsonl"])
     report.make(config, path)
     told = f"trained with steps: 7, not {config.train.steps} like others; run `make reproduce`"

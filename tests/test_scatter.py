@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from concertina import integrity, layout
-from concertina.scatter import Share, parse
+from concertina.artefacts import layout
+from concertina.artefacts.scatter import Share, parse
+from concertina.store import sealing
 from planning import ROOT, copy_project, plan, snakemake
 
 CORPUS = '''"""Beeps in six parts; one id stands in two of them, and one beep is silence without a text."""
@@ -181,5 +182,5 @@ def test_a_share_that_was_altered_is_named_and_nothing_is_made_of_it(whole: Path
     assert result.returncode != 0
     assert f"error: {largest.relative_to(project)} is damaged" in result.stdout + result.stderr
     assert not (project / store).exists()
-    with pytest.raises(integrity.DamagedError):
-        integrity.verify(project / shares[2])
+    with pytest.raises(sealing.DamagedError):
+        sealing.verify(project / shares[2])

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from concertina import metrics, records, scores, statistics
+from concertina import metrics
+from concertina.reporting import scores, statistics
+from concertina.store import records
 
 HEADER = (
     "name,corpus,split,task,source_language,target_language,compressor,ratio,positions,adapted,train_set,seed,metric,"

@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from concertina import config, integrity, layout, records, segments
+from concertina import config, segments
+from concertina.artefacts import layout
 from concertina.compressors import average
-from concertina.pooling import Segments
-from concertina.schema import ratio_text
-from concertina.store import Reader, Writer
+from concertina.compressors._segments import Segments
+from concertina.config import ratio_text
+from concertina.store import records, sealing
+from concertina.store.shards import Reader, Writer
 
 LENGTHS = [40, 1, 2, 133, 75, 7]
 STAGE = ["--corpus", "synthetic", "--split", "clean"]
@@ -20,7 +22,7 @@ STAGE = ["--corpus", "synthetic", "--split", "clean"]
 
 def write_features(values: list[np.ndarray], dtype: str = "float16") -> Path:
     folder = layout.features("tiny", "synthetic", "clean")
-    with integrity.sealed(folder, {"run_key": "0" * 16}) as temporary:
+    with sealing.sealed(folder, {"run_key": "0" * 16}) as temporary:
         writer = Writer(temporary, dtype, 16, 2**12)
         for i, frames in enumerate(values):
             writer.add(f"utterance-{i}", frames)
@@ -67,7 +69,7 @@ def test_default_cell(features: Path, compressor: str, ratio: str) -> None:
     assert [int(lengths.sum()) for lengths in tokens] == LENGTHS
     if ratio != "natural":
         assert tensors["counts_B"].tolist() == [-(-length // int(ratio)) for length in LENGTHS]
-    seal = integrity.verify(layout.segments("tiny", "synthetic", "clean", compressor, ratio))
+    seal = sealing.verify(layout.segments("tiny", "synthetic", "clean", compressor, ratio))
     assert seal["realised_ratio"] == pytest.approx(sum(LENGTHS) / len(tensors["lengths_N"]))
     assert (seal["peak_share"] is not None) == (compressor == "segment")
     assert len(seal["run_key"]) == 16
@@ -93,7 +95,7 @@ def test_natural_cuts_are_all_peaks(features: Path) -> None:
     run("segment", "natural")
     run("segment", "2")
     natural, twice = (
-        integrity.read_seal(layout.segments("tiny", "synthetic", "clean", "segment", r)) for r in ("natural", "2")
+        sealing.read_seal(layout.segments("tiny", "synthetic", "clean", "segment", r)) for r in ("natural", "2")
     )
     assert natural["peak_share"] == 1
     assert 0.5 < twice["peak_share"] < 1

@@ -20,7 +20,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from concertina import config, integrity, layout
+from concertina import config
+from concertina.artefacts import layout
+from concertina.store import sealing
 from planning import ROOT, artefacts, copy_project, plan, snakemake
 from slurm_project import (
     ADAPTER,
@@ -215,12 +217,12 @@ def page(folder: Path, cluster: Path) -> None:
     reproduce, submit, attach, submit_long, cancel, unlock = COMMANDS[:-3]
     report = layout.report("tones")
     shell(folder, reproduce)
-    integrity.verify(folder / report)
+    sealing.verify(folder / report)
 
     shutil.rmtree(folder / report)
     assert re.search(r"^job \d+ runs it", shell(folder, submit), re.MULTILINE)
     assert "ended with status 0\n" in shell(folder, attach)
-    integrity.verify(folder / report)
+    sealing.verify(folder / report)
 
     shutil.rmtree(folder / ADAPTER)
     asked = slow_squeue(folder)
@@ -239,7 +241,7 @@ def page(folder: Path, cluster: Path) -> None:
     (folder / "bin/squeue").unlink()
     shell(folder, submit)
     shell(folder, attach)
-    integrity.verify(folder / report)
+    sealing.verify(folder / report)
 
     plain = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", "--forcerun", "report"]
     with subprocess.Popen(plain, cwd=folder, env=environment(folder), stderr=subprocess.DEVNULL) as killed:
@@ -326,5 +328,5 @@ def test_the_whole_workflow_runs_on_the_cluster(runs: dict[str, Future[Path]], m
     folder = runs["smoke"].result()
     monkeypatch.chdir(folder)
     for artefact in artefacts(config.load(SMOKE)):
-        integrity.verify(artefact)
+        sealing.verify(artefact)
     assert plan(folder, SMOKE) == []

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from concertina import integrity, layout
-from concertina.config import Config, load
-from concertina.schema import ratio_text
+from concertina.artefacts import layout
+from concertina.config import Config, load, ratio_text
+from concertina.store import sealing
 from planning import ROOT, artefacts, copy_project, plan, python, snakemake
 
 SMOKE = "configs/smoke.yaml"
@@ -57,7 +57,7 @@ def rows(name: str) -> list[dict[str, str]]:
 
 def test_every_artefact_is_there_and_whole(config: Config) -> None:
     for folder in artefacts(config):
-        assert integrity.verify(folder)["run_key"]
+        assert sealing.verify(folder)["run_key"]
 
 
 def test_scores_has_a_row_for_every_cell_set_and_metric_before_and_after_training(config: Config) -> None:

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from concertina import edits, metrics, statistics
-from concertina.statistics import BLOCKED, CONDITIONAL
+from concertina import metrics
+from concertina.metrics import _edits
+from concertina.reporting import statistics
+from concertina.reporting.statistics import BLOCKED, CONDITIONAL
 
-combine = edits.combine
+combine = _edits.combine
 
 
 def systems(utterances: int, rates: list[float], seed: int = 0) -> list[np.ndarray]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from concertina import integrity
-from concertina.store import Reader, Writer
+from concertina.store import sealing
+from concertina.store.shards import Reader, Writer
 
 LENGTHS = [3, 50, 0, 7, 9, 1, 33]
 
@@ -101,15 +101,15 @@ def test_wrong_shapes_and_repeated_ids_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_flipped_byte_in_a_shard_is_found(tmp_path: Path) -> None:
-    with integrity.sealed(tmp_path / "frames") as folder:
+    with sealing.sealed(tmp_path / "frames") as folder:
         write(folder, utterances(), "float16", 4)
-    integrity.verify(tmp_path / "frames")
+    sealing.verify(tmp_path / "frames")
     shard = tmp_path / "frames" / "shard-00001.safetensors"
     damaged = bytearray(shard.read_bytes())
     damaged[-1] ^= 1
     shard.write_bytes(damaged)
-    with pytest.raises(integrity.DamagedError, match=r"shard-00001.safetensors is damaged.*make reproduce"):
-        integrity.verify(tmp_path / "frames")
+    with pytest.raises(sealing.DamagedError, match=r"shard-00001.safetensors is damaged.*make reproduce"):
+        sealing.verify(tmp_path / "frames")
 
 
 @pytest.mark.parametrize("rest", [0, 4, 40, -1])
@@ -117,7 +117,7 @@ def test_a_truncated_shard_is_named(tmp_path: Path, rest: int) -> None:
     reader = write(tmp_path, utterances(), "float16", 4)
     shard = tmp_path / "shard-00000.safetensors"
     shard.write_bytes(shard.read_bytes()[:rest])
-    with pytest.raises(integrity.DamagedError, match="shard-00000"):
+    with pytest.raises(sealing.DamagedError, match="shard-00000"):
         reader.read([0])
 
 
@@ -125,7 +125,7 @@ def test_a_store_that_was_not_closed_cannot_be_read(tmp_path: Path) -> None:
     writer = Writer(tmp_path, "float16", 4, 200)
     for id, one in utterances().items():
         writer.add(id, one)
-    with pytest.raises(integrity.DamagedError, match="make reproduce"):
+    with pytest.raises(sealing.DamagedError, match="make reproduce"):
         Reader(tmp_path)
 
 

@@ -17,8 +17,11 @@ import pytest
 import made_results
 import tiny_run
 import tracked
-from concertina import integrity, layout, records, runs, track, tracking, train
+from concertina import train
+from concertina.artefacts import layout
 from concertina.config import Config, load
+from concertina.store import records, sealing
+from concertina.tracking import mlflow_client, replay, runs
 
 pytestmark = pytest.mark.slow
 CROWD = 16
@@ -32,8 +35,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tracked.make(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.delenv(tracking.VARIABLE, raising=False)
-        assert track.main(["--config", "tiny.yaml"]) == 0
+        patch.delenv(mlflow_client.VARIABLE, raising=False)
+        assert replay.main(["--config", "tiny.yaml"]) == 0
     return folder
 
 
@@ -45,7 +48,7 @@ def here(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     for part in ("config.yaml", "tiny.yaml"):
         shutil.copy(finished / part, tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(tracking.VARIABLE, raising=False)
+    monkeypatch.delenv(mlflow_client.VARIABLE, raising=False)
     return tmp_path
 
 
@@ -57,7 +60,7 @@ def config(here: Path) -> Config:
 def seal_again(folder: Path, key: str) -> None:
     """Make an artefact again under another run key."""
     seal = json.loads((folder / layout.SEAL).read_text(encoding="utf-8"))
-    integrity.write_json(folder / layout.SEAL, {**seal, "run_key": key})
+    sealing.write_json(folder / layout.SEAL, {**seal, "run_key": key})
 
 
 def test_every_adapter_is_a_run_below_its_experiment(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +98,7 @@ def test_a_second_replay_changes_nothing(finished: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(finished)
     before = (finished / "mlflow.db").read_bytes()
     files = {path: path.stat().st_mtime_ns for path in Path("mlartifacts").rglob("*")}
-    assert track.replay(load("tiny.yaml")) == {"new": 0, "completed": 0, "known": 4}
+    assert replay.replay(load("tiny.yaml")) == {"new": 0, "completed": 0, "known": 4}
     assert {path: path.stat().st_mtime_ns for path in Path("mlartifacts").rglob("*")} == files
     assert contents_of_tables(finished / "mlflow.db") == contents_of_tables(before, finished)
 
@@ -121,7 +124,7 @@ def test_a_replay_that_dies_is_completed_by_the_next(
     expected = tracked.contents(client)
     for run in tracked.runs(client):
         client.delete_run(run.info.run_id)  # the tables stay, which take seconds to make
-    method, calls = getattr(tracking.Experiment, at), iter(range(after))
+    method, calls = getattr(mlflow_client.Experiment, at), iter(range(after))
 
     def dying(*arguments: Any, **named: Any) -> Any:
         if next(calls, None) is None:
@@ -129,11 +132,11 @@ def test_a_replay_that_dies_is_completed_by_the_next(
         return method(*arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking.Experiment, at, dying)
+        patch.setattr(mlflow_client.Experiment, at, dying)
         with pytest.raises(KeyboardInterrupt):
-            track.replay(config)
+            replay.replay(config)
     assert tracked.contents(client) != expected
-    counts = track.replay(config)
+    counts = replay.replay(config)
     assert counts["completed"] == (0 if at == "begin" else 1)
     assert sum(counts.values()) == 4
     assert tracked.contents(client) == expected
@@ -147,7 +150,7 @@ def test_what_is_made_again_with_another_key_is_a_new_run(finished: Path, here: 
     seal_again(adapter, "trained again")
     seal_again(layout.evaluate("tiny", "average", "3"), "scored again")
     seal_again(layout.evaluate("tiny", "none", "1"), "none scored again")
-    assert track.replay(config) == {"new": 3, "completed": 0, "known": 1}
+    assert replay.replay(config) == {"new": 3, "completed": 0, "known": 1}
     after = tracked.contents(client)
     assert before.items() <= after.items()
     assert {key for key in after if key not in before} == {
@@ -161,14 +164,14 @@ def test_an_adapter_is_not_given_the_scores_of_the_one_before(here: Path, config
     adapter = layout.train("tiny", "english", "average", "3", 0)
     scores = layout.evaluate("tiny", "average", "3") / layout.SEAL
     os.utime(scores, (0, 0))
-    track.replay(config)
+    replay.replay(config)
     client = tracked.client(here)
     [run] = [run for run in tracked.runs(client) if run.info.run_name == "average-3 english seed0"]
     assert run.info.status == "RUNNING"
     assert not any("wer" in metric for metric in run.data.metrics)
     os.utime(scores)
     assert adapter.exists()
-    assert track.replay(config)["completed"] == 2
+    assert replay.replay(config)["completed"] == 2
     assert {run.info.status for run in tracked.runs(client)} == {"FINISHED"}
 
 
@@ -189,8 +192,8 @@ def test_failures_are_failed_runs_until_they_are_mended(finished: Path, here: Pa
     records.write(failure, records.failed("no natural ratio", **head))
     shutil.rmtree(layout.train("tiny", "english", "segment", "natural", 0))
 
-    assert track.replay(config) == {"new": 4, "completed": 0, "known": 0}
-    assert track.replay(config) == {"new": 0, "completed": 0, "known": 4}
+    assert replay.replay(config) == {"new": 4, "completed": 0, "known": 0}
+    assert replay.replay(config) == {"new": 0, "completed": 0, "known": 4}
     told = {run.info.run_name: (run.info.status, run.data.tags.get("error")) for run in tracked.runs(client)}
     assert told == {
         "average-3 english seed0": ("FAILED", "evaluate failed: out of memory"),
@@ -202,7 +205,7 @@ def test_failures_are_failed_runs_until_they_are_mended(finished: Path, here: Pa
     shutil.rmtree("results/tiny/failed")
     Path("aside").rename(lost)
     os.utime(layout.evaluate("tiny", "none", "1") / layout.SEAL)
-    assert track.replay(config) == {"new": 0, "completed": 3, "known": 0}
+    assert replay.replay(config) == {"new": 0, "completed": 3, "known": 0}
     mended = {run.info.run_name: run for run in tracked.runs(client)}
     for name in tracked.RUNS[:3]:
         assert mended[name].info.status == "FINISHED"
@@ -217,14 +220,14 @@ def test_only_sealed_files_without_code_and_named_fields_leave(
     monkeypatch.setenv("CONCERTINA_SECRET", "hush-hush")
     monkeypatch.setenv("MLFLOW_RUN_TAGS", '{"hush": "hush-hush"}')
     (here / "outside.json").write_text("hush-hush", encoding="utf-8")
-    with integrity.sealed(layout.train("tiny", "english", "average", "3", 0), {"run_key": "other"}) as folder:
+    with sealing.sealed(layout.train("tiny", "english", "average", "3", 0), {"run_key": "other"}) as folder:
         for name in ("curve.jsonl", "record.json"):
             shutil.copy(layout.train("tiny", "english", "average", "3", 1) / name, folder)
         (folder / "weights.pkl").write_bytes(b"hush-hush")
         (folder / "linked.json").symlink_to(here / "outside.json")
     (layout.train("tiny", "english", "average", "3", 0) / "unsealed.json").write_text("hush-hush", encoding="utf-8")
     os.utime(layout.evaluate("tiny", "average", "3") / layout.SEAL)
-    assert track.replay(config)["new"] == 1
+    assert replay.replay(config)["new"] == 1
     client = tracked.client(here)
     for run in tracked.runs(client):
         assert {tag for tag in run.data.tags if not tag.startswith("mlflow.")} <= ALLOWED
@@ -240,7 +243,7 @@ def test_only_sealed_files_without_code_and_named_fields_leave(
 def test_a_damaged_adapter_is_named(here: Path, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     path = layout.train("tiny", "english", "none", "1", 0) / "curve.jsonl"
     path.write_text("{}\n", encoding="utf-8")
-    assert track.main(["--config", "tiny.yaml"]) == 1
+    assert replay.main(["--config", "tiny.yaml"]) == 1
     assert f"error: {path} is damaged" in capsys.readouterr().err
 
 
@@ -248,15 +251,15 @@ def test_a_damaged_adapter_is_named(here: Path, config: Config, capsys: pytest.C
 def test_a_dead_server_is_told_in_one_line_and_counted(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str
 ) -> None:
-    monkeypatch.setenv(tracking.VARIABLE, where)
-    assert track.main(["--config", "tiny.yaml"]) == 1
+    monkeypatch.setenv(mlflow_client.VARIABLE, where)
+    assert replay.main(["--config", "tiny.yaml"]) == 1
     told = capsys.readouterr().err
     assert told.startswith(f"error: cannot record runs at {where.replace('me:hush-hush@', '')}: ")
     assert "Connection refused" in told
     assert len(told.splitlines()) == 1
-    assert track.failures("tiny") == 0
-    assert track.main(["--config", "tiny.yaml", "--failures", "0"]) == 0
-    assert track.failures("tiny") == 1
+    assert replay.failures("tiny") == 0
+    assert replay.main(["--config", "tiny.yaml", "--failures", "0"]) == 0
+    assert replay.failures("tiny") == 1
     assert "hush" not in (layout.track("tiny") / layout.SEAL).read_text(encoding="utf-8")
 
 
@@ -288,7 +291,7 @@ def server(finished: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with open("server.txt", "w", encoding="utf-8") as console:
         process = subprocess.Popen(command, env=os.environ | settings, stdout=console, stderr=console)
-    monkeypatch.setenv(tracking.VARIABLE, f"http://127.0.0.1:{port}")
+    monkeypatch.setenv(mlflow_client.VARIABLE, f"http://127.0.0.1:{port}")
     ends = time.monotonic() + 120
     while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < ends:
         time.sleep(0.1)
@@ -303,19 +306,19 @@ def test_a_curve_sent_live_is_the_run_that_the_replay_completes(server: Path, co
     client = tracked.client(server)
     growing = rows[:4]
     written = head(positions="keep")  # of a parameter what was written first stays
-    with pytest.raises(KeyboardInterrupt), tracking.live(written, growing):
+    with pytest.raises(KeyboardInterrupt), mlflow_client.live(written, growing):
         raise KeyboardInterrupt  # the job is stopped, and started again
     [stopped] = tracked.runs(client)
     assert stopped.info.status == "KILLED"
     growing = rows[:1]
-    with tracking.live(head(), growing):
+    with mlflow_client.live(head(), growing):
         growing += rows[1:8]
     [run] = tracked.runs(client)
     assert (run.info.run_id, run.info.status) == (stopped.info.run_id, "RUNNING")
     assert run.data.params["train.steps"] == "300"
     steps = sorted(value.step for value in tracked.history(client, run, "train/loss"))
     assert steps == [row["step"] for row in rows[:8] if "loss" in row]
-    assert track.replay(config) == {"new": 3, "completed": 1, "known": 0}
+    assert replay.replay(config) == {"new": 3, "completed": 1, "known": 0}
     by_key = {run.data.tags["run_key"]: run for run in tracked.runs(client)}
     assert by_key["average-0"].info.run_id == run.info.run_id
     assert by_key["average-0"].info.status == "FINISHED"
@@ -324,7 +327,7 @@ def test_a_curve_sent_live_is_the_run_that_the_replay_completes(server: Path, co
     uri = by_key["average-0"].info.artifact_uri
     assert uri.startswith("mlflow-artifacts:")
     assert list(server.glob(f"mlartifacts/{uri.split('mlflow-artifacts:/')[1]}/adapter/record.json"))
-    with tracking.live(head(), growing):  # the same job once more, after all is done
+    with mlflow_client.live(head(), growing):  # the same job once more, after all is done
         growing.append({"step": 999, "loss": 1.0})
     assert len(tracked.history(client, run, "train/loss")) == len(steps)
 
@@ -334,15 +337,15 @@ def test_a_training_sends_its_curve_under_its_run_key(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(finished / "mlflow.db", tmp_path)
-    monkeypatch.setenv(tracking.VARIABLE, "sqlite:///mlflow.db")
+    monkeypatch.setenv(mlflow_client.VARIABLE, "sqlite:///mlflow.db")
     overlay = tiny_run.write(tmp_path)
     tiny_run.split(overlay, "train", 24, seed=1)
     tiny_run.split(overlay, "dev", 8, seed=2)
-    monkeypatch.setattr(tracking, "PATIENCE_S", 60)
+    monkeypatch.setattr(mlflow_client, "PATIENCE_S", 60)
     assert train.main(tiny_run.train_arguments(overlay)) == 0
     client = tracked.client(tmp_path)
     [run] = tracked.runs(client, "t")
-    assert run.data.tags["run_key"] == integrity.verify(layout.train("t", "english", "average", "3", 0))["run_key"]
+    assert run.data.tags["run_key"] == sealing.verify(layout.train("t", "english", "average", "3", 0))["run_key"]
     assert (run.info.run_name, run.data.params["train.steps"]) == ("average-3 english seed0", "30")
     assert sorted(value.step for value in tracked.history(client, run, "train/loss")) == list(range(1, 31))
     assert sorted(value.step for value in tracked.history(client, run, "train/dev_loss")) == [0, 15, 30]
@@ -352,12 +355,12 @@ def test_a_server_that_never_answers_costs_a_training_seconds(here: Path, monkey
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(64)  # connections are taken, and never served
-        monkeypatch.setenv(tracking.VARIABLE, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv(mlflow_client.VARIABLE, f"http://127.0.0.1:{silent.getsockname()[1]}")
         began = time.monotonic()
-        with tracking.live(head(), [{"step": 1, "loss": 1.0}]):
+        with mlflow_client.live(head(), [{"step": 1, "loss": 1.0}]):
             inside = time.monotonic()
         assert inside - began < 0.5
-        assert time.monotonic() - inside < tracking.PATIENCE_S + 1
+        assert time.monotonic() - inside < mlflow_client.PATIENCE_S + 1
 
 
 def test_a_server_that_is_away_is_told_once(
@@ -366,9 +369,9 @@ def test_a_server_that_is_away_is_told_once(
     for thread in threading.enumerate():  # an earlier training that is over
         if thread.daemon and thread.name == "tracking":
             thread.join()
-    monkeypatch.setattr(tracking, "LATER_S", 0.1)
-    monkeypatch.setenv(tracking.VARIABLE, "http://127.0.0.1:1")
-    with tracking.live(head(), [{"step": 1, "loss": 1.0}]):
+    monkeypatch.setattr(mlflow_client, "LATER_S", 0.1)
+    monkeypatch.setenv(mlflow_client.VARIABLE, "http://127.0.0.1:1")
+    with mlflow_client.live(head(), [{"step": 1, "loss": 1.0}]):
         time.sleep(1.5)
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
@@ -377,7 +380,9 @@ def test_a_server_that_is_away_is_told_once(
 
 WITHOUT = """
 import sys
-from concertina import track, tracking, train
+from concertina import train
+from concertina.tracking import replay as track
+from concertina.tracking import mlflow_client as tracking
 assert tracking.uri() == "sqlite:///mlflow.db"
 with tracking.live({}, []):
     pass
@@ -386,7 +391,7 @@ print("mlflow" in sys.modules, track.failures("tiny"))
 
 
 def test_who_does_not_ask_for_it_does_not_import_it() -> None:
-    environment = {name: value for name, value in os.environ.items() if name != tracking.VARIABLE}
+    environment = {name: value for name, value in os.environ.items() if name != mlflow_client.VARIABLE}
     done = subprocess.run([sys.executable, "-c", WITHOUT], env=environment, capture_output=True, text=True)
     assert done.stdout == "False 0\n", done.stderr
 
@@ -395,7 +400,9 @@ def test_who_does_not_ask_for_it_does_not_import_it() -> None:
 CROWDED = """
 import os, sys, time
 import mlflow, mlflow.entities, mlflow.store.tracking.sqlalchemy_store, sqlalchemy.dialects.postgresql.psycopg2
-from concertina import config, track, tracking
+from concertina import config
+from concertina.tracking import replay as track
+from concertina.tracking import mlflow_client as tracking
 tracking.PATIENCE_S = 120  # nothing may be left to the replay
 begins = time.time() + 1
 children = []
@@ -427,9 +434,9 @@ def test_a_crowd_that_ends_at_once_loses_nothing(here: Path, kind: str) -> None:
         if not shutil.which("pg_virtualenv"):
             pytest.skip("no postgresql: sudo sh tools/test-needs.sh")
         address = "postgresql://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/$PGDATABASE"
-        command = ["pg_virtualenv", "sh", "-c", f"export {tracking.VARIABLE}={address}; {python}"]
+        command = ["pg_virtualenv", "sh", "-c", f"export {mlflow_client.VARIABLE}={address}; {python}"]
     else:
-        command = ["sh", "-c", f"export {tracking.VARIABLE}=sqlite:///crowd.db; {python}"]
+        command = ["sh", "-c", f"export {mlflow_client.VARIABLE}=sqlite:///crowd.db; {python}"]
     path = os.pathsep.join([str(tracked.ROOT / "src"), str(tracked.ROOT / "tests")])
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

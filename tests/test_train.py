@@ -11,8 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny_run
-from concertina import config, integrity, lalm, layout, order, records, speech, train
-from concertina.speech import Speech
+from concertina import config, train
+from concertina.artefacts import layout
+from concertina.model import batching, lalm
+from concertina.model.batching import Speech
+from concertina.store import records, sealing
+from concertina.training import order
 
 ADAPTER = "adapter_model.safetensors"
 
@@ -26,7 +30,7 @@ def overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_loss_falls_and_the_folder_is_complete(overlay: Path) -> None:
     assert train.main(tiny_run.train_arguments(overlay)) == 0
     folder = layout.train("t", "english", "average", "3", 0)
-    assert len(integrity.verify(folder)["run_key"]) == 16
+    assert len(sealing.verify(folder)["run_key"]) == 16
     curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [row for row in curve if "loss" in row]
     assert [row["step"] for row in steps] == list(range(1, 31))
@@ -55,9 +59,11 @@ def test_the_adapter_is_pefts_own_and_leaves_the_encoder_alone(overlay: Path) ->
     assert all("language_model" in name and "audio_tower" not in name for name in weights)
     experiment = config.load(overlay)
     model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
-    dev = speech.items(model, experiment, experiment.evaluate.sets[0], Speech("t", "synthetic", "dev", "average", "3"))
+    dev = batching.items(
+        model, experiment, experiment.evaluate.sets[0], Speech("t", "synthetic", "dev", "average", "3")
+    )
     with torch.inference_mode():
-        inputs = speech.batch(model, experiment, dev, answers=True)
+        inputs = batching.batch(model, experiment, dev, answers=True)
         before = lalm.loss(model, inputs)
         peft.PeftModel.from_pretrained(model.model, folder)
         assert lalm.loss(model, inputs) < before

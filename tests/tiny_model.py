@@ -12,8 +12,8 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from concertina.integrity import sha256
-from concertina.schema import Base
+from concertina.config import Base
+from concertina.store.sealing import sha256
 
 SPECIAL = ["<|endoftext|>", "<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>", "<|transcribe|>", "<|translate|>"]
 LANGUAGES = ["<|en|>", "<|de|>", "<|fr|>"]

@@ -8,8 +8,10 @@ import numpy as np
 import yaml
 
 import tiny_model
-from concertina import config, integrity, layout, segments, store
-from concertina.schema import ratio_text
+from concertina import config, segments
+from concertina.artefacts import layout
+from concertina.config import ratio_text
+from concertina.store import sealing, shards
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf", "six": "sechs"}
 FRAMES_PER_WORD = 5
@@ -81,8 +83,8 @@ def split(overlay: Path, name: str, utterances: int, seed: int) -> None:
     rng = np.random.default_rng(7)
     voices = {word: rng.normal(0, 1, WIDTH).astype(np.float32) for word in WORDS}
     rng = np.random.default_rng(seed)
-    with integrity.sealed(layout.features(NAME, "synthetic", name), {"run_key": f"{seed:016d}"}) as folder:
-        writer = store.Writer(folder, "float32", WIDTH, 2**16)
+    with sealing.sealed(layout.features(NAME, "synthetic", name), {"run_key": f"{seed:016d}"}) as folder:
+        writer = shards.Writer(folder, "float32", WIDTH, 2**16)
         rows = []
         for i in range(utterances):
             words = rng.choice(list(WORDS), rng.integers(1, 5)).tolist()

@@ -17,9 +17,9 @@ from pathlib import Path
 import artefacts
 import run
 
-from concertina import layout
+from concertina.artefacts import layout
+from concertina.artefacts.layout import SEAL
 from concertina.config import ConfigError, load
-from concertina.layout import SEAL
 
 
 def main() -> int:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from concertina import console, integrity, keys, layout
-from concertina.config import UNCOMPRESSED, Config, ConfigError
-from concertina.layout import SEAL
-from concertina.schema import Part, ratio_text
+from concertina import console
+from concertina.artefacts import keys, layout
+from concertina.artefacts.layout import SEAL
+from concertina.config import UNCOMPRESSED, Config, ConfigError, Part, ratio_text
+from concertina.store import sealing
 
 COMMIT = re.compile("[0-9a-f]{40}")
 COPIES = ("scores.csv", "report.html")  # of the sealed report, in results/<name>/
@@ -114,8 +115,8 @@ def strangers(config: Config, accepting: Collection[Path] = ()) -> dict[Path, tu
         made_from = [stands[one] if one in stands else _fetched(config, one) for one in artefact.inputs]
         wanted = stands[folder] = keys.run_key(artefact.key, made_from)
         try:
-            sealed = str(integrity.read_seal(folder).get("run_key", ""))
-        except integrity.DamagedError:
+            sealed = str(sealing.read_seal(folder).get("run_key", ""))
+        except sealing.DamagedError:
             continue
         if folder in accepting or accepted.get(wanted) == sealed:
             stands[folder] = sealed
@@ -128,8 +129,8 @@ def _fetched(config: Config, folder: Path) -> str:
     """The run key of something that every experiment here shares, in downloads/; of what is not there yet: the one
     that it will have where the config pins a commit of the hub, else empty."""
     try:
-        return str(integrity.read_seal(folder)["run_key"])
-    except integrity.DamagedError:
+        return str(sealing.read_seal(folder)["run_key"])
+    except sealing.DamagedError:
         pinned = [one for one in keys.on_the_hub(config) if layout.hub(*one) == folder and COMMIT.fullmatch(one[1])]
         return keys.run_key(keys.hub_at(*pinned[0], pinned[0][1])) if pinned else ""
 
@@ -165,28 +166,28 @@ def troubles(config: Config) -> list[Trouble]:
 def _of_copies(report: Path) -> Iterator[Trouble]:
     """The copies of a sealed report against its seal."""
     try:
-        files = integrity.read_seal(report)["files"]
-    except integrity.DamagedError:
+        files = sealing.read_seal(report)["files"]
+    except sealing.DamagedError:
         return
     for name in COPIES:
         copy = report.parent / name
         if not copy.exists():
             yield Trouble("report", f"{copy} is missing", copy, copy, copy)
-        elif integrity.sha256(copy) != files[name]["sha256"]:
+        elif sealing.sha256(copy) != files[name]["sha256"]:
             yield Trouble("report", f"{copy} is damaged: it is not the sealed one", copy, copy, copy)
 
 
 def _of_folder(stage: str, folder: Path, make: Path | None) -> Iterator[Trouble]:
     try:
-        names = list(integrity.read_seal(folder)["files"])
-    except integrity.DamagedError as error:
+        names = list(sealing.read_seal(folder)["files"])
+    except sealing.DamagedError as error:
         told = _first(error) if folder.exists() else f"{folder} is missing"
         yield Trouble(stage, told, folder / SEAL, folder, make)
         return
     for name in names:
         try:
-            integrity.verify(folder, glob.escape(name))
-        except integrity.DamagedError as error:
+            sealing.verify(folder, glob.escape(name))
+        except sealing.DamagedError as error:
             yield Trouble(stage, _first(error), folder / name, folder, make)
 
 
@@ -208,8 +209,8 @@ def _weights(folder: Path) -> str:
     """What base.sha256 is of; empty where there is no checkpoint."""
     files = sorted(folder.glob("model*.safetensors"))
     if len(files) == 1:  # spares torch and transformers, which take seconds to import
-        return integrity.sha256(files[0])
-    from concertina import lalm
+        return sealing.sha256(files[0])
+    from concertina.model import lalm
 
     return lalm.fingerprint(folder) if files else ""
 

@@ -22,13 +22,18 @@ from typing import NamedTuple
 import gpu
 import plan
 
-from concertina import broken, console, integrity, keys
+from concertina import console
+from concertina.artefacts import keys
 from concertina.config import Config, ConfigError, load
+from concertina.model import broken_releases
+from concertina.store import sealing
 
 ESPEAK_LONGEST = 159  # characters of the path of eSpeak NG's data: it has room for no more
 WRITTEN = ("build", "results", "scratch", "logs")
 SETUP = "run `make setup`"
-TRACKER = broken.Broken("mlflow", (0,), (3, 11), "a model that it loads can run code (CVE-2025-10279, CVE-2026-4137)")
+TRACKER = broken_releases.Broken(
+    "mlflow", (0,), (3, 11), "a model that it loads can run code (CVE-2025-10279, CVE-2026-4137)"
+)
 HARMFUL = {  # of OpenMP's settings: what is harmful, and why
     "OMP_WAIT_POLICY": ("active", "waiting threads take the cores of other jobs"),
     "OMP_PROC_BIND": ("true|close|spread|master|primary", "jobs side by side are bound to the same cores"),
@@ -65,7 +70,7 @@ def packages() -> Iterator[Line]:
         yield Line("note", f"packages: {', '.join(others)}; results may differ from those of the lock; {SETUP}")
     if not missing and not others:
         yield Line("ok", f"packages: {len(needed)}, as constraints.txt pins them")
-    for name, harm in broken.among(found, [*broken.KNOWN, TRACKER]):
+    for name, harm in broken_releases.among(found, [*broken_releases.KNOWN, TRACKER]):
         yield Line("FAIL", f"{name} {found[name]}: {harm}; {SETUP} ({name} {pinned.get(name, 'of the lock')})")
 
 
@@ -116,7 +121,7 @@ def writable() -> Iterator[Line]:
             with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-"):
                 pass
         except OSError as error:
-            remedy = integrity.REMEDIES.get(error.errno or errno.EACCES, "change its owner or mode")
+            remedy = sealing.REMEDIES.get(error.errno or errno.EACCES, "change its owner or mode")
             refused.append(f"{name}/ cannot be written ({error.strerror}): {remedy}")
     yield from (Line("FAIL", text) for text in refused)
     if not refused:
@@ -177,7 +182,7 @@ def threads() -> Iterator[Line]:
 def model(config: Config) -> Iterator[Line]:
     """The base's files, as a run would read them; says too whether torch and transformers can be imported."""
     try:
-        from concertina import lalm
+        from concertina.model import lalm
     except (ImportError, OSError) as error:
         yield Line("FAIL", f"torch or transformers cannot be imported ({' '.join(str(error).split())}); {SETUP}")
         return
@@ -190,7 +195,7 @@ def model(config: Config) -> Iterator[Line]:
         again = f"remove {folder}, and a run makes it again"
     try:
         found = lalm.fingerprint(folder)
-    except integrity.DamagedError as error:
+    except sealing.DamagedError as error:
         yield Line("FAIL", f"model: {error}; {again}")
         return
     if config.base.sha256 and found != config.base.sha256:
@@ -205,7 +210,7 @@ def four_bits(config: Config, arguments: Sequence[str]) -> Iterator[Line]:
         return
     import torch
 
-    from concertina import lalm
+    from concertina.model import lalm
 
     try:
         lalm.in_four_bits("cuda" if torch.cuda.is_available() else "cpu")

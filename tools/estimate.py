@@ -7,10 +7,11 @@ model for train and evaluate.
 import json
 from typing import Any, NamedTuple
 
-from concertina import corpora, integrity, keys, layout, packages, scatter
-from concertina.archives import Archive
-from concertina.config import Config
-from concertina.schema import Base, Part, Pretrained, ratio_text
+from concertina import corpora
+from concertina.artefacts import keys, layout, packages, scatter
+from concertina.config import Base, Config, Part, Pretrained, ratio_text
+from concertina.corpora._archives import Archive
+from concertina.store import sealing
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "int16": 2}
 RATE_HZ, FRAMES_PER_SECOND = 16_000, 25
@@ -227,9 +228,9 @@ class Estimate:
 
     def _measured(self, corpus: str, split: str) -> Speech | None:
         try:
-            seal = integrity.read_seal(layout.data(self.config.name, corpus, split))
+            seal = sealing.read_seal(layout.data(self.config.name, corpus, split))
             return Speech(seal["utterances"], seal["hours"] * 3600, "measured")
-        except (integrity.DamagedError, KeyError):
+        except (sealing.DamagedError, KeyError):
             return None
 
     def _counted(self, corpus: str, split: str) -> Speech:

@@ -22,8 +22,9 @@ from estimate import Estimate
 from rates import COUNTED, Rates
 from reasons import Job, why
 
-from concertina import console, corpora, integrity
+from concertina import console, corpora
 from concertina.config import Config, load
+from concertina.store import sealing
 
 TARGET = "all"
 NAMED = 3  # jobs of a row that are named
@@ -78,8 +79,8 @@ def _there(folder: Path) -> Path:
 def _held(folder: Path) -> int:
     """The bytes of an artefact that is there."""
     try:
-        return sum(file["bytes"] for file in integrity.read_seal(folder)["files"].values())
-    except integrity.DamagedError:
+        return sum(file["bytes"] for file in sealing.read_seal(folder)["files"].values())
+    except sealing.DamagedError:
         return 0
 
 

@@ -15,10 +15,11 @@ import artefacts
 import run
 import tracks
 
-from concertina import console, layout
-from concertina import track as track_stage
+from concertina import console
+from concertina.artefacts import layout
+from concertina.artefacts.layout import SEAL
 from concertina.config import load
-from concertina.layout import SEAL
+from concertina.tracking import replay as track_stage
 
 
 @console.run

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from estimate import CPU_FLOPS, FRAMES_PER_SECOND, GPU_FLOPS, TEXT, Estimate, frames_per_token
 
-from concertina import integrity, keys, layout, scatter, store
+from concertina.artefacts import keys, layout, scatter
+from concertina.store import sealing, shards
 
 COUNTED = ("data", "features", "segments", "train", "evaluate")  # the stages whose work is known
 # Of a job, in seconds.
@@ -100,7 +101,7 @@ def _identity(estimate: Estimate) -> str | None:
     """What adapters of this base say of it; None where it is not there yet."""
     try:
         return keys.identity(estimate.config)
-    except integrity.DamagedError:
+    except sealing.DamagedError:
         return None
 
 
@@ -121,7 +122,7 @@ def _audio(name: str, corpus: str, split: str) -> tuple[float, float] | None:
 
 
 def _width(name: str, corpus: str, split: str) -> int | None:
-    return _read(layout.features(name, corpus, split) / store.INDEX).get("width")
+    return _read(layout.features(name, corpus, split) / shards.INDEX).get("width")
 
 
 def _read(path: Path) -> dict[str, Any]:

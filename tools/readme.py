@@ -12,7 +12,9 @@ import re
 import sys
 from pathlib import Path
 
-from concertina import console, integrity, layout
+from concertina import console
+from concertina.artefacts import layout
+from concertina.store import sealing
 
 BLOCK = re.compile(
     r"(?P<begin><!-- results:(?P<name>[a-z0-9][a-z0-9_-]*) -->\n).*?(?P<end><!-- /results:(?P=name) -->)", re.S
@@ -30,7 +32,7 @@ def filled(text: str) -> tuple[str, list[str]]:
         folder = layout.report(match["name"])
         if not (folder / layout.SEAL).exists():
             return match[0]
-        integrity.verify(folder)
+        sealing.verify(folder)
         names.append(match["name"])
         return f"{match['begin']}{(folder / 'table.md').read_text(encoding='utf-8')}{match['end']}"
 

@@ -15,8 +15,8 @@ import run
 import tracks
 
 from concertina import console
+from concertina.artefacts.layout import SEAL
 from concertina.config import load
-from concertina.layout import SEAL
 
 RECORD = Path(".snakemake/metadata")
 

@@ -8,7 +8,8 @@ import os
 import socket
 import sys
 
-from concertina import console, tracking
+from concertina import console
+from concertina.tracking import mlflow_client
 
 HOST = "127.0.0.1"
 # Quiet, and without the processes that serve other uses of MLflow.
@@ -20,21 +21,21 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=5000, help=f"on {HOST}")
     asked = parser.parse_args(argv)
-    address = tracking.place() if tracking.served() else f"http://{HOST}:{asked.port}"
-    pages = tracking.experiments()
+    address = mlflow_client.place() if mlflow_client.served() else f"http://{HOST}:{asked.port}"
+    pages = mlflow_client.experiments()
     if not pages:
-        console.say(f"error: nothing is recorded at {tracking.place()} yet; run `make reproduce`, or `make track`")
+        console.say(f"error: nothing is recorded at {mlflow_client.place()} yet; run `make reproduce`, or `make track`")
         return 1
     for name, page in pages.items():
         print(f"{name}: {address}{page}", flush=True)
-    if tracking.served():
+    if mlflow_client.served():
         return 0
     with socket.socket() as probe:
         if probe.connect_ex((HOST, asked.port)) == 0:
             console.say(f"error: port {asked.port} is taken; choose another: make ui PORT={asked.port + 1}")
             return 1
     # The address of a database may hold a password, which a command line would show to everybody.
-    os.environ |= {**SETTINGS, "MLFLOW_BACKEND_STORE_URI": tracking.uri()}
+    os.environ |= {**SETTINGS, "MLFLOW_BACKEND_STORE_URI": mlflow_client.uri()}
     server = ["-m", "mlflow", "server", "--host", HOST, "--port", str(asked.port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, *server])
 

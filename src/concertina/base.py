@@ -18,12 +18,13 @@ import torch
 from transformers import WhisperFeatureExtractor
 
 from concertina import config as configs
-from concertina import console, fingerprint
-from concertina.pretraining.examples import make_pool
-from concertina.pretraining.model import create
-from concertina.pretraining.publish import publish
-from concertina.pretraining.recipe import digest, read_recipe
-from concertina.pretraining.training import saved_at, train
+from concertina import console
+from concertina.artefacts import fingerprint
+from concertina.bases.scratch.examples import make_pool
+from concertina.bases.scratch.model import create
+from concertina.bases.scratch.publish import publish
+from concertina.bases.scratch.recipe import digest, read_recipe
+from concertina.bases.scratch.training import saved_at, train
 
 
 @console.run
@@ -39,8 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     config = configs.load(arguments.config)
     recipe = read_recipe(config, arguments.config)
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=recipe.window_s)
-    code = fingerprint.code_hash("concertina.pretraining.training") + str(fingerprint.packages("concertina.base"))
-    speaking = fingerprint.code_hash("concertina.pretraining.examples", ["concertina.synthesis.espeak"])
+    code = fingerprint.code_hash("concertina.bases.scratch.training") + str(fingerprint.packages("concertina.base"))
+    speaking = fingerprint.code_hash("concertina.bases.scratch.examples", ["concertina.corpora.synthesis.espeak"])
     pool = arguments.scratch / f"clips-{digest(str(recipe.clips), str(recipe.seed), str(recipe.window_s), speaking)}"
     recipe_text, prompts = recipe.model_dump_json(exclude={"phases", "mean_of"}), str(config.base.prompts)
     scratch = arguments.scratch / digest(pool.name, recipe_text, prompts, code)

@@ -26,13 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from concertina import audio, console, corpora, integrity, keys, layout, scatter
-from concertina.config import Config, ConfigError, load
-from concertina.corpora import Reject, Utterance
-from concertina.scatter import Share
-from concertina.schema import Corpus, Section
-from concertina.spelling import nearest
-from concertina.store import Writer
+from concertina import console, corpora
+from concertina.artefacts import keys, layout, scatter
+from concertina.artefacts.scatter import Share
+from concertina.config import Config, ConfigError, Corpus, Section, load
+from concertina.corpora import Reject, Utterance, _audio
+from concertina.nearest import nearest
+from concertina.store import sealing
+from concertina.store.shards import Writer
 
 SHARD_BYTES = 64 << 20
 MIN_SAMPLES = 321  # below that a Whisper-style encoder has no frame: 3 hops of 160 samples, begun
@@ -53,7 +54,7 @@ def stage(config: Config, corpus: str, split: str, jobs: int, shares: Sequence[P
     plugin, options = _plugin(config, corpus, split)
     folder = layout.data(config.name, corpus, split)
     facts: dict[str, Any] = {"run_key": keys.run_key(keys.data(config, corpus, split))}
-    with integrity.sealed(folder, facts) as temporary:
+    with sealing.sealed(folder, facts) as temporary:
         parts = temporary / "parts"
         joined = _Joined(temporary, f"{corpus}/{split}")
         if shares:
@@ -77,7 +78,7 @@ def share(config: Config, corpus: str, split: str, chosen: Share, jobs: int) -> 
     """Read one share of a split's parts, in up to `jobs` processes, and return its folder. Errors: as `stage`."""
     plugin, options = _plugin(config, corpus, split)
     folder = layout.share(config.name, "data", corpus, split, str(chosen))
-    with integrity.sealed(folder, {"run_key": keys.run_key(keys.data(config, corpus, split))}) as temporary:
+    with sealing.sealed(folder, {"run_key": keys.run_key(keys.data(config, corpus, split))}) as temporary:
         numbers = chosen.range(corpora.parts(plugin, options, split))
         for _ in _read(config.corpus(corpus), split, numbers, temporary, jobs):
             pass
@@ -94,13 +95,13 @@ def usable(utterance: Utterance) -> tuple[dict[str, Any], np.ndarray]:
     except UnicodeEncodeError:
         raise ValueError("its text is not valid Unicode, so it cannot be written as UTF-8") from None
     name = str(utterance.audio) if isinstance(utterance.audio, Path) else utterance.id
-    samples_T = audio.mono(utterance.audio, utterance.rate_hz, utterance.offset_s, utterance.duration_s, name)
+    samples_T = _audio.mono(utterance.audio, utterance.rate_hz, utterance.offset_s, utterance.duration_s, name)
     if len(samples_T) < MIN_SAMPLES:
-        length = f"{1000 * len(samples_T) / audio.RATE_HZ:.0f} ms" if len(samples_T) else "zero length"
+        length = f"{1000 * len(samples_T) / _audio.RATE_HZ:.0f} ms" if len(samples_T) else "zero length"
         raise ValueError(f"{name}: {length}: shorter than one frame of the encoder")
     row = {
         "id": utterance.id,
-        "duration_s": len(samples_T) / audio.RATE_HZ,
+        "duration_s": len(samples_T) / _audio.RATE_HZ,
         "samples": len(samples_T),
         "text": text,
         "language": utterance.language,
@@ -184,7 +185,7 @@ class _Joined:
         if not self.seen:
             raise CorpusError(f"corpus {self.name} has no usable row: {self.rejects} rejected, see above")
         self._writer.close()
-        hours = self.samples / audio.RATE_HZ / 3600
+        hours = self.samples / _audio.RATE_HZ / 3600
         return {"utterances": len(self.seen), "rejects": self.rejects, "hours": hours}
 
     def _tell(self, row: dict[str, str]) -> None:

@@ -16,13 +16,16 @@ import numpy as np
 import peft
 import torch
 
-from concertina import arithmetic, console, integrity, keys, lalm, layout, metrics, normaliser, records, speech
 from concertina import config as configs
-from concertina.config import UNCOMPRESSED, Config, ConfigError
-from concertina.lalm import Generated, Lalm
-from concertina.loops import loops
-from concertina.schema import TestSet, TrainSet
-from concertina.speech import Item, Speech
+from concertina import console, metrics
+from concertina.artefacts import keys, layout
+from concertina.config import UNCOMPRESSED, Config, ConfigError, TestSet, TrainSet
+from concertina.metrics import _normaliser
+from concertina.metrics._loops import loops
+from concertina.model import batching, devices, lalm
+from concertina.model.batching import Item, Speech
+from concertina.model.lalm import Generated, Lalm
+from concertina.store import records, sealing
 
 
 class Adapter(NamedTuple):
@@ -61,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         "threads": config.evaluate.threads,
         "run_key": "",
         "override": (config.gate and config.gate.override) or None,
-        **records.provenance(arithmetic.gpu_name()),
+        **records.provenance(devices.gpu_name()),
     }
     run = f"{asked.compressor}-{asked.ratio}"
     with records.failures(layout.failure(config.name, "evaluate", run), head):
@@ -71,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def evaluate(config: Config, compressor: str, ratio: str, head: dict[str, Any]) -> None:
     """Decode and score one cell and seal its folder; puts the run key into `head`, the records' head."""
-    arithmetic.fix(config.evaluate.threads, config.evaluate.precision)
+    devices.fix(config.evaluate.threads, config.evaluate.precision)
     sets = config.test_sets(compressor, ratio)
     splits = sorted({(test_set.corpus, test_set.split) for test_set in sets})
     opened = {split: Speech(config.name, *split, compressor, ratio) for split in splits}
@@ -82,10 +85,10 @@ def evaluate(config: Config, compressor: str, ratio: str, head: dict[str, Any]) 
         for train_set, seed in adapters
     }
     inputs = [key for cached in opened.values() for key in cached.run_keys]
-    inputs += [integrity.verify(folder)["run_key"] for folder in folders.values()]
+    inputs += [sealing.verify(folder)["run_key"] for folder in folders.values()]
     head["run_key"] = keys.run_key(keys.evaluate(config, compressor, ratio), inputs)
     target = layout.evaluate(config.name, compressor, ratio)
-    with integrity.sealed(target, {"run_key": head["run_key"]}) as folder:
+    with sealing.sealed(target, {"run_key": head["run_key"]}) as folder:
         for adapter in [None, *adapters]:
             model = lalm.load(config.base, encoder=False, llm=True, dtype=config.evaluate.precision)
             if adapter:
@@ -103,10 +106,10 @@ def judged(config: Config, test_set: str, folder: Path) -> bool:
     if config.gate is None or test_set not in config.gate.figures:
         return False
     source = layout.gate(config.name) / test_set
-    integrity.verify(source.parent)
+    sealing.verify(source.parent)
     (folder / test_set).mkdir(parents=True)
     for path in source.iterdir():
-        integrity.link(path, folder / test_set / path.name)
+        sealing.link(path, folder / test_set / path.name)
     return True
 
 
@@ -133,7 +136,7 @@ def measure(
 ) -> None:
     """Decode one test set, score it, and write its record and predictions below `folder`."""
     began = time.monotonic()
-    items, wordless = scorable(speech.items(model, config, test_set, cached, test_set.utterances), test_set)
+    items, wordless = scorable(batching.items(model, config, test_set, cached, test_set.utterances), test_set)
     generated = decode(model, config, items)
     language = test_set.to or test_set.language
     scores = score(config, test_set.task, items, [g.text for g in generated], language)
@@ -179,7 +182,7 @@ def scorable(items: list[Item], test_set: TestSet) -> tuple[list[Item], list[str
 
     Errors: ConfigError when there are only others.
     """
-    found = [item for item in items if normaliser.has_words(item.text, test_set.to or test_set.language)]
+    found = [item for item in items if _normaliser.has_words(item.text, test_set.to or test_set.language)]
     kept = {id(item) for item in found}
     others = [row(item)["id"] for item in items if id(item) not in kept]
     if others:
@@ -199,7 +202,7 @@ def decode(model: Lalm, config: Config, items: Sequence[Item]) -> list[Generated
         for start in range(0, len(items), chosen.batch):
             indices = by_length[start : start + chosen.batch]
             with torch.inference_mode():
-                inputs = speech.batch(model, config, [items[i] for i in indices], pad_left=True)
+                inputs = batching.batch(model, config, [items[i] for i in indices], pad_left=True)
             caps = [cap(row(items[i])["duration_s"], config) for i in indices]
             results |= zip(indices, lalm.generate(model, inputs, caps), strict=True)
             progress.add(len(indices))

@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from concertina import arithmetic, console, encoder, integrity, keys, lalm, layout, scatter, store
 from concertina import config as configs
+from concertina import console
+from concertina.artefacts import keys, layout, scatter
+from concertina.artefacts.scatter import Share
 from concertina.config import Config
-from concertina.lalm import Lalm
-from concertina.scatter import Share
+from concertina.model import devices, encoder, lalm
+from concertina.model.lalm import Lalm
+from concertina.store import sealing, shards
 
 SHORTEST_SAMPLES = 4 * encoder.SAMPLES_PER_MEL  # one frame: what is shorter is followed by silence
 MANIFEST = "manifest.jsonl"
@@ -46,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     config, corpus, split = configs.load(arguments.config), arguments.corpus, arguments.split
     source = layout.data(config.name, corpus, split)
-    seal = integrity.verify(source, store.INDEX, MANIFEST)
+    seal = sealing.verify(source, shards.INDEX, MANIFEST)
     facts = {"run_key": keys.run_key(keys.features(config, corpus, split), [seal["run_key"], *keys.base_seals(config)])}
     if arguments.gather:
         gather(arguments.gather, source, layout.features(config.name, corpus, split), facts)
@@ -61,18 +64,18 @@ def main(argv: list[str] | None = None) -> int:
 def stage(config: Config, source: Path, target: Path, facts: dict[str, Any], share: Share) -> None:
     """Encode a share of the split in `source` into `target`. Errors: DamagedError, ValueError (frames not finite)."""
     chosen = config.features
-    arithmetic.fix(chosen.threads, chosen.precision)
+    devices.fix(chosen.threads, chosen.precision)
     budget_samples = int(chosen.batch_seconds * encoder.RATE_HZ)
-    audio = store.Reader(source)
+    audio = shards.Reader(source)
     stretches = list(_stretches(audio.lengths, BATCHES_IN_MEMORY * budget_samples))
     stretches = [stretches[number] for number in share.range(len(stretches))]
     indices = [i for stretch in stretches for i in stretch]
-    integrity.verify(source, *audio.files(indices))
+    sealing.verify(source, *audio.files(indices))
     model = lalm.load(config.base, encoder=True, llm=False, dtype=chosen.precision)
     facts = facts | {"utterances": len(indices)}
-    with integrity.sealed(target, facts) as folder, console.Progress(len(indices), "utterances") as progress:
+    with sealing.sealed(target, facts) as folder, console.Progress(len(indices), "utterances") as progress:
         width = model.encoder.config.d_model
-        writer = store.Writer(folder, chosen.dtype, width, chosen.shard_mib * 2**20)
+        writer = shards.Writer(folder, chosen.dtype, width, chosen.shard_mib * 2**20)
         for stretch in stretches:
             waves = [audio.one(i) for i in stretch]
             for i, frames_TD in zip(stretch, encode(model, waves, budget_samples, progress), strict=True):
@@ -87,11 +90,11 @@ def gather(shares: Sequence[Path], source: Path, target: Path, facts: dict[str, 
     seals = {folder: scatter.verified(folder, facts["run_key"]) for folder in shares}
     facts = facts | {"utterances": sum(seal["utterances"] for seal in seals.values())}
     known: dict[str, Any] = {}
-    with integrity.sealed(target, facts, known) as folder:
-        files = store.join(shares, folder)
+    with sealing.sealed(target, facts, known) as folder:
+        files = shards.join(shares, folder)
         known |= {name: seals[path.parent]["files"][path.name] for name, path in files.items()}
-        if store.Reader(folder).ids != store.Reader(source).ids:
-            raise integrity.DamagedError(f"{shares[0].parent} does not hold all of {source}; run `make reproduce`")
+        if shards.Reader(folder).ids != shards.Reader(source).ids:
+            raise sealing.DamagedError(f"{shares[0].parent} does not hold all of {source}; run `make reproduce`")
         shutil.copyfile(source / MANIFEST, folder / MANIFEST)
 
 

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from concertina import console, integrity, keys, layout, scores
+from concertina import console
+from concertina.artefacts import keys, layout
 from concertina.config import DEFAULT, Config, load
-from concertina.reporting import evidence, findings, page, prose, readme
+from concertina.reporting import evidence, findings, page, prose, readme, scores
 from concertina.reporting.board import Board, Cell, cells
 from concertina.reporting.prose import Table
+from concertina.store import sealing
 
 
 @console.run
@@ -43,12 +45,12 @@ def make(config: Config, config_path: Path = DEFAULT, partial: bool = False) -> 
     folder = layout.report(config.name)
     copy = folder.parent / "report.html"
     facts = _provenance(config, config_path, found)
-    with integrity.sealed(folder, {"run_key": run_key}) as temporary:
+    with sealing.sealed(folder, {"run_key": run_key}) as temporary:
         samples, percent = config.report.bootstrap_samples, config.report.confidence_percent
         scores.write(temporary / "scores.csv", scores.rows(found.results, samples, percent))
         html = page.render(config, grid, found, tables, facts, run_key, partial)
         (temporary / "report.html").write_text(html, encoding="utf-8", newline="\n")
-        integrity.write_json(temporary / "metrics.json", scores.nested(found.results))
+        sealing.write_json(temporary / "metrics.json", scores.nested(found.results))
         (temporary / "quality.svg").write_text(page.picture(tables), encoding="utf-8", newline="\n")
         train_sets, caption = [chosen.name for chosen in config.train.sets], _caption(config, tables, facts)
         whisper = prose.whisper(found.whisper, config.evaluate.metrics.get("transcribe", []))
@@ -130,7 +132,7 @@ def _copy(source: Path, target: Path) -> None:
     """Copy in one step: a reader sees the old file or the new one."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with integrity.writing(target):
+        with sealing.writing(target):
             shutil.copyfile(source, temporary)
             os.replace(temporary, target)
     finally:

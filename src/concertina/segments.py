@@ -18,16 +18,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from concertina import compressors, config, console, contract, integrity, keys, layout, records, schema
-from concertina.pooling import Segments
-from concertina.store import INDEX, Reader
+from concertina import compressors, config, console
+from concertina.artefacts import keys, layout
+from concertina.compressors import _contract
+from concertina.compressors._segments import Segments
+from concertina.config import sections
+from concertina.store import records, sealing
+from concertina.store.shards import INDEX, Reader
 
 FILE = "segments.safetensors"
 BATCH_FRAMES = 2**15
 Decide = Callable[[Tensor, Tensor, Tensor], Segments]
 
 
-def decider(compressor: str, ratio: schema.Ratio, options: dict[str, Any]) -> Decide:
+def decider(compressor: str, ratio: sections.Ratio, options: dict[str, Any]) -> Decide:
     """A compressor ready for use: a function of frames_TD, lengths_B and seeds_B that checks its own answers.
 
     `frames_TD`: floating point, before the projector, of width 0 where the compressor does not read them;
@@ -41,7 +45,7 @@ def decider(compressor: str, ratio: schema.Ratio, options: dict[str, Any]) -> De
 
     def decide(frames_TD: Tensor, lengths_B: Tensor, seeds_B: Tensor) -> Segments:
         answer: Segments = segment(frames_TD.float(), lengths_B, ratio, {}, seeds_B, **options)
-        contract.check(answer, lengths_B, ratio, compressor, exact)
+        _contract.check(answer, lengths_B, ratio, compressor, exact)
         return answer
 
     return decide
@@ -70,9 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)  # bound by memory: jobs side by side beat threads
     experiment = config.load(asked.config)
     cell = experiment.cell(asked.compressor, asked.ratio)
-    ratio = next(ratio for ratio in cell.ratios if schema.ratio_text(ratio) == asked.ratio)
+    ratio = next(ratio for ratio in cell.ratios if sections.ratio_text(ratio) == asked.ratio)
     source = layout.features(experiment.name, asked.corpus, asked.split)
-    seal = integrity.verify(source, wanted(asked.compressor))
+    seal = sealing.verify(source, wanted(asked.compressor))
     key = keys.segments(experiment, asked.corpus, asked.split, asked.compressor, asked.ratio)
     facts: dict[str, Any] = {"run_key": keys.run_key(key, [seal["run_key"]])}
     folder = layout.segments(experiment.name, asked.corpus, asked.split, asked.compressor, asked.ratio)
@@ -87,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         **records.provenance(),
     }
     failure = layout.failure(experiment.name, "segments", "/".join(folder.parts[-3:]))
-    with records.failures(failure, head), integrity.sealed(folder, facts) as temporary:
+    with records.failures(failure, head), sealing.sealed(folder, facts) as temporary:
         facts |= write(temporary / FILE, Reader(source), cell, ratio, experiment.segments.seed)
     console.say(f"{folder}: {facts['realised_ratio']:.3g} frames per token")
     return 0
@@ -98,7 +102,7 @@ def wanted(compressor: str) -> str:
     return "*" if compressors.describe(compressor).reads_frames else INDEX
 
 
-def write(path: Path, features: Reader, cell: config.Cell, ratio: schema.Ratio, seed: int) -> dict[str, Any]:
+def write(path: Path, features: Reader, cell: config.Cell, ratio: sections.Ratio, seed: int) -> dict[str, Any]:
     """Segment every utterance of a store into one file, in the store's order; returns the facts for its seal.
 
     Errors: ConfigError, ContractError.
@@ -113,7 +117,7 @@ def write(path: Path, features: Reader, cell: config.Cell, ratio: schema.Ratio, 
             seeds_B = seeds(ids, seed)
             answers.append(decide(frames_TD, lengths_B, seeds_B))
             if len(answers) == 1:
-                contract.check_company(decide, frames_TD, lengths_B, seeds_B, answers[0], cell.compressor)
+                _contract.check_company(decide, frames_TD, lengths_B, seeds_B, answers[0], cell.compressor)
             progress.add(len(ids))
     lengths_N = torch.cat([torch.empty(0, dtype=torch.int32), *(answer.lengths_N.int() for answer in answers)])
     counts_B = torch.cat([torch.empty(0, dtype=torch.int32), *(answer.counts_B.int() for answer in answers)])

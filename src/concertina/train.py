@@ -20,26 +20,18 @@ import numpy as np
 import peft
 import torch
 
-from concertina import (
-    arithmetic,
-    checkpoints,
-    console,
-    integrity,
-    keys,
-    lalm,
-    layout,
-    optimise,
-    order,
-    records,
-    speech,
-    tracking,
-)
 from concertina import config as configs
-from concertina.checkpoints import Checkpoints
+from concertina import console
+from concertina.artefacts import keys, layout
 from concertina.config import Config, ConfigError
-from concertina.lalm import Lalm
-from concertina.optimise import Team
-from concertina.speech import Item, Speech
+from concertina.model import batching, devices, lalm
+from concertina.model.batching import Item, Speech
+from concertina.model.lalm import Lalm
+from concertina.store import records, sealing
+from concertina.tracking import mlflow_client
+from concertina.training import checkpoints, gradients, order
+from concertina.training.checkpoints import Checkpoints
+from concertina.training.gradients import Team
 
 WINDOW = 20  # steps over which the loss is averaged when divergence is judged
 PROBE = 4  # utterances on which a saved adapter is checked
@@ -92,11 +84,11 @@ def main(argv: list[str] | None = None) -> int:
         "threads": config.train.threads,
         "run_key": "",
         "override": (config.gate and config.gate.override) or None,
-        **records.provenance(arithmetic.gpu_name()),
+        **records.provenance(devices.gpu_name()),
     }
     with records.failures(layout.failure(config.name, "train", run), head):
         adapter = Asked(asked.train_set, asked.compressor, asked.ratio, asked.seed)
-        with optimise.gathered(config.train.processes, follow, config, adapter) as team:
+        with gradients.gathered(config.train.processes, follow, config, adapter) as team:
             train(config, adapter, head, team)
     return 0
 
@@ -136,7 +128,7 @@ class Training:
         if self.team.size > 1:  # each drops its own, and a checkpoint, which the leader writes, need not know which
             torch.manual_seed(int(np.random.SeedSequence([self.seed, number, self.team.rank]).generate_state(1)[0]))
         items = [self.items[i] for i in self.steps[number - 1]]
-        loss, stopping = optimise.gradients(self.model, self.config, items, self.trainable, self.team, stop)
+        loss, stopping = gradients.gradients(self.model, self.config, items, self.trainable, self.team, stop)
         torch.nn.utils.clip_grad_norm_(self.trainable, chosen.clip_norm)
         rate = chosen.learning_rate * learning_rate_at(number - 1, self.config)
         for group in self.optimizer.param_groups:
@@ -149,7 +141,7 @@ def prepare(config: Config, asked: Asked, team: Team) -> Training:
     """Everything that a training begins with, the same in each process of a team. Errors: DamagedError, ConfigError."""
     # 1. Everything random comes from the seed, everything parallel from the config.
     chosen = config.train
-    arithmetic.fix(chosen.threads, chosen.precision)
+    devices.fix(chosen.threads, chosen.precision)
     torch.manual_seed(asked.seed)
 
     # 2. The data: the same items in the same order for every compressor and ratio.
@@ -159,11 +151,11 @@ def prepare(config: Config, asked: Asked, team: Team) -> Training:
         key: Speech(config.name, *key, asked.compressor, asked.ratio)
         for key in sorted({(part.corpus, part.split) for part in (*parts.parts, *parts.dev)})
     }
-    items = [item for p in parts.parts for item in speech.items(model, config, p, opened[p.corpus, p.split])]
+    items = [item for p in parts.parts for item in batching.items(model, config, p, opened[p.corpus, p.split])]
     dev = [
         item
         for p in parts.dev
-        for item in speech.items(model, config, p, opened[p.corpus, p.split], chosen.dev_utterances)
+        for item in batching.items(model, config, p, opened[p.corpus, p.split], chosen.dev_utterances)
     ]
     frames = [int(item.speech.lengths_B[item.at]) for item in items]
     steps = list(order.batches(frames, chosen.batch, chosen.steps, asked.seed))
@@ -171,7 +163,7 @@ def prepare(config: Config, asked: Asked, team: Team) -> Training:
     run_key = keys.run_key(keys.train(config, asked.train_set, asked.compressor, asked.ratio, asked.seed), inputs)
 
     # 3. LoRA on the LLM's linear layers, never on the encoder's layers of the same names.
-    optimise.ready(model, config)
+    gradients.ready(model, config)
     adapted = peft.get_peft_model(model.model, lora(config, model))
     trainable = [p for p in adapted.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
@@ -195,14 +187,14 @@ def train(config: Config, asked: Asked, head: dict[str, Any], team: Team) -> Non
 
     # 4. The steps. The place for the adapter is made first: a disk that cannot be written is found out now.
     target = layout.train(config.name, asked.train_set, asked.compressor, asked.ratio, asked.seed)
-    with integrity.sealed(target, {"run_key": head["run_key"]}) as folder, console.stopping() as stop:
+    with sealing.sealed(target, {"run_key": head["run_key"]}) as folder, console.stopping() as stop:
         kept = Checkpoints(head["run_key"], chosen.checkpoint_s)
         curve, before_s = training.resume()
         began -= before_s
         curve = curve or [{"step": 0, "dev_loss": dev_loss(training)}]
         losses = [row["loss"] for row in curve if "loss" in row]
         total, done = chosen.steps * chosen.batch, len(losses) * chosen.batch
-        with tracking.live(head, curve), console.Progress(total, "utterances", done=done) as progress:
+        with mlflow_client.live(head, curve), console.Progress(total, "utterances", done=done) as progress:
             for step in range(len(losses) + 1, chosen.steps + 1):
                 kept.check()
                 tick = time.monotonic()
@@ -224,7 +216,7 @@ def train(config: Config, asked: Asked, head: dict[str, Any], team: Team) -> Non
         # 5. Save through peft, read it back, and see that it is the adapter that was trained.
         parameters = sum(p.numel() for p in training.trainable)
         save(training, folder)
-        integrity.write_json(folder / "compressor.json", description(config, asked.compressor, asked.ratio))
+        sealing.write_json(folder / "compressor.json", description(config, asked.compressor, asked.ratio))
         (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
         facts = {
             "train_loss": float(np.mean(losses[-WINDOW:])),
@@ -285,7 +277,7 @@ def dev_loss(training: Training) -> float:
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
     for start in range(0, len(by_length), config.train.batch):
         with autocast:
-            batch, told = optimise.batch(model, config, by_length[start : start + config.train.batch])
+            batch, told = gradients.batch(model, config, by_length[start : start + config.train.batch])
             labels = int((batch.labels_BS != lalm.IGNORED).sum())
             total += lalm.loss(model, batch, **told).item() * labels
         count += labels
@@ -300,7 +292,7 @@ def save(training: Training, folder: Path) -> None:
     """
     model = training.model
     model.model.eval()
-    inputs, told = optimise.batch(model, training.config, training.dev[:PROBE])
+    inputs, told = gradients.batch(model, training.config, training.dev[:PROBE])
     trained_LV, _ = lalm.label_logits(model, inputs, **told)
     training.adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     base = training.adapted.unload()
@@ -309,9 +301,9 @@ def save(training: Training, folder: Path) -> None:
     reloaded_LV, _ = lalm.label_logits(model, inputs, **told)
     if not torch.allclose(reloaded_LV, trained_LV, rtol=1e-4, atol=1e-4):
         off = float((reloaded_LV - trained_LV).abs().max())
-        raise integrity.DamagedError(f"the saved adapter is not the trained one: its logits are off by {off:.3g}")
+        raise sealing.DamagedError(f"the saved adapter is not the trained one: its logits are off by {off:.3g}")
     if torch.equal(reloaded_LV, base_LV):
-        raise integrity.DamagedError("the saved adapter changes nothing: its logits are the base's")
+        raise sealing.DamagedError("the saved adapter changes nothing: its logits are the base's")
 
 
 def description(config: Config, compressor: str, ratio: str) -> dict[str, Any]:

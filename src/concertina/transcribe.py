@@ -11,25 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from concertina import (
-    arithmetic,
-    audio,
-    compressors,
-    console,
-    encoder,
-    evaluate,
-    features,
-    integrity,
-    keys,
-    lalm,
-    schema,
-    segments,
-    speech,
-)
+from concertina import compressors, console, evaluate, features, segments
 from concertina import config as configs
-from concertina.config import Config, ConfigError
-from concertina.lalm import Lalm, Prompt
-from concertina.pooling import positions
+from concertina.artefacts import keys
+from concertina.compressors._segments import positions
+from concertina.config import Config, ConfigError, sections
+from concertina.corpora import _audio
+from concertina.model import batching, devices, encoder, lalm
+from concertina.model.lalm import Lalm, Prompt
+from concertina.store import sealing
 
 PROJECT = Path(__file__).parents[2]
 HUSH_SAMPLES = encoder.RATE_HZ // 5  # a place to cut is the quietest stretch of this length
@@ -39,7 +29,7 @@ class Method(NamedTuple):
     """How the audio tokens are made."""
 
     compressor: str
-    ratio: schema.Ratio
+    ratio: sections.Ratio
     decide: segments.Decide
 
 
@@ -83,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     method = choose(config, asked.compressor, asked.ratio, described)
     where: dict[str, Any] = {str(key): described[key] for key in ("positions", "pool_at") if key in described}
     config = config.model_copy(update={"segments": config.segments.model_copy(update=where)})
-    arithmetic.fix(config.evaluate.threads)
+    devices.fix(config.evaluate.threads)
     model = lalm.load(config.base, encoder=True, llm=True, dtype=config.evaluate.precision)
     prompt = lalm.prompt_ids(model, config.base, asked.task, asked.language, asked.to)
     if asked.adapter:
@@ -91,10 +81,10 @@ def main(argv: list[str] | None = None) -> int:
     failed = 0
     for file in asked.files:
         try:
-            samples_T = audio.mono(file)
+            samples_T = _audio.mono(file)
             if not len(samples_T):
-                raise audio.AudioError(f"{file}: it holds no sound")
-        except audio.AudioError as error:
+                raise _audio.AudioError(f"{file}: it holds no sound")
+        except _audio.AudioError as error:
             console.say(f"error: {error}")
             failed += 1
             continue
@@ -118,7 +108,7 @@ def description(adapter: Path, config: Config) -> dict[str, Any]:
     Errors: ConfigError when it is no adapter of ours, or one of another base; DamagedError.
     """
     if (adapter / "seal.json").exists():
-        integrity.verify(adapter)
+        sealing.verify(adapter)
     try:
         described: dict[str, Any] = json.loads((adapter / "compressor.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -139,7 +129,7 @@ def choose(config: Config, compressor: str | None, ratio: str | None, described:
     if ratio is None:
         raise ConfigError(f"--compressor {compressor} wants a --ratio: frames per token, such as 3")
     try:
-        number: schema.Ratio = "natural" if ratio == "natural" else float(ratio)
+        number: sections.Ratio = "natural" if ratio == "natural" else float(ratio)
     except ValueError:
         raise ConfigError(f"--ratio {ratio}: a ratio is 'natural' or a number of frames per token") from None
     if number != "natural" and not 1 <= number < float("inf"):
@@ -169,7 +159,7 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
         inputs = lalm.embed(
             model,
             [prompt] * len(counts),
-            speech.compress(model, frames_TD, cut, config.segments.pool_at),
+            batching.compress(model, frames_TD, cut, config.segments.pool_at),
             counts,
             positions(cut, config.segments.positions),
             lengths_B.tolist() if kept else counts,
@@ -201,7 +191,7 @@ def told(file: Path, transcript: Transcript, method: Method, named: bool) -> str
     """Two lines for the console: the text, and what was saved."""
     saved = 100 * (1 - transcript.tokens / transcript.frames)
     pieces = f" in {transcript.windows} windows" if transcript.windows > 1 else ""
-    how = f"{method.compressor} at {schema.ratio_text(method.ratio)}"
+    how = f"{method.compressor} at {sections.ratio_text(method.ratio)}"
     return (
         f"{f'{file}: ' if named else ''}{transcript.text}\n"
         f"  ({transcript.tokens} audio tokens instead of {transcript.frames}, {saved:.0f} % saved by {how}; "

@@ -25,4 +25,4 @@ rule assemble:
     message:
         "assemble"
     shell:
-        "python tools/gpu.py python -m concertina.assemble --config {params.config} 2>&1 | tee -i {log}"
+        "python tools/gpu.py python -m concertina.bases.join --config {params.config} 2>&1 | tee -i {log}"

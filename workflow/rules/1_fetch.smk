@@ -22,5 +22,5 @@ rule fetch:
     message:
         "fetch {wildcards.kind}/{wildcards.archive}"
     shell:
-        "python -m concertina.fetch --config {params.config} --kind {wildcards.kind}"
+        "python -m concertina.fetching.archive --config {params.config} --kind {wildcards.kind}"
         " --archive {wildcards.archive} 2>&1 | tee -i {log}"

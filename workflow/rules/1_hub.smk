@@ -23,5 +23,5 @@ rule hub:
     message:
         "hub {wildcards.model}/{wildcards.revision}"
     shell:
-        "python -m concertina.hub --config {params.config} --model {params.named[model]:q}"
+        "python -m concertina.fetching.hub --config {params.config} --model {params.named[model]:q}"
         " --revision {params.named[revision]:q} 2>&1 | tee -i {log}"

@@ -26,4 +26,4 @@ rule gate:
     message:
         "gate"
     shell:
-        "python tools/gpu.py python -m concertina.gate --config {params.config} 2>&1 | tee -i {log}"
+        "python tools/gpu.py python -m concertina.checks.gate --config {params.config} 2>&1 | tee -i {log}"

@@ -24,4 +24,4 @@ rule whisper:
     message:
         "whisper"
     shell:
-        "python tools/gpu.py python -m concertina.whisper --config {params.config} 2>&1 | tee -i {log}"
+        "python tools/gpu.py python -m concertina.checks.whisper --config {params.config} 2>&1 | tee -i {log}"

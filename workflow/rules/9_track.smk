@@ -20,9 +20,9 @@ rule track:
         runtime=30,
     params:
         config=CONFIG_FILE,
-        place=tracking.place(),
-        failures=track.failures(NAME),
+        place=mlflow_client.place(),
+        failures=replay.failures(NAME),
     message:
         "track"
     shell:
-        "python -m concertina.track --config {params.config} --failures {params.failures} 2>&1 | tee -i {log}"
+        "python -m concertina.tracking.replay --config {params.config} --failures {params.failures} 2>&1 | tee -i {log}"

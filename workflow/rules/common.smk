@@ -4,9 +4,10 @@
 import functools
 from pathlib import Path
 
-from concertina import corpora, keys, layout, scatter, track, tracking
-from concertina.config import UNCOMPRESSED, ConfigError, load
-from concertina.schema import ratio_text
+from concertina import corpora
+from concertina.artefacts import keys, layout, scatter
+from concertina.tracking import mlflow_client, replay
+from concertina.config import UNCOMPRESSED, ConfigError, load, ratio_text
 
 # A Path, for of params Snakemake compares plain values alone: what the file holds counts, not where it is.
 CONFIG_FILE = Path(config.get("experiment", "config.yaml"))

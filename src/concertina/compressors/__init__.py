@@ -2,7 +2,7 @@
 
 A file has one function, which decides where a packed batch of utterances is cut and how frames weigh:
 
-    def segment(frames_TD, lengths_B, ratio, cues, seeds_B, *, option=default) -> concertina.pooling.Segments
+    def segment(frames_TD, lengths_B, ratio, cues, seeds_B, *, option=default) -> Segments
 
 frames_TD   float32, the frames of B utterances end to end; of width 0 for a file that never names it
 lengths_B   int64, the frames of each utterance
@@ -13,7 +13,7 @@ option      keyword-only, with a default: the config's `options` of a cell
 
 and may say, each as a plain constant: `natural = True` (it takes the ratio 'natural'), `exact = False` (it does not
 give ceil(T / ratio) tokens), `ratios = (1,)` (it takes no others), `cues = ("attention",)` (it needs more than
-frames). `concertina.contract` holds what its answer must satisfy. Nothing here imports torch, or a compressor
+frames). `_contract.py` holds what its answer must satisfy. Nothing here imports torch, or a compressor
 before it is used: a config is checked by reading the files.
 """
 
@@ -24,9 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from concertina.config import ConfigError
-from concertina.schema import ratio_text
-from concertina.spelling import nearest
+from concertina.config import ConfigError, ratio_text
+from concertina.nearest import nearest
 
 FOLDER = Path(__file__).parent
 PARAMETERS = ["frames_TD", "lengths_B", "ratio", "cues", "seeds_B"]

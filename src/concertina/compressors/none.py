@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from concertina.pooling import Segments
+from concertina.compressors._segments import Segments
 
 ratios = (1,)
 

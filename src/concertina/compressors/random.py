@@ -2,16 +2,16 @@
 
 from torch import Tensor
 
-from concertina import packed
-from concertina.pooling import Segments
+from concertina.compressors import _ragged
+from concertina.compressors._segments import Segments
 
 
 def segment(frames_TD: Tensor, lengths_B: Tensor, ratio: float, cues: dict[str, Tensor], seeds_B: Tensor) -> Segments:
     """Give every frame a lot and cut before those with the highest; an utterance's seed alone decides its lots."""
-    position_T = packed.position(lengths_B)
-    lot_T = scramble(packed.spread(seeds_B, lengths_B), position_T)
-    counts_B = packed.token_counts(lengths_B, ratio)
-    return Segments.cut(packed.first_in_each(counts_B, lengths_B, position_T == 0, lot_T), lengths_B)
+    position_T = _ragged.position(lengths_B)
+    lot_T = scramble(_ragged.spread(seeds_B, lengths_B), position_T)
+    counts_B = _ragged.token_counts(lengths_B, ratio)
+    return Segments.cut(_ragged.first_in_each(counts_B, lengths_B, position_T == 0, lot_T), lengths_B)
 
 
 def scramble(seeds_T: Tensor, index_T: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from concertina import packed
+from concertina.compressors import _ragged
+from concertina.compressors._segments import Segments
 from concertina.config import ConfigError
-from concertina.pooling import Segments
 
 
 def segment(
@@ -18,7 +18,7 @@ def segment(
     """
     if not (isinstance(phase, int) and 0 <= phase < ratio):
         raise ConfigError(f"compressor sample: phase is a frame of a window, from 0 to below {ratio:g}; got {phase!r}")
-    windows = Segments.cut(packed.window_starts(lengths_B, ratio), lengths_B)
+    windows = Segments.cut(_ragged.window_starts(lengths_B, ratio), lengths_B)
     kept_N = (windows.lengths_N - 1).clamp(max=phase)
-    kept_T = packed.position(windows.lengths_N) == packed.spread(kept_N, windows.lengths_N)
+    kept_T = _ragged.position(windows.lengths_N) == _ragged.spread(kept_N, windows.lengths_N)
     return replace(windows, weights_T=kept_T.float())

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from concertina import packed
-from concertina.pooling import Segments
+from concertina.compressors import _ragged
+from concertina.compressors._segments import Segments
 
 natural = True
 
@@ -30,7 +30,7 @@ def segment(
     peak_T = (jump_T > torch.cat([edge_T, jump_T[:-1]])) & (jump_T > torch.cat([jump_T[1:], edge_T]))
     starts_T = peak_T | jump_T.isinf()
     if ratio != "natural":
-        starts_T = packed.first_in_each(packed.token_counts(lengths_B, ratio), lengths_B, starts_T, jump_T)
+        starts_T = _ragged.first_in_each(_ragged.token_counts(lengths_B, ratio), lengths_B, starts_T, jump_T)
     return Segments.cut(starts_T, lengths_B, peaks_T=peak_T)
 
 
@@ -39,9 +39,9 @@ def jumps(frames_TD: Tensor, lengths_B: Tensor) -> Tensor:
 
     A zero vector counts as cos = 1. Each row by itself in a fixed order, so the batch decides no tie.
     """
-    power_T = packed.dots(frames_TD, frames_TD).double()
-    dot_T = packed.dots(frames_TD[1:], frames_TD[:-1]).double()
+    power_T = _ragged.dots(frames_TD, frames_TD).double()
+    dot_T = _ragged.dots(frames_TD[1:], frames_TD[:-1]).double()
     scale_T = (power_T[1:] * power_T[:-1]).sqrt()
     cosine_T = torch.where(scale_T > 0, dot_T / scale_T, 1.0)
     jump_T = torch.cat([power_T[:1], (1 - cosine_T).clamp(min=0)])  # one for the first frame, masked below
-    return jump_T.masked_fill(packed.position(lengths_B) == 0, math.inf)
+    return jump_T.masked_fill(_ragged.position(lengths_B) == 0, math.inf)

@@ -20,10 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
-from concertina.archives import Archive
-from concertina.config import Config, ConfigError
-from concertina.schema import Corpus, Section
-from concertina.spelling import nearest
+from concertina.config import Config, ConfigError, Corpus, Section
+from concertina.corpora._archives import Archive
+from concertina.nearest import nearest
 
 FOLDER = Path(__file__).parent
 may_be_absent = False  # whether what a user has yet to bring is no error: a plan is asked for before it is there

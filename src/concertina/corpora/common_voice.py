@@ -18,13 +18,12 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
 
-from concertina import layout
-from concertina.archives import Archive, Files
-from concertina.config import ConfigError
+from concertina.artefacts import layout
+from concertina.config import ConfigError, Name, Section
 from concertina.corpora import Reject, Size, Utterance
-from concertina.schema import Name, Section
-from concertina.spelling import nearest
-from concertina.tables import Row, Table
+from concertina.corpora._archives import Archive, Files
+from concertina.corpora._tables import Row, Table
+from concertina.nearest import nearest
 
 OFFICIAL = ("train", "dev", "test")
 SPLITS = (*OFFICIAL, "validated", "other")

@@ -17,14 +17,13 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from concertina import layout
-from concertina.archives import Archive, Files
-from concertina.config import ConfigError
+from concertina.artefacts import layout
+from concertina.config import ConfigError, Name, Section
 from concertina.corpora import Reject, Size, Utterance
+from concertina.corpora._archives import Archive, Files
+from concertina.corpora._tables import Row, Table
 from concertina.corpora.common_voice import LanguageTag, Release, clip_id, how_to_get, primary, size_of, utterance
-from concertina.schema import Name, Section
-from concertina.spelling import nearest
-from concertina.tables import Row, Table
+from concertina.nearest import nearest
 
 LABELS = {"train": ("train", "train_covost"), "dev": ("dev",), "test": ("test",)}  # in the published tables
 CODES = {"zh": "zh-CN", "sv": "sv-SE"}  # of languages that CoVoST calls otherwise

@@ -12,12 +12,11 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field, model_validator
 
-from concertina import layout
-from concertina.archives import Archive, Files
-from concertina.config import ConfigError
+from concertina.artefacts import layout
+from concertina.config import ConfigError, Name, Section
 from concertina.corpora import Reject, Size, Utterance
-from concertina.schema import Name, Section
-from concertina.spelling import nearest
+from concertina.corpora._archives import Archive, Files
+from concertina.nearest import nearest
 
 MIRRORS = ("https://www.openslr.org/resources/12", "https://openslr.trmal.net/resources/12")
 LICENCE = "CC BY 4.0, Vassil Panayotov and others, https://www.openslr.org/12"

@@ -21,9 +21,8 @@ from typing import Annotated, Any
 import soundfile
 from pydantic import Field, model_validator
 
-from concertina.config import ConfigError
+from concertina.config import ConfigError, Language, Name, Section
 from concertina.corpora import Reject, Size, Utterance
-from concertina.schema import Language, Name, Section
 
 ROWS_PER_PART = 1000
 PROBED = 100  # recordings whose length is looked up where the rows do not say it

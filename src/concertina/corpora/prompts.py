@@ -19,10 +19,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from concertina import layout, normaliser
-from concertina.archives import Archive, Files
+from concertina.artefacts import layout
+from concertina.config import Section
 from concertina.corpora import Reject, Size, Utterance
-from concertina.schema import Section
+from concertina.corpora._archives import Archive, Files
+from concertina.metrics import _normaliser
 
 KIND = "prompts"
 Split = Literal["train", "dev", "test"]
@@ -195,7 +196,7 @@ def _texts(language: str, kind: str = KIND) -> dict[str, str]:
 def _plain(language: str, kind: str = KIND) -> dict[str, str]:
     """The same, normalised."""
     said = _texts(language, kind)
-    return dict(zip(said, normaliser.normalise(list(said.values()), language), strict=True))
+    return dict(zip(said, _normaliser.normalise(list(said.values()), language), strict=True))
 
 
 @cache

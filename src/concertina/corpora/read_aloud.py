@@ -20,11 +20,11 @@ import numpy as np
 from numpy.random import Generator, default_rng
 from pydantic import Field
 
-from concertina import audio, normaliser
-from concertina.archives import Archive
-from concertina.corpora import Reject, Size, Utterance, prompts
-from concertina.schema import Section
-from concertina.synthesis import noise, telephone, voices
+from concertina.config import Section
+from concertina.corpora import Reject, Size, Utterance, _audio, prompts
+from concertina.corpora._archives import Archive
+from concertina.corpora.synthesis import noise, telephone, voices
+from concertina.metrics import _normaliser
 
 KIND = "read_aloud"
 Split = Literal["train", "dev", "adapt"]
@@ -120,7 +120,7 @@ def _apart(drawn: Iterator[str]) -> Iterator[str]:
     texts = [f" {text} " for text in _held_out()]
     held = "|".join(texts)
     while block := list(itertools.islice(drawn, BLOCK)):
-        for text, plain in zip(block, normaliser.normalise(block, "en"), strict=True):
+        for text, plain in zip(block, _normaliser.normalise(block, "en"), strict=True):
             said = f" {plain} "
             if said not in held and not any(other in said for other in texts):
                 yield text
@@ -154,14 +154,14 @@ def _utterance(options: Options, split: str, source: str, number: int, text: str
 
 
 def _pico(text: str, draw: Generator) -> tuple[np.ndarray, str]:
-    from concertina.synthesis import pico
+    from concertina.corpora.synthesis import pico
 
     voice = str(draw.choice(voices.PICO_VOICES["en"]))
     return pico.speak(text, voice, float(draw.uniform(0.8, 1.25)), float(draw.uniform(0.8, 1.25))), f"pico-{voice}"
 
 
 def _espeak(text: str, split: str, draw: Generator) -> tuple[np.ndarray, str]:
-    from concertina.synthesis import espeak
+    from concertina.corpora.synthesis import espeak
 
     accent, variant = (
         str(draw.choice(voices.ACCENTS["en"])),
@@ -170,4 +170,4 @@ def _espeak(text: str, split: str, draw: Generator) -> tuple[np.ndarray, str]:
     rate, pitch, pitch_range = (int(draw.integers(*limits)) for limits in ((140, 200), (35, 66), (35, 66)))
     engine = espeak.engine()
     samples = engine.speak(text, f"{accent}+{variant}", rate, pitch, pitch_range)
-    return audio.resample(samples / 32768, engine.rate_hz).astype(np.float32), variant
+    return _audio.resample(samples / 32768, engine.rate_hz).astype(np.float32), variant

@@ -25,11 +25,10 @@ import numpy as np
 from numpy.random import Generator, default_rng
 from pydantic import Field
 
-from concertina import audio
-from concertina.corpora import Reject, Size, Utterance
-from concertina.schema import Language, Section
-from concertina.synthesis import grammar, noise, voices
-from concertina.synthesis.grammar import Sentence
+from concertina.config import Language, Section
+from concertina.corpora import Reject, Size, Utterance, _audio
+from concertina.corpora.synthesis import grammar, noise, voices
+from concertina.corpora.synthesis.grammar import Sentence
 
 PART = 250  # utterances: small enough to share out, large enough to start a process for
 RATE_HZ = 16_000
@@ -161,19 +160,19 @@ def _voice(
     """One utterance at 16 kHz: float32 samples_T, who speaks, and how."""
     words_per_minute = int(draw.integers(*condition.words_per_minute, endpoint=True))
     if condition.engine == "pico":
-        from concertina.synthesis import pico
+        from concertina.corpora.synthesis import pico
 
         voice = str(draw.choice(voices.PICO_VOICES[language]))
         speech = pico.speak(text, voice, words_per_minute / 180, float(draw.uniform(0.8, 1.25)))
         return speech, f"pico-{voice}", {"words_per_minute": words_per_minute}
-    from concertina.synthesis import espeak
+    from concertina.corpora.synthesis import espeak
 
     accent = str(draw.choice((condition.accents or voices.ACCENTS)[language]))
     variant = str(draw.choice(voices.VARIANTS[condition.bucket]))
     pitch, pitch_range = int(draw.integers(35, 65)), int(draw.integers(35, 65))
     engine = espeak.engine()
     samples = engine.speak(text, f"{accent}+{variant}", words_per_minute, pitch, pitch_range)
-    speech = audio.resample(samples / 32768, engine.rate_hz).astype(np.float32)
+    speech = _audio.resample(samples / 32768, engine.rate_hz).astype(np.float32)
     tags: dict[str, object] = {"accent": accent.split("/")[1], "words_per_minute": words_per_minute}
     if condition.bucket == "base":
         tags["phonemes"] = list(engine.phonemes)

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from concertina.spelling import nearest
+from concertina.nearest import nearest
 
 
 class ScoreError(ValueError):

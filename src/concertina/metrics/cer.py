@@ -3,14 +3,13 @@
 A space between words is a character, except in languages that are written without spaces.
 """
 
-from concertina import edits
-from concertina.metrics import Score
+from concertina.metrics import Score, _edits
 
-columns = edits.COLUMNS
-combine = edits.combine
+columns = _edits.COLUMNS
+combine = _edits.combine
 higher_is_better = False
 
 
 def score(references: list[str], hypotheses: list[str], language: str) -> Score:
     """CER of normalised texts. Errors: ScoreError naming the utterance with an empty reference."""
-    return edits.score(references, hypotheses, language, unit="characters")
+    return _edits.score(references, hypotheses, language, unit="characters")

@@ -1,13 +1,12 @@
 """Word error rate in percent: edits over reference words, summed over the corpus (jiwer)."""
 
-from concertina import edits
-from concertina.metrics import Score
+from concertina.metrics import Score, _edits
 
-columns = edits.COLUMNS
-combine = edits.combine
+columns = _edits.COLUMNS
+combine = _edits.combine
 higher_is_better = False
 
 
 def score(references: list[str], hypotheses: list[str], language: str) -> Score:
     """WER of normalised texts. Errors: ScoreError naming the utterance with an empty reference."""
-    return edits.score(references, hypotheses, language, unit="words")
+    return _edits.score(references, hypotheses, language, unit="words")

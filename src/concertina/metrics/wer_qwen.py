@@ -14,11 +14,11 @@ import unicodedata
 from collections.abc import Callable
 from importlib.metadata import version
 
-from concertina import edits, metrics
-from concertina.metrics import Score, ScoreError
+from concertina import metrics
+from concertina.metrics import Score, ScoreError, _edits
 
-columns = edits.COLUMNS
-combine = edits.combine
+columns = _edits.COLUMNS
+combine = _edits.combine
 higher_is_better = False
 TAG, SPACE, BEFORE_MARK = re.compile(r"<\|.*?\|>"), re.compile(r"\s+"), re.compile(r" ?([!,.?;:])")
 BY_CHARACTER = frozenset({"zh", "yue"})
@@ -30,7 +30,7 @@ def score(references: list[str], hypotheses: list[str], language: str) -> Score:
     said, heard = ([_plain(text, language) for text in texts] for texts in (references, hypotheses))
     norm = f"norm:qwen2-audio-{'english-basic' if language == 'en' else 'basic'}"
     unit = "characters" if language in BY_CHARACTER else "words"
-    return edits.words(said, heard, f"unit:{unit}|{norm}|whisper-normalizer:{version('whisper-normalizer')}")
+    return _edits.words(said, heard, f"unit:{unit}|{norm}|whisper-normalizer:{version('whisper-normalizer')}")
 
 
 @functools.lru_cache(maxsize=2**16)

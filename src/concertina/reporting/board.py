@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from concertina import metrics, statistics
-from concertina.config import Config
-from concertina.integrity import DamagedError
-from concertina.schema import TestSet, ratio_text
-from concertina.scores import Result
-from concertina.statistics import Interval
+from concertina import metrics
+from concertina.config import Config, TestSet, ratio_text
+from concertina.reporting import statistics
+from concertina.reporting.scores import Result
+from concertina.reporting.statistics import Interval
+from concertina.store.sealing import DamagedError
 
 UNTOUCHED = "none"
 LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "zh": "Chinese"}

@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from concertina import integrity, layout, records
-from concertina.config import Config
+from concertina.artefacts import layout
+from concertina.config import Config, Train
 from concertina.reporting.board import Cell, cells
-from concertina.schema import Train
-from concertina.scores import Result
+from concertina.reporting.scores import Result
+from concertina.store import records, sealing
 
 STAGES = ("gate", "segments", "train", "evaluate")  # whose failures are kept
 UNFINISHED = "not finished: run `make reproduce`"
@@ -107,7 +107,7 @@ def read(config: Config, partial: bool = False) -> Evidence:
         if any(f.stage != "train" for f in of_cell):
             continue
         if (folder / layout.SEAL).exists() or not (of_cell or partial):
-            inputs.append(str(integrity.verify(folder).get("run_key", "")))
+            inputs.append(str(sealing.verify(folder).get("run_key", "")))
             without = {f.run for f in of_cell}
             results += (result for result in _results(config, cell, folder) if _run(result) not in without)
         elif not of_cell:
@@ -123,7 +123,7 @@ def _beside(folder: Path, inputs: list[str], partial: bool) -> records.Run | Non
     """The record of a stage that the whole experiment has one of."""
     if partial and not (folder / layout.SEAL).exists():
         return None
-    inputs.append(str(integrity.verify(folder)["run_key"]))
+    inputs.append(str(sealing.verify(folder)["run_key"]))
     return records.read(folder / "record.json")
 
 
@@ -190,7 +190,7 @@ def _trainings(config: Config, inputs: list[str]) -> Iterator[Training]:
         for train_set, seed in config.adapters(cell.compressor, cell.ratio):
             folder = layout.train(config.name, train_set, cell.compressor, cell.ratio, seed)
             if (folder / layout.SEAL).exists():
-                inputs.append(str(integrity.read_seal(folder).get("run_key", "")))
+                inputs.append(str(sealing.read_seal(folder).get("run_key", "")))
                 yield _training(cell, train_set, seed, folder)
 
 
@@ -239,9 +239,9 @@ def _uses(config: Config) -> dict[tuple[str, str], list[str]]:
 
 def _checked(folder: Path, name: str) -> Path:
     """One file of a sealed folder, verified alone: the audio and weights beside it are not read here."""
-    path, fact = folder / name, integrity.read_seal(folder)["files"].get(name)
-    if fact is None or not path.exists() or integrity.sha256(path) != fact["sha256"]:
-        raise integrity.DamagedError(f"{path} is missing or damaged; delete {folder} and run `make reproduce`")
+    path, fact = folder / name, sealing.read_seal(folder)["files"].get(name)
+    if fact is None or not path.exists() or sealing.sha256(path) != fact["sha256"]:
+        raise sealing.DamagedError(f"{path} is missing or damaged; delete {folder} and run `make reproduce`")
     return path
 
 

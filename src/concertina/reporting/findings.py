@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from concertina import metrics, statistics
+from concertina import metrics
+from concertina.reporting import statistics
 from concertina.reporting.board import UNTOUCHED, Board, Cell, System, excludes_zero
-from concertina.statistics import Interval
+from concertina.reporting.statistics import Interval
 
 MANY, STEP = 8, 5  # a tag with more numbers than MANY is shown in steps
 

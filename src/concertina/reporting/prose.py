@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from concertina.records import Run
 from concertina.reporting.board import UNTOUCHED, Board, Cell, excludes_zero
 from concertina.reporting.evidence import Evidence
 from concertina.reporting.findings import Contrast, Row
-from concertina.statistics import BLOCKED, Interval
+from concertina.reporting.statistics import BLOCKED, Interval
+from concertina.store.records import Run
 
 MINUS, NO_BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 

@@ -1,0 +1,1 @@
+"""What the uncompressed base is held against: published figures, and Whisper itself."""

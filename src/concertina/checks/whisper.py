@@ -1,0 +1,159 @@
+"""The whisper stage: what the encoder of an assembled base hears when its own decoder writes it down.
+
+The yardstick for the base: the same encoder on the same utterances, with the decoder that it was trained with.
+
+INPUTS   build/<name>/data/... of the transcription sets, the encoder's files
+OUTPUTS  results/<name>/whisper/: record.json (each set's scores with their intervals) and texts (JSON)
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import WhisperForConditionalGeneration
+
+from concertina import config as configs
+from concertina import console, metrics
+from concertina import features as frames
+from concertina.artefacts import keys, layout
+from concertina.bases.joined import pretrained
+from concertina.config import Config, ConfigError, Pretrained, TestSet
+from concertina.metrics import _normaliser
+from concertina.model import batching, devices, encoder
+from concertina.reporting import statistics
+from concertina.store import records, sealing
+from concertina.store.shards import Reader
+
+BATCH = 8
+MULTILINGUAL = 51_865  # tokens of a Whisper that knows more languages than English
+MOST_TOKENS = 224  # of a window, as Whisper's own decoding has it
+Row = dict[str, Any]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m concertina.checks.whisper",
+        description="Transcribe the test sets with the whole Whisper whose encoder the base was assembled from.",
+        epilog="Reads build/<name>/data and downloads/, writes results/<name>/whisper.",
+    )
+    parser.add_argument("--config", type=Path, default=configs.DEFAULT, help="config.yaml or an overlay over it")
+    return parser
+
+
+@console.run
+def main(argv: list[str] | None = None) -> int:
+    """Decode and score every transcription set of the config."""
+    config = configs.load(parser().parse_args(argv).config)
+    made = config.base.assembled
+    if made is None:
+        raise ConfigError("base.assembled: this config has none, so there is no Whisper to compare with")
+    devices.fix(config.evaluate.threads)
+    head: Row = {
+        "stage": "whisper",
+        "name": config.name,
+        "config": {"encoder": made.encoder.model_dump(mode="json")},
+        "threads": config.evaluate.threads,
+        "run_key": "",
+        **records.provenance(devices.gpu_name()),
+    }
+    with records.failures(layout.failure(config.name, "whisper", "whisper"), head):
+        stage(config, made.encoder, head)
+    return 0
+
+
+def stage(config: Config, part: Pretrained, head: Row) -> None:
+    """Score each set and seal the folder; puts the run key into `head`, the record's head."""
+    began = time.monotonic()
+    sets = [test_set for test_set in config.evaluate.sets if test_set.task == "transcribe"]
+    seals = [sealing.verify(layout.data(config.name, *place)) for place in sorted({(s.corpus, s.split) for s in sets})]
+    inputs = [str(seal["run_key"]) for seal in seals]
+    inputs += [str(sealing.read_seal(part.folder)["run_key"])] if part.comes else []
+    head["run_key"] = keys.run_key(keys.whisper(config), inputs)
+    model: Any = pretrained.whisper(part)
+    model.to(devices.device())
+    with sealing.sealed(layout.whisper(config.name), {"run_key": head["run_key"]}) as folder:
+        facts = {test_set.name: measure(model, part, config, test_set, folder) for test_set in sets}
+        records.write(folder / "record.json", records.run(facts=facts, seconds=time.monotonic() - began, **head))
+
+
+def measure(
+    model: WhisperForConditionalGeneration, part: Pretrained, config: Config, test_set: TestSet, folder: Path
+) -> Row:
+    """One set's scores, each with its interval; its texts go into `folder`."""
+    source = layout.data(config.name, test_set.corpus, test_set.split)
+    audio, rows = Reader(source), frames.manifest(source)
+    wanted = {
+        i: str(batching.reference(rows[i], test_set)) for i in batching.subset(rows, test_set, test_set.utterances)
+    }
+    chosen = [i for i, text in wanted.items() if _normaliser.has_words(text, test_set.language)]
+    references = [wanted[i] for i in chosen]
+    console.say(f"{test_set.name}, by Whisper's own decoder")
+    texts = decode(model, part, [audio.one(i) for i in chosen], test_set.language)
+    drawn = statistics.units([rows[i].get("speaker") for i in chosen])
+    report, found = config.report, {}
+    for name in config.evaluate.metrics["transcribe"]:
+        metric = metrics.load(name)
+        score = metric.score(references, texts, test_set.language)
+        sums_SK = statistics.resampled_sums(score.stats_UK, drawn, report.bootstrap_samples)
+        interval = statistics.percentile(score.value, metric.combine(sums_SK), drawn.label, report.confidence_percent)
+        found[name] = {"value": score.value, "low": interval.low, "high": interval.high}
+    lines = [
+        {"id": rows[i]["id"], "reference": reference, "hypothesis": text}
+        for i, reference, text in zip(chosen, references, texts, strict=True)
+    ]
+    sealing.write_json(folder / f"{test_set.name}.json", lines)
+    return {"n_utterances": len(chosen), "scores": found}
+
+
+def decode(
+    model: WhisperForConditionalGeneration, part: Pretrained, audio: list[np.ndarray], language: str
+) -> list[str]:
+    """Greedy texts of int16 samples at 16 kHz, window by window, each padded to Whisper's 30 s as it was trained."""
+    tokenizer, extractor = pretrained.whisper_tokenizer(part), pretrained.feature_extractor(model)
+    known = tokenizer.get_vocab()
+    named = ["<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]
+    many = len(known) >= MULTILINGUAL
+    start = [known[name] for name in (named if many else (named[0], named[3]))]
+    window = extractor.n_samples
+    pieces = [
+        (i, wave[first : first + window]) for i, wave in enumerate(audio) for first in range(0, len(wave), window)
+    ]
+    pieces.sort(key=lambda piece: len(piece[1]))
+    texts: list[list[str]] = [[] for _ in audio]
+    with console.Progress(len(pieces), "windows") as progress:
+        for first in range(0, len(pieces), BATCH):
+            batch = pieces[first : first + BATCH]
+            waves = [wave.astype(np.float32) / 32768 for _, wave in batch]
+            mel_BML = extractor(waves, sampling_rate=encoder.RATE_HZ, return_tensors="pt").input_features
+            ids = _greedy(model, mel_BML, start, tokenizer.eos_token_id)
+            for (i, _), text in zip(batch, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
+                texts[i].append(text.strip())
+            progress.add(len(batch))
+    return [" ".join(parts) for parts in texts]
+
+
+@torch.inference_mode()
+def _greedy(
+    model: WhisperForConditionalGeneration, mel_BML: torch.Tensor, start: list[int], end: int
+) -> list[list[int]]:
+    ids_BS = torch.tensor([start] * len(mel_BML), device=model.device)
+    states = model.model.encoder(mel_BML.to(model.device))
+    kept = None
+    step_BS = ids_BS
+    for _ in range(MOST_TOKENS):
+        out = model(encoder_outputs=states, decoder_input_ids=step_BS, past_key_values=kept, use_cache=True)
+        kept = out.past_key_values
+        step_BS = out.logits[:, -1:].argmax(-1)
+        ids_BS = torch.cat([ids_BS, step_BS], dim=1)
+        if bool((ids_BS == end).any(1).all()):
+            break
+    rows = ids_BS[:, len(start) :].tolist()
+    return [row[: row.index(end)] if end in row else row for row in rows]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,226 @@
+"""The experiment as data: frozen models, unknown keys refused with their path and the nearest valid name."""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError, model_validator
+
+from concertina.artefacts import layout
+from concertina.config.sections import (
+    Base,
+    Cell,
+    Corpus,
+    Data,
+    Evaluate,
+    Features,
+    Gate,
+    Name,
+    Part,
+    Report,
+    Section,
+    Segments,
+    TestSet,
+    Train,
+    TrainSet,
+    ratio_text,
+)
+from concertina.nearest import nearest
+
+DEFAULT = Path("config.yaml")
+UNCOMPRESSED = ("none", "1")  # the cell that the others are held against
+
+
+class ConfigError(ValueError):
+    """The config cannot be used; the message names the key and the remedy."""
+
+
+class Config(Section):
+    """The whole experiment; see config.yaml for every key with its unit."""
+
+    name: Name
+    base: Base
+    data: Data
+    features: Features
+    segments: Segments
+    train: Train
+    evaluate: Evaluate
+    report: Report
+    gate: Gate | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_base_that_comes_is_pinned_otherwise(cls, values: Any) -> Any:
+        """A base from the hub is pinned by its revision, an assembled one by its recipe and its inputs."""
+        base = values.get("base") if isinstance(values, dict) else None
+        if not isinstance(base, dict) or not (base.get("assembled") or base.get("revision")):
+            return values
+        if base.get("assembled") and base.get("revision"):
+            raise ValueError("base: `revision` (of a model on the hub) and `assembled` exclude each other")
+        made = {"model": str(layout.base(str(values.get("name"))))} if base.get("assembled") else {}
+        return {**values, "base": {**base, "sha256": "", **made}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _skip_what_cannot_be_made(cls, values: Any) -> Any:
+        """Leave out the test sets whose package is not on this machine, and keep the reason."""
+        evaluate = values.get("evaluate") if isinstance(values, dict) else None
+        if isinstance(evaluate, dict) and "skipped" in evaluate:
+            raise ValueError("unknown key evaluate.skipped (it is filled in; a set is skipped by what it `needs`)")
+        if not isinstance(evaluate, dict) or not isinstance(evaluate.get("sets"), list):
+            return values
+        needs = {str(s.get("name")): s["needs"] for s in evaluate["sets"] if isinstance(s, dict) and s.get("needs")}
+        skipped = {
+            name: f"the package {package} is not installed (on some machines it has no wheel)"
+            for name, package in needs.items()
+            if importlib.util.find_spec(package) is None
+        }
+        sets = [s for s in evaluate["sets"] if not (isinstance(s, dict) and str(s.get("name")) in skipped)]
+        return {**values, "evaluate": {**evaluate, "sets": sets, "skipped": skipped}}
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> "Config":
+        corpora = [corpus.name for corpus in self.data.corpora]
+        _unique("data.corpora", corpora)
+        _unique("train.sets", [s.name for s in self.train.sets])
+        _unique("evaluate.sets", [s.name for s in self.evaluate.sets])
+        cells = [f"{c}-{ratio_text(r)}" for c, r in self.cells]
+        _unique("segments.cells", cells)
+        adapted = {train_set for c, r in self.cells for train_set, _ in self.adapters(c, ratio_text(r))}
+        for test_set in self.evaluate.sets:
+            if missing := sorted(set(test_set.cells or []) - set(cells)):
+                near = nearest(missing[0], cells)
+                raise ValueError(f"evaluate.sets.{test_set.name}: no cell {missing[0]!r} in the grid{near}")
+        for cell in cells:
+            if not self.test_sets(*cell.rsplit("-", 1)):
+                raise ValueError(f"evaluate.sets: no set is for the cell {cell}")
+        names = [test_set.name for test_set in self.evaluate.sets]
+        for name in set(self.gate.figures if self.gate else ()) - self.evaluate.skipped.keys():
+            if name not in names or name not in [s.name for s in self.test_sets(*UNCOMPRESSED)]:
+                raise ValueError(f"gate.figures: none-1 is not scored on a set {name!r}{nearest(name, names)}")
+        for chosen in self.train.sets:
+            if missing := sorted(set(chosen.cells or []) - set(cells)):
+                raise ValueError(
+                    f"train.sets.{chosen.name}: no cell {missing[0]!r} in the grid{nearest(missing[0], cells)}"
+                )
+            if chosen.seeds is not None and chosen.name not in adapted:
+                raise ValueError(f"train.sets.{chosen.name}: no cell of the grid has one of its seeds {chosen.seeds}")
+        used: list[tuple[str, Part]] = [
+            (f"train.sets.{s.name}", p) for s in self.train.sets for p in (*s.parts, *s.dev)
+        ]
+        used += [(f"evaluate.sets.{s.name}", s) for s in self.evaluate.sets]
+        used += [("base.assembled.parts", p) for p in self.base.parts]
+        for where, part in used:
+            if part.corpus not in corpora:
+                raise ValueError(f"{where}: no corpus {part.corpus!r} in data.corpora{nearest(part.corpus, corpora)}")
+        return self
+
+    @property
+    def cells(self) -> list[tuple[str, float | str]]:
+        """Every (compressor, ratio) of the grid, in the config's order."""
+        return [(cell.compressor, ratio) for cell in self.segments.cells for ratio in cell.ratios]
+
+    def cell(self, compressor: str, ratio: str) -> Cell:
+        """The grid line that a compressor and the text of a ratio belong to."""
+        for cell in self.segments.cells:
+            if cell.compressor == compressor and ratio in map(ratio_text, cell.ratios):
+                return cell
+        raise ConfigError(f"segments.cells has no {compressor} at ratio {ratio}")
+
+    def adapters(self, compressor: str, ratio: str) -> list[tuple[str, int]]:
+        """The (training set, seed) of every adapter of a cell."""
+        return [
+            (chosen.name, seed)
+            for chosen in self.train.sets
+            if chosen.cells is None or f"{compressor}-{ratio}" in chosen.cells
+            for seed in self.cell(compressor, ratio).seeds
+            if chosen.seeds is None or seed in chosen.seeds
+        ]
+
+    def test_sets(self, compressor: str, ratio: str) -> list[TestSet]:
+        """What a cell is scored on."""
+        cell = f"{compressor}-{ratio}"
+        return [test_set for test_set in self.evaluate.sets if test_set.cells is None or cell in test_set.cells]
+
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """Every (corpus, split) that is learnt from, watched or scored."""
+        learnt = [part for chosen in self.train.sets for part in (*chosen.parts, *chosen.dev)]
+        used: list[Part] = [*self.evaluate.sets, *learnt, *self.base.parts]
+        return sorted({(part.corpus, part.split) for part in used})
+
+    def corpus(self, name: str) -> Corpus:
+        return _named(self.data.corpora, name, "data.corpora")
+
+    def train_set(self, name: str) -> TrainSet:
+        return _named(self.train.sets, name, "train.sets")
+
+
+def merge(base: Any, overlay: Any) -> Any:
+    """Lay an overlay over a config: mappings merge, everything else (lists too) replaces."""
+    if isinstance(base, dict) and isinstance(overlay, dict):
+        return base | {key: merge(base.get(key), value) for key, value in overlay.items()}
+    return overlay
+
+
+def load(path: str | Path = DEFAULT) -> Config:
+    """Read a config; any file other than config.yaml is an overlay over it.
+
+    Errors: ConfigError naming the file, the key and the nearest valid key.
+    """
+    path = Path(path)
+    values = _read(DEFAULT) if DEFAULT.exists() or path == DEFAULT else {}
+    if path.resolve() != DEFAULT.resolve():
+        values = merge(values, _read(path))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config; see config.yaml and configs/") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a config is a mapping of sections, such as `train:`")
+    return values
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {where}{nearest(str(error['loc'][-1]), _keys_beside(error['loc']))}"
+    message = re.sub(r"^Value error, ", "", error["msg"])
+    return f"{where}: {message}" if where else message
+
+
+def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
+    """The valid keys at the place where an unknown one was found."""
+    model: Any = Config
+    for step in location[:-1]:
+        if isinstance(step, int):
+            continue
+        annotation = model.model_fields[step].annotation
+        arguments = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
+        model = arguments[0] if arguments else annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return list(model.model_fields)
+
+
+def _unique(where: str, names: list[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{where}: {', '.join(twice)} stands there more than once")
+
+
+def _named(items: list[Any], name: str, where: str) -> Any:
+    for item in items:
+        if item.name == name:
+            return item
+    raise ConfigError(f"{where} has no {name!r}{nearest(name, [item.name for item in items])}")

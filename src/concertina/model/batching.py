@@ -1,0 +1,129 @@
+"""Compressed speech as the LLM's stages read it: cached frames and segments of a split, turned into padded batches.
+
+Tensor names: B utterances, T frames and N tokens of all of them end to end, D width.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file
+
+from concertina.artefacts import layout
+from concertina.compressors import _contract
+from concertina.compressors._segments import Segments, pool, positions
+from concertina.config import Config, ConfigError, Part
+from concertina.model import lalm
+from concertina.model.lalm import Inputs, Lalm, Prompt
+from concertina.store import sealing, shards
+from concertina.store.sealing import DamagedError
+
+
+class Speech:
+    """One split at one compressor and ratio: `rows` of the manifest, `frames`, `segments`, and the seals' run keys."""
+
+    def __init__(self, name: str, corpus: str, split: str, compressor: str, ratio: str) -> None:
+        """Open and verify both folders. Errors: DamagedError, also when they do not belong together."""
+        features = layout.features(name, corpus, split)
+        folder = layout.segments(name, corpus, split, compressor, ratio)
+        seals = [sealing.verify(features), sealing.verify(folder)]
+        self.run_keys: list[str] = [seal["run_key"] for seal in seals]
+        self.frames = shards.Reader(features)
+        with open(features / "manifest.jsonl", encoding="utf-8") as file:
+            self.rows: list[dict[str, Any]] = [json.loads(line) for line in file]
+        cut = load_file(folder / "segments.safetensors")
+        self.segments = Segments(cut["lengths_N"].long(), cut["counts_B"].long(), cut["weights_T"], cut.get("peaks_B"))
+        self.lengths_B = torch.from_numpy(self.frames.lengths)
+        if not torch.equal(cut["frames_B"].long(), self.lengths_B) or self.frames.ids != [r["id"] for r in self.rows]:
+            raise DamagedError(f"{folder} was not made from {features}; delete both and run `make reproduce`")
+
+    def read(self, indices: Sequence[int]) -> tuple[torch.Tensor, Segments]:
+        """Frames [T, D] as stored, and segments, of some utterances in the order asked for."""
+        values, _ = self.frames.read(indices)
+        frames_TD = torch.from_numpy(values)
+        if self.frames.dtype == "bfloat16":
+            frames_TD = frames_TD.view(torch.bfloat16)
+        return frames_TD, _contract.select(self.segments, self.lengths_B, torch.tensor(indices, dtype=torch.long))
+
+    def peaks(self, indices: Sequence[int]) -> int | None:
+        """How many cuts within some utterances are peaks; None for a compressor that knows none."""
+        return None if self.segments.peaks_B is None else int(self.segments.peaks_B[list(indices)].sum())
+
+
+class Item(NamedTuple):
+    """One utterance with a task: what is asked about it, and what is right, as a text and as token ids."""
+
+    speech: Speech
+    at: int  # its place in the split
+    prompt: Prompt
+    text: str
+    answer: list[int]
+
+
+def items(model: Lalm, config: Config, part: Part, speech: Speech, at_most: int | None = None) -> list[Item]:
+    """The utterances of a split that a part can use: in its language, with a text in the language it wants.
+
+    `at_most`: a fixed subset, the same whatever else the split holds: those first by a hash of their id.
+    Errors: ConfigError when there is none.
+    """
+    prompt = lalm.prompt_ids(model, config.base, part.task, part.language, part.to)
+    texts = {i: str(reference(speech.rows[i], part)) for i in subset(speech.rows, part, at_most)}
+    return [Item(speech, i, prompt, text, lalm.answer_ids(model, text)) for i, text in texts.items()]
+
+
+def subset(rows: Sequence[dict[str, Any]], part: Part, at_most: int | None = None) -> list[int]:
+    """The rows of a manifest that a part can use, in order; at most so many, as for `items`. Errors: ConfigError."""
+    usable = [i for i, row in enumerate(rows) if reference(row, part)]
+    if not usable:
+        wanted = f"{part.language} to {part.to}" if part.to else part.language
+        raise ConfigError(f"{part.corpus}/{part.split} has no utterance to {part.task} ({wanted})")
+    return sorted(sorted(usable, key=lambda i: hashlib.sha256(rows[i]["id"].encode()).digest())[:at_most])
+
+
+def reference(row: dict[str, Any], part: Part) -> str | None:
+    """What is right for a manifest row, None where it does not fit the part."""
+    if row["language"] != part.language:
+        return None
+    text = row["text"] if part.to is None else (row.get("translation") or {}).get(part.to)
+    return text if text and text.strip() else None
+
+
+def batch(
+    model: Lalm, config: Config, batch_items: Sequence[Item], answers: bool = False, pad_left: bool = False
+) -> Inputs:
+    """Cached frames -> pool -> project -> embed: a padded batch in the items' order."""
+    chosen = config.segments
+    tokens: list[torch.Tensor] = [torch.empty(0)] * len(batch_items)
+    places: list[torch.Tensor] = [torch.empty(0)] * len(batch_items)
+    for speech in {id(item.speech): item.speech for item in batch_items}.values():
+        of_this = [b for b, item in enumerate(batch_items) if item.speech is speech]
+        frames_TD, segments = speech.read([batch_items[b].at for b in of_this])
+        tokens_ND = compress(model, frames_TD, segments, chosen.pool_at)
+        counts = segments.counts_B.tolist()
+        places_N = positions(segments, chosen.positions)
+        for b, tokens_nD, places_n in zip(of_this, tokens_ND.split(counts), places_N.split(counts), strict=True):
+            tokens[b], places[b] = tokens_nD, places_n
+    counts_B = [len(token) for token in tokens]
+    frames_B = [int(item.speech.lengths_B[item.at]) for item in batch_items]
+    return lalm.embed(
+        model,
+        [item.prompt for item in batch_items],
+        torch.cat(tokens),
+        counts_B,
+        torch.cat(places),
+        frames_B if chosen.positions == "keep" else counts_B,
+        [item.answer for item in batch_items] if answers else None,
+        pad_left,
+    )
+
+
+@torch.no_grad()
+def compress(model: Lalm, frames_TD: torch.Tensor, segments: Segments, pool_at: str) -> torch.Tensor:
+    """Frames to projected tokens [N, D], pooled before the projector ('encoder') or after it ('projector')."""
+    if pool_at == "encoder":
+        return lalm.project(model, pool(frames_TD.float(), segments))
+    on = model.device
+    moved = Segments(segments.lengths_N.to(on), segments.counts_B.to(on), segments.weights_T.to(on))
+    return pool(lalm.project(model, frames_TD), moved)

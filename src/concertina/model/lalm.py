@@ -1,0 +1,302 @@
+"""The seams of the speech language model: load, project, embed, loss, generate.
+
+The model is transformers' own Qwen2AudioForConditionalGeneration, a few million parameters or seven billion. The audio
+tokens are handed over packed, so the number of places in the prompt cannot disagree with the number of tokens.
+
+Tensor names: B batch, N audio tokens of the batch end to end, S positions of the padded batch, D width, V vocabulary,
+L positions that predict a label.
+"""
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, Qwen2AudioForConditionalGeneration
+from transformers.utils import logging as transformers_logging
+
+from concertina.config import Base, ConfigError
+from concertina.model import broken_releases, devices
+from concertina.store import sealing
+
+IGNORED = -100
+LANGUAGES = {  # as a prompt names them; of any other its code stands there
+    **{"de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ja": "Japanese"},
+    **{"ru": "Russian", "yue": "Cantonese", "zh": "Chinese"},
+}
+AUDIO = "<|AUDIO|>"
+Prompt = tuple[list[int], list[int]]
+IN_FULL = ("model.audio_tower", "model.multi_modal_projector", "lm_head")  # never in 4 bits; names from the root
+
+
+@dataclass(frozen=True)
+class Lalm:
+    """A loaded model with what prepares its inputs. peft changes `model` in place, so these functions see adapters."""
+
+    model: Any  # Qwen2AudioForConditionalGeneration
+    tokenizer: Any
+    feature_extractor: Any
+    stop_ids: tuple[int, ...]
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.lm_head.weight.device
+
+    @property
+    def llm(self) -> Any:
+        return self.model.model.language_model
+
+    @property
+    def encoder(self) -> Any:
+        return self.model.model.audio_tower
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A padded batch; positions are floats, since a token may stand at the mean of its frames' indices."""
+
+    embeds_BSD: torch.Tensor
+    mask_BS: torch.Tensor
+    positions_BS: torch.Tensor
+    labels_BS: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was decoded for one utterance: `ids` without the end token; `capped` when the cap cut it off."""
+
+    ids: list[int]
+    text: str
+    capped: bool
+
+
+def check_library(version: str = transformers.__version__) -> None:
+    """Refuse a transformers that is known to read the model wrongly. Errors: ConfigError naming it and the remedy."""
+    for package, harm in broken_releases.among({"transformers": version}):
+        raise ConfigError(f"{package} {version}: {harm}; install the version of constraints.txt: make setup")
+
+
+def in_four_bits(device: str) -> BitsAndBytesConfig:
+    """How the LLM is held in 4 bits; encoder, projector and head stay as they are. Errors: ConfigError."""
+    if device == "cpu" or importlib.util.find_spec("bitsandbytes") is None:
+        lacking = "a CUDA GPU" if device == "cpu" else "the package bitsandbytes (pip install bitsandbytes)"
+        raise ConfigError(f"base.four_bit: it needs {lacking}; leave it false here")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=list(IN_FULL),
+    )
+
+
+def load(base: Base, *, encoder: bool, llm: bool, dtype: str = "float32", device: str | None = None) -> Lalm:
+    """Load the checkpoint in evaluation mode, without the encoder's or the LLM's layers where they are not needed.
+
+    Errors: ConfigError (no such folder), DamagedError (not the pinned files, or a head that is not tied as it says).
+    """
+    check_library()
+    folder = base.folder
+    if base.comes:
+        sealing.verify(folder)
+    if not (folder / "config.json").exists():
+        raise ConfigError(f"base.model: {folder} holds no checkpoint (no config.json); `make base` makes the tiny one")
+    if base.sha256 and fingerprint(folder) != base.sha256:
+        raise sealing.DamagedError(f"{folder}: its weights are not those that base.sha256 pins ({base.sha256[:12]}...)")
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    config = AutoConfig.from_pretrained(folder)
+    if not encoder:
+        config.audio_config.encoder_layers = 0
+    if not llm:
+        config.text_config.num_hidden_layers = 0
+        config.text_config.layer_types = []
+    device = device or devices.device()
+    quantized: dict[str, Any] = {}
+    if base.four_bit and llm:
+        quantized = {"quantization_config": in_four_bits(device), "device_map": {"": device}}
+    loaded: Any = Qwen2AudioForConditionalGeneration.from_pretrained(
+        folder,
+        config=config,
+        dtype=getattr(torch, dtype),
+        attn_implementation="eager" if device == "cpu" else "sdpa",  # on CPU training is 1.5 times faster so
+        output_loading_info=True,
+        **quantized,
+    )
+    model, facts = loaded
+    _tie_head(model, folder, "lm_head.weight" in facts["missing_keys"])
+    if lost := sorted(set(facts["missing_keys"]) - {"lm_head.weight"}):
+        raise sealing.DamagedError(f"{folder}: the checkpoint lacks {', '.join(lost[:3])}")
+    model.requires_grad_(False).eval()
+    if not quantized:
+        model.to(device)
+    processor = AutoProcessor.from_pretrained(folder)
+    stop = model.generation_config.eos_token_id
+    stop_ids = {processor.tokenizer.eos_token_id, *(stop if isinstance(stop, list) else [stop])} - {None}
+    return Lalm(model, processor.tokenizer, processor.feature_extractor, tuple(sorted(stop_ids)))
+
+
+def held_in(base: Base, precision: str) -> str:
+    """The type in which training holds the frozen weights: bfloat16 if they came so, float32 otherwise.
+
+    Autocast computes in `precision` either way; large checkpoints come in bfloat16, and fit only so.
+    """
+    shipped = AutoConfig.from_pretrained(base.folder).dtype
+    return "bfloat16" if precision == "bfloat16" and shipped == torch.bfloat16 else "float32"
+
+
+def fingerprint(folder: Path) -> str:
+    """The SHA-256 of model.safetensors; of a checkpoint in several files, that of their hashes in name order."""
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise sealing.DamagedError(f"{folder} holds no model.safetensors")
+    hashes = [sealing.sha256(file) for file in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _tie_head(model: Any, folder: Path, head_is_missing: bool) -> None:
+    """Tie the head to the embeddings where the LLM's config says so; transformers does not for this class."""
+    embeddings = model.model.language_model.embed_tokens.weight
+    tied = model.config.text_config.tie_word_embeddings
+    if not tied and head_is_missing:
+        raise sealing.DamagedError(f"{folder}: the checkpoint lacks lm_head.weight, and its config does not tie it")
+    if tied and not head_is_missing and not torch.equal(model.lm_head.weight, embeddings):
+        raise sealing.DamagedError(f"{folder}: lm_head differs from embed_tokens although the config ties them")
+    if tied:
+        model.lm_head.weight = embeddings
+        assert model.lm_head.weight is model.model.language_model.embed_tokens.weight
+
+
+def prompt_ids(lalm: Lalm, base: Base, task: str, source: str, target: str | None) -> Prompt:
+    """The prompt of a task as token ids: what stands before the audio tokens and what stands after them."""
+    if task not in base.prompts:
+        raise ConfigError(f"base.prompts has no {task!r}")
+    prompts = {str(key): prompt for key, prompt in base.prompts.items()}
+    text = prompts[task].format(
+        source=source,
+        target=target or source,
+        source_name=LANGUAGES.get(source, source),
+        target_name=LANGUAGES.get(target or source, target or source),
+    )
+    for token in re.findall(r"<\|[^|]*\|>", text):
+        if token not in lalm.tokenizer.get_vocab():
+            raise ConfigError(f"base.prompts.{task}: {base.model} has no token {token}: a language it does not know?")
+    parts = text.split(AUDIO)
+    if len(parts) != 2:
+        raise ConfigError(f"base.prompts.{task}: {AUDIO} must stand in it exactly once")
+    before, after = (text_ids(lalm, part) for part in parts)
+    return before, after
+
+
+def text_ids(lalm: Lalm, text: str) -> list[int]:
+    """Plain tokens of a text, no special ones added."""
+    return list(lalm.tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def answer_ids(lalm: Lalm, text: str) -> list[int]:
+    """What the model is to say: the text and the end token."""
+    return [*text_ids(lalm, text), lalm.tokenizer.eos_token_id]
+
+
+def project(lalm: Lalm, vectors_ND: torch.Tensor) -> torch.Tensor:
+    """The encoder's space to the LLM's: [N, encoder width] to [N, LLM width]."""
+    weight = lalm.model.model.multi_modal_projector.linear.weight
+    return lalm.model.model.multi_modal_projector(vectors_ND.to(weight.device, weight.dtype))
+
+
+def embed(
+    lalm: Lalm,
+    prompts: Sequence[Prompt],
+    tokens_ND: torch.Tensor,
+    counts_B: Sequence[int],
+    positions_N: torch.Tensor,
+    spans_B: Sequence[int],
+    answers: Sequence[list[int]] | None = None,
+    pad_left: bool = False,
+) -> Inputs:
+    """Lay prompts, audio tokens and answers side by side.
+
+    tokens_ND: projected audio tokens of the batch, end to end; counts_B: how many each utterance has;
+    positions_N: where they stand, from 0, within their audio; spans_B: how many positions the audio takes up, so
+    that the text after it goes on there. Labels are the answers' tokens, IGNORED elsewhere.
+    """
+    if len(tokens_ND) != sum(counts_B) or len(prompts) != len(counts_B):
+        raise ValueError(f"{len(tokens_ND)} tokens for counts that sum to {sum(counts_B)}; {len(prompts)} prompts")
+    answers = answers or [[] for _ in prompts]
+    sizes = [len(p[0]) + n + len(p[1]) + len(a) for p, n, a in zip(prompts, counts_B, answers, strict=True)]
+    shape = len(prompts), max(sizes)
+    ids_BS = torch.full(shape, lalm.stop_ids[0])
+    labels_BS = torch.full(shape, IGNORED)
+    mask_BS = torch.zeros(shape, dtype=torch.long)
+    audio_BS = torch.zeros(shape, dtype=torch.bool)
+    positions_BS = torch.zeros(shape, dtype=torch.float32)
+    positions_of_audio = torch.split(positions_N.cpu().float(), list(counts_B))
+    for b, ((before, after), answer) in enumerate(zip(prompts, answers, strict=True)):
+        start = shape[1] - sizes[b] if pad_left else 0
+        audio = slice(start + len(before), start + len(before) + counts_B[b])
+        end = start + sizes[b]
+        tail = [*after, *answer]
+        ids_BS[b, start : audio.start] = torch.tensor(before, dtype=torch.long)
+        ids_BS[b, audio.stop : end] = torch.tensor(tail, dtype=torch.long)
+        labels_BS[b, end - len(answer) : end] = ids_BS[b, end - len(answer) : end]
+        mask_BS[b, start:end] = 1
+        audio_BS[b, audio] = True
+        positions_BS[b, start : audio.start] = torch.arange(len(before))
+        positions_BS[b, audio] = len(before) + positions_of_audio[b]
+        positions_BS[b, audio.stop : end] = len(before) + int(spans_B[b]) + torch.arange(len(tail))
+    device = lalm.device
+    embeds_BSD = lalm.model.get_input_embeddings()(ids_BS.to(device))
+    at_B, at_S = (index.to(device) for index in audio_BS.nonzero(as_tuple=True))
+    embeds_BSD = embeds_BSD.index_put((at_B, at_S), tokens_ND.to(device, embeds_BSD.dtype))
+    return Inputs(embeds_BSD, mask_BS.to(device), positions_BS.to(device), labels_BS.to(device))
+
+
+def hidden(lalm: Lalm, inputs: Inputs, **told: Any) -> torch.Tensor:
+    """The LLM's last hidden states [B, S, D]; `told`: what its attention needs to know besides."""
+    return lalm.llm(
+        inputs_embeds=inputs.embeds_BSD,
+        attention_mask=inputs.mask_BS,
+        position_ids=inputs.positions_BS,
+        use_cache=False,
+        **told,
+    ).last_hidden_state
+
+
+def label_logits(lalm: Lalm, inputs: Inputs, **told: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The vocabulary head at the positions that predict a label, and only there: logits_LV and labels_L."""
+    predicts_BS = inputs.labels_BS[:, 1:] != IGNORED
+    states_LD = hidden(lalm, inputs, **told)[:, :-1][predicts_BS]
+    return lalm.model.lm_head(states_LD), inputs.labels_BS[:, 1:][predicts_BS]
+
+
+def loss(lalm: Lalm, inputs: Inputs, **told: Any) -> torch.Tensor:
+    """Mean cross entropy over the label tokens of the batch, in nats."""
+    logits_LV, labels_L = label_logits(lalm, inputs, **told)
+    return torch.nn.functional.cross_entropy(logits_LV.float(), labels_L)
+
+
+@torch.inference_mode()
+def generate(lalm: Lalm, inputs: Inputs, caps_B: Sequence[int]) -> list[Generated]:
+    """Decode greedily (inputs padded on the left); each utterance gets at most its own cap of new tokens."""
+    out_BS = lalm.model.generate(
+        inputs_embeds=inputs.embeds_BSD,
+        attention_mask=inputs.mask_BS,
+        position_ids=inputs.positions_BS,
+        max_new_tokens=max(caps_B),
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        eos_token_id=list(lalm.stop_ids),
+        pad_token_id=lalm.stop_ids[0],
+    )
+    results = []
+    for ids, cap in zip(out_BS.tolist(), caps_B, strict=True):
+        end = next((i for i, token in enumerate(ids[:cap]) if token in lalm.stop_ids), None)
+        kept = ids[:cap] if end is None else ids[:end]
+        text = lalm.tokenizer.decode(kept, skip_special_tokens=True).strip()
+        results.append(Generated(kept, text, end is None))
+    return results

@@ -1,0 +1,1 @@
+"""How results and intermediate data lie on disk: sealed folders, shards, records, predictions."""

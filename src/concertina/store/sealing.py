@@ -1,0 +1,205 @@
+"""Sealed folders: an artefact is a folder whose seal.json, written last, holds the SHA-256 of every file in it."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from concertina.artefacts.layout import SEAL
+
+
+class DamagedError(RuntimeError):
+    """A file is missing, half-written or altered; the message names it and what makes it again."""
+
+
+class OutputError(RuntimeError):
+    """Something cannot be written; the message names it, the reason and the remedy."""
+
+
+REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space there and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space there and run the same command again",
+    errno.EROFS: "it is on a read-only file system; make that writable, or work in a folder that is",
+    errno.EACCES: "no permission to write there; change its owner or mode, or work in a folder of your own",
+    errno.EPERM: "writing there is not permitted; change its owner or mode, or work in a folder of your own",
+}
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal text."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: temporary name, sync, rename. Errors: OutputError."""
+    temporary = _beside(path, "tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "w", encoding="utf-8") as file:
+                json.dump(value, file, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Errors: DamagedError naming it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        raise DamagedError(
+            f"{path} is missing or half-written; delete {path.parent} and run `make reproduce`"
+        ) from None
+
+
+@contextlib.contextmanager
+def sealed(folder: Path, facts: dict[str, Any] | None = None, known: dict[str, Any] | None = None) -> Iterator[Path]:
+    """Build an artefact: yields a temporary folder; when the block ends well, seals it and renames it to `folder`.
+
+    What was at `folder` is replaced whole. When the block raises, nothing appears at `folder`, and what was there
+    stays; what an attempt that was killed left behind is removed by the next one.
+    `facts` (such as the run key) go into the seal; the block may add to the dictionary until it ends. So it may to
+    `known`: what the seal is to say of files that were verified a moment ago, by name, so that they are read once.
+    Errors: OutputError when the disk is full or may not be written.
+    """
+    temporary, before = _beside(folder, "tmp"), _beside(folder, "old")
+    with writing(folder):
+        _remove_leftovers(folder)
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            files = {}
+            for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+                name = path.relative_to(temporary).as_posix()
+                files[name] = (known or {}).get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
+            write_json(temporary / SEAL, {"files": files, **(facts or {})})
+            _publish(temporary, folder, before)
+        finally:
+            if before.exists() and not folder.exists():  # interrupted between the two renames
+                with contextlib.suppress(OSError):  # another process has put its own there meanwhile
+                    os.replace(before, folder)
+            for rest in (temporary, before):
+                shutil.rmtree(rest, ignore_errors=True)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, or where the file system cannot, copy it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _publish(temporary: Path, folder: Path, before: Path) -> None:
+    """Put a finished folder in its place; the one that is there, or that another process puts there meanwhile, goes."""
+    while True:
+        if folder.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(folder, before)
+        try:
+            return os.replace(temporary, folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn a full disk and the like into an OutputError that names `target`; other errors pass unchanged."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as error:
+        if reason := _output_trouble(error, target):
+            raise OutputError(f"cannot write {target}: {reason}") from error
+        raise
+
+
+def _output_trouble(error: BaseException, target: Path) -> str | None:
+    """The reason and remedy, if an error (or what it came from) says that the place of `target` cannot be written.
+
+    Libraries that are not written in Python hide the number in their text: 'No space left on device (os error 28)'.
+    """
+    number, name = getattr(error, "errno", None), getattr(error, "filename", None)
+    if not isinstance(number, int) and (hidden := re.search(r"\b(?:os error|Errno) (\d+)\b", str(error))):
+        number = int(hidden[1]) if int(hidden[1]) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else None
+    if isinstance(name, str | Path):  # an input that may not be read is not about the output
+        elsewhere = not Path(name).is_relative_to(target.parent) and not target.is_relative_to(name)
+        number = None if elsewhere else number
+    cause = error.__cause__ or error.__context__
+    return REMEDIES.get(number or 0) or (_output_trouble(cause, target) if cause else None)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """A hidden name beside a path that no other living process uses."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{suffix}")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what processes of this machine that are dead by now left when they made `folder`."""
+    prefix = f".{folder.name}.{socket.gethostname()}."
+    for path in folder.parent.iterdir() if folder.parent.is_dir() else ():
+        pid, _, suffix = path.name.removeprefix(prefix).partition(".")
+        ours = path.name.startswith(prefix) and pid.isdigit() and suffix in ("tmp", "old")
+        if ours and not _lives_elsewhere(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _lives_elsewhere(pid: int) -> bool:
+    """Whether another process than this one has this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
+
+
+def read_seal(folder: Path) -> dict[str, Any]:
+    """The seal of an artefact. Errors: DamagedError when there is none."""
+    try:
+        seal: dict[str, Any] = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        if not isinstance(seal, dict) or not isinstance(seal.get("files"), dict):
+            raise ValueError(f"{folder / SEAL} lists no files")
+        return seal
+    except (FileNotFoundError, NotADirectoryError):
+        raise DamagedError(f"{folder} has no {SEAL}: it was never finished; run `make reproduce` to make it") from None
+    except ValueError:
+        raise DamagedError(f"{folder / SEAL} is damaged; delete {folder} and run `make reproduce`") from None
+
+
+def verify(folder: Path, *patterns: str) -> dict[str, Any]:
+    """Check the files of an artefact against its seal, and return the seal. Errors: DamagedError.
+
+    `patterns`: of the names of those that will be read, where that is not all.
+    """
+    seal = read_seal(folder)
+    for name, fact in seal["files"].items():
+        if patterns and not any(fnmatch(name, pattern) for pattern in patterns):
+            continue
+        path = folder / name
+        if not path.exists():
+            raise DamagedError(f"{path} is missing; delete {folder} and run `make reproduce`")
+        if path.stat().st_size != fact["bytes"] or sha256(path) != fact["sha256"]:
+            raise DamagedError(
+                f"{path} is damaged (its SHA-256 is not the sealed one); delete {folder} and run `make reproduce`"
+            )
+    return seal

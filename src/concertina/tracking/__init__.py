@@ -1,0 +1,1 @@
+"""Finished runs, mirrored into an experiment tracker."""

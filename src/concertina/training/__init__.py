@@ -1,0 +1,1 @@
+"""What every training shares: the order of examples, steps, gradients, checkpoints."""

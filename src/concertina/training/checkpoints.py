@@ -1,0 +1,114 @@
+"""Where a training stands, kept so that its next attempt goes on from there: sealed folders in scratch/<run key>/.
+
+An attempt is one process that trains towards a run key. The newest one owns the key: an earlier attempt that still
+lives, such as on a node that was taken for lost, sees so at its next step and stops. Folders carry their attempt's
+name, so that two attempts never write the same one.
+"""
+
+import contextlib
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from concertina import console
+from concertina.artefacts import layout
+from concertina.store import sealing
+
+KEPT = 2  # the last one, and the one before it in case the last is damaged
+TENSORS, VALUES, OWNER = "state.safetensors", "state.json", "attempt"
+
+
+def gather(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """All that decides the next step beside the data: trained parameters, the optimiser's state, random states."""
+    tensors = {f"parameter.{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    return tensors
+
+
+def scatter(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put what `gather` gave back in its places."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(tensors[f"parameter.{name}"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimizer":
+            number, _, field = rest.partition(".")
+            state.setdefault(int(number), {})[field] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    torch.set_rng_state(tensors["random.cpu"])
+    if torch.cuda.is_available() and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+
+
+def latest(run_key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The state of a run key's last sound checkpoint, whichever attempt made it; a damaged one is passed over."""
+    for folder in _folders(layout.checkpoints(run_key)):
+        try:
+            sealing.verify(folder)
+        except sealing.DamagedError as error:
+            console.say(f"{error.args[0].split(';')[0]}; going back to the checkpoint before it")
+            continue
+        return load_file(folder / TENSORS), sealing.read_json(folder / VALUES)
+    return None
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the newest first."""
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+class Checkpoints:
+    """The checkpoints of one run key, as its newest attempt; a time of 0 s between them makes one at every step."""
+
+    def __init__(self, run_key: str, every_s: float) -> None:
+        self.folder = layout.checkpoints(run_key)
+        self.every_s = every_s
+        self.attempt = uuid.uuid4().hex[:12]
+        self._saved_at = time.monotonic()
+        with sealing.writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            claim = self.folder / f".{OWNER}-{self.attempt}"
+            claim.write_text(self.attempt, encoding="ascii")
+            os.replace(claim, self.folder / OWNER)
+
+    def check(self) -> None:
+        """See that this is still the newest attempt. Errors: console.Stopped when it is not."""
+        try:
+            owner = (self.folder / OWNER).read_text(encoding="ascii")
+        except FileNotFoundError:
+            owner = ""  # the newest attempt has published, and cleared its folder away
+        if owner != self.attempt:
+            raise console.Stopped("a later attempt at the same run has taken over; this one stops")
+
+    def due(self) -> bool:
+        """Whether it is time for another one."""
+        return time.monotonic() - self._saved_at >= self.every_s
+
+    def save(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Keep the state after a step, and let go of all but the last few. Errors: OutputError."""
+        with sealing.sealed(self.folder / f"step-{step:07d}-{self.attempt}", {"step": step}) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / TENSORS)
+            sealing.write_json(temporary / VALUES, values)
+        for old in _folders(self.folder)[KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+        self._saved_at = time.monotonic()
+
+    def clear(self) -> None:
+        """Remove them all: the run is published."""
+        with contextlib.suppress(OSError):
+            os.replace(self.folder, trash := self.folder.with_name(f".{self.folder.name}.{self.attempt}"))
+            shutil.rmtree(trash, ignore_errors=True)
