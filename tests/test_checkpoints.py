@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-import tiny_run
 from concertina.artefacts import layout
 from concertina.store import sealing
-from test_interruptions import ADAPTER, TRAIN, Project, lasting, lives, serve
+from helpers import tiny_run
+from helpers.interrupted import ADAPTER, TRAIN, Project, lasting, lives, serve
 
 pytestmark = pytest.mark.slow
 

@@ -16,12 +16,11 @@ from typing import Any
 
 import pytest
 
-import made_results
-import tracked
 from concertina import report
 from concertina.artefacts import layout
 from concertina.config import load
-from planning import ROOT, copy_project, finish, plan
+from helpers import made_results, tracked_runs
+from helpers.project_copy import ROOT, copy_project, finish, plan
 
 pytestmark = pytest.mark.slow
 PAGE = (ROOT / "docs/tracking.md").read_text(encoding="utf-8")
@@ -93,7 +92,7 @@ def test_every_command_of_the_page_is_run_here() -> None:
 def test_make_reproduce_records_the_runs_and_then_has_nothing_to_do(project: Path) -> None:
     assert plan(project) == ["track"]
     assert "runs recorded at sqlite:///mlflow.db: 12 new" in sh(project, command("make reproduce"))
-    found = tracked.runs(tracked.client(project))
+    found = tracked_runs.runs(tracked_runs.client(project))
     assert len(found) == 13
     assert {run.info.status for run in found} == {"FINISHED"}
     assert len(list((project / "mlartifacts").glob("*/artifacts/adapter"))) == 12
@@ -101,12 +100,12 @@ def test_make_reproduce_records_the_runs_and_then_has_nothing_to_do(project: Pat
 
 
 def test_make_track_makes_what_was_lost_again_and_nothing_twice(project: Path) -> None:
-    before = tracked.contents(tracked.client(project))
+    before = tracked_runs.contents(tracked_runs.client(project))
     (project / "mlflow.db").rename(project / "lost.db")
     (project / "mlartifacts").rename(project / "lost")
     assert "12 new" in sh(project, command("make track"))
     assert "12 known" in sh(project, command("make track"))
-    assert tracked.contents(tracked.client(project)) == before
+    assert tracked_runs.contents(tracked_runs.client(project)) == before
 
 
 def test_the_runs_are_a_table_in_python(project: Path) -> None:
@@ -122,7 +121,7 @@ def test_a_server_gets_the_same_runs(project: Path) -> None:
     assert re.search(r"recorded at http://127.0.0.1:5002: .*12 new", sh(project, command("export MLFLOW_TRACKING_URI")))
     (project / "server").mkdir(exist_ok=True)
     shutil.copy(project / "server.db", project / "server/mlflow.db")
-    assert len(tracked.runs(tracked.client(project / "server"))) == 13
+    assert len(tracked_runs.runs(tracked_runs.client(project / "server"))) == 13
     assert len(list((project / "server").glob("*/*/artifacts/predictions/clean/zero-shot.parquet"))) == 12
 
 
@@ -186,7 +185,9 @@ def test_the_pages_list_the_runs_with_their_scores_and_draw_a_curve(project: Pat
         """A property of every element that a selector finds."""
         return list(browser.execute_script(f"return [...document.querySelectorAll('{selector}')].map(e => {what})"))
 
-    [run] = [run for run in tracked.runs(tracked.client(project)) if run.info.run_name == "average-3 english seed0"]
+    [run] = [
+        run for run in tracked_runs.runs(tracked_runs.client(project)) if run.info.run_name == "average-3 english seed0"
+    ]
     with started(project, command("make ui")) as address:
         server = address.partition("/#")[0]
         browser.get(f"{server}/health")
@@ -211,6 +212,6 @@ def test_a_failed_cell_is_a_failed_run(project: Path) -> None:
     shutil.rmtree(project / layout.evaluate("tiny", "random", "3"))
     with pytest.raises(AssertionError, match="error: "):
         sh(project, "make reproduce")
-    failed = [run for run in tracked.runs(tracked.client(project)) if run.info.status == "FAILED"]
+    failed = [run for run in tracked_runs.runs(tracked_runs.client(project)) if run.info.status == "FAILED"]
     assert [run.info.run_name for run in failed] == ["random-3 english seed0", "tiny"]
     assert failed[0].data.tags["error"].startswith("evaluate failed: DamagedError: ")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from planning import ROOT, copy_project, python
-from test_integrity import mounted
-from test_workflow import edit
+from helpers.mounts import mounted
+from helpers.project_copy import ROOT, copy_project, python
+from helpers.reruns import edit
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from planning import ROOT, copy_project, snakemake
+from helpers.project_copy import ROOT, copy_project, snakemake
 
 SMOKE = "experiment=configs/smoke.yaml"
 STAND_IN = ROOT / "tests/conda/bin"

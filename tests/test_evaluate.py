@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-import tiny_run
 from concertina import config, evaluate, train
 from concertina.artefacts import layout
 from concertina.model import batching, lalm
 from concertina.model.batching import Speech
 from concertina.store import records, sealing
+from helpers import tiny_run
 
 
 @pytest.fixture(scope="module")

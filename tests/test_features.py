@@ -10,13 +10,13 @@ import pytest
 import torch
 import yaml
 
-import tiny_model
 from concertina import features
 from concertina.artefacts import layout
 from concertina.config import Base
 from concertina.model import encoder, lalm
 from concertina.model.lalm import Lalm
 from concertina.store import sealing, shards
+from helpers import tiny_model
 
 DEFAULT = Path(__file__).parents[1] / "config.yaml"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from planning import ROOT
+from helpers.project_copy import ROOT
 
 LEASE = [sys.executable, str(ROOT / "tools/gpu.py")]
 PATIENCE_S = 60

@@ -22,8 +22,8 @@ from concertina import config
 from concertina.artefacts import keys, layout
 from concertina.model import lalm
 from concertina.store import sealing
-from planning import ROOT, copy_project, python, snakemake
-from tiny_model import PROMPTS, make
+from helpers.project_copy import ROOT, copy_project, python, snakemake
+from helpers.tiny_model import PROMPTS, make
 
 MODEL, COMMIT = "org/Small-LALM", "c0ffee" * 6 + "c0ff"
 FOLDER = Path("downloads/hub/org--Small-LALM")

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from concertina import console
 from concertina.store import sealing
+from helpers.mounts import mounted
 
 
 def make(folder: Path, text: str = "hello", **facts: str) -> None:
@@ -143,20 +144,6 @@ def test_what_a_killed_attempt_left_is_removed_but_not_a_living_one(tmp_path: Pa
         for attempt in attempts:
             attempt.kill()
             attempt.communicate()
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[Path]:
-    """A small file system of its own; where this user may not make one, the test is skipped."""
-    folder.mkdir(exist_ok=True)
-    command = ["mount", *options, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True) if os.geteuid() == 0 else None
-    if done is None or done.returncode:
-        pytest.skip(f"cannot mount a file system here: {done.stderr.strip() if done else 'not root'}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk_is_explained_and_leaves_nothing(tmp_path: Path) -> None:

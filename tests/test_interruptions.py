@@ -3,122 +3,27 @@
 The data stage has its own such test in test_data.py.
 """
 
-import contextlib
-import hashlib
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-import made_results
-import tiny_run
 from concertina.artefacts import layout
 from concertina.store import sealing, shards
-from test_integrity import mounted
-from test_report import SECTIONS
+from helpers import made_results, tiny_run
+from helpers.interrupted import ADAPTER, CELL, PATIENCE_S, TRAIN, Project, Work, lasting, lives, serve
+from helpers.mounts import mounted
+from helpers.reports import SECTIONS
 
 pytestmark = pytest.mark.slow
-
-SOURCES = Path(__file__).parents[1] / "src"
-CELL = ["--compressor", "average", "--ratio", "3"]
-ADAPTER = layout.train("t", "english", "average", "3", 0)
-PATIENCE_S = 300  # for a machine that is busy with something else
-TIMES = {"seconds", "date", "commit", "utterances_per_second"}  # what a second run may tell otherwise
-
-# Importing torch takes seconds, so one process imports everything once, and each command is a fork of it in which
-# `python -m concertina.<stage>` begins. A line in: the console's file, the stage, its arguments; out: the process'
-# number, then its exit status.
-COMMANDS = """
-import json, os, runpy, sys
-import peft, torch, transformers
-from concertina import evaluate, features, report, segments, train
-for line in sys.stdin:
-    console, stage, *arguments = json.loads(line)
-    if not (child := os.fork()):
-        os.dup2(os.open(console, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-        os.dup2(2, 1)
-        sys.argv[1:] = arguments
-        del sys.modules[f"concertina.{stage}"]
-        runpy.run_module(f"concertina.{stage}", run_name="__main__", alter_sys=True)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-class Work(NamedTuple):
-    """A command, the folder that it makes, and what appears (in its hidden folder) while it is at work."""
-
-    command: list[str]
-    folder: Path
-    sign: str
-
-    def at_work(self) -> bool:
-        return any(self.folder.parent.glob(f".{self.folder.name}.*.tmp/{self.sign}"))
-
-
-class Project:
-    """The process that runs commands in the working folder."""
-
-    def __init__(self, server: subprocess.Popen[str]) -> None:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        self.requests, self.answers = server.stdin, server.stdout
-        self.console = Path("console.txt")
-
-    def start(self, stage: str, *arguments: str) -> int:
-        """Begin a stage's command; its process number."""
-        self.console.write_text("", encoding="utf-8")
-        self.requests.write(json.dumps([str(self.console), stage, *arguments]) + "\n")
-        self.requests.flush()
-        return int(self.answers.readline())
-
-    def end(self) -> tuple[int, list[str]]:
-        """Wait for the command; its exit status and the lines that it put on the console."""
-        status = int(self.answers.readline())
-        return status, self.console.read_text(encoding="utf-8").splitlines()
-
-    def run(self, *command: str) -> tuple[int, list[str]]:
-        self.start(*command)
-        return self.end()
-
-    def strike(self, work: Work, how: signal.Signals) -> tuple[int, list[str]]:
-        """Send a signal to a command that is at work; the same again when it had ended before the signal came."""
-        for _ in range(5):
-            for old in (work.folder, *work.folder.parent.glob(f".{work.folder.name}.*")):
-                shutil.rmtree(old, ignore_errors=True)
-            process = self.start(*work.command)
-            ends = time.monotonic() + PATIENCE_S
-            while lives(process) and not work.at_work() and time.monotonic() < ends:
-                time.sleep(0.001)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, how)
-            status, told = self.end()
-            if not work.folder.exists():
-                return status, told
-            sealing.verify(work.folder)
-        raise AssertionError(f"{work.command[0]} is always faster than the signal")
-
-
-def lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 MINE, SPLIT = ["--config", "t.yaml"], ["--corpus", "synthetic", "--split", "long"]
-TRAIN = ["--train-set", "english", *CELL, "--seed", "0"]
 WORKS = {
     "features": Work(["features", *MINE, *SPLIT], layout.features("t", "synthetic", "long"), "shard-00000.*"),
     "segments": Work(["segments", *MINE, *SPLIT, *CELL], layout.segments("t", "synthetic", "long", "average", "3"), ""),
@@ -126,18 +31,9 @@ WORKS = {
     "evaluate": Work(["evaluate", *MINE, *CELL], layout.evaluate("t", "average", "3"), "*/zero-shot.json"),
     "report": Work(["report", "--config", "overlay.yaml"], layout.report("tiny"), "scores.csv"),
 }
-
-
-@contextlib.contextmanager
-def serve(root: Path) -> Iterator[Project]:
-    """A process that runs commands in a working folder, which becomes this process' own meanwhile."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # under `pytest &` commands would not hear it
-    command = [sys.executable, "-c", COMMANDS]
-    environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with contextlib.chdir(root), subprocess.Popen(command, env=environment, **pipes) as server:
-        yield Project(server)
-    signal.signal(signal.SIGINT, before)
+DEV = layout.features("t", "synthetic", "dev")
+LONG = layout.data("t", "synthetic", "long")
+SCORED = layout.evaluate("tiny", "average", "3")
 
 
 @pytest.fixture(scope="module")
@@ -172,19 +68,6 @@ def undisturbed(project: Project) -> dict[str, dict[str, Any]]:
         assert status == 0, told
         made[name] = lasting(work.folder)
     return made
-
-
-def lasting(folder: Path) -> dict[str, Any]:
-    """The content of a sealed folder: the hash of each file; of records and curves the fields that tell no time."""
-    sealing.verify(folder)
-    content: dict[str, Any] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != layout.SEAL):
-        name = path.relative_to(folder).as_posix()
-        content[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        if name == "curve.jsonl" or name == "record.json" or (path.suffix == ".json" and "evaluate" in folder.parts):
-            lines = path.read_text(encoding="utf-8").splitlines() if path.suffix == ".jsonl" else [path.read_text()]
-            content[name] = [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
-    return content
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["SIGINT", "SIGKILL"])
@@ -254,11 +137,6 @@ def test_a_stage_that_cannot_write_says_so_in_one_line(
     assert status == 0, told
     assert lasting(work.folder) == undisturbed[stage]
     assert not list(Path("results/t").rglob("failed/**/*.json"))
-
-
-DEV = layout.features("t", "synthetic", "dev")
-LONG = layout.data("t", "synthetic", "long")
-SCORED = layout.evaluate("tiny", "average", "3")
 
 
 @pytest.mark.parametrize(

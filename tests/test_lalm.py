@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-import tiny_model
 from concertina.config import Base, ConfigError
 from concertina.model import encoder, lalm
 from concertina.model.lalm import Lalm
 from concertina.store.sealing import DamagedError, sha256
+from helpers import tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import tiny_run
 from concertina import config, train
 from concertina.artefacts import layout
 from concertina.config import Config
@@ -23,6 +22,7 @@ from concertina.model.lalm import Lalm, load
 from concertina.store import records
 from concertina.training import gradients
 from concertina.training.gradients import Team
+from helpers import tiny_run
 
 ADAPTER = "adapter_model.safetensors"
 

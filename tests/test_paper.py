@@ -1,114 +1,28 @@
-"""The paper track: its config, its published figures, its gate, and its whole DAG on miniature corpora."""
+"""The paper track: its config is the paper's grid, and its whole DAG is planned on miniature corpora."""
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import yaml
 
-import tiny_model
-from concertina import config, data, evaluate, features, report, segments, train
-from concertina.artefacts import keys, layout
-from concertina.checks import gate
+from concertina import config
+from concertina.artefacts import keys
 from concertina.config import ConfigError, ratio_text
-from concertina.store import records, sealing
-from concertina.store.records import Record
-from planning import ROOT, copy_project, python, snakemake
-
-PAPER = ROOT / "configs/paper.yaml"
-VOICES = "corpora/cv-corpus-15.0-2023-09-08"
-OLD_VOICES = "corpora/cv-corpus-4"
-COLUMNS = "client_id path sentence up_votes down_votes age gender accents variant locale segment".split()
-SPLITS = ("train", "dev", "test")
-SENTENCES = {"zh-CN": "今天天气", "yue": "你好嗎", "fr": "Bonjour à tous", "de": "Guten Tag", "es": "Buenos días"}
-PAIRS = ("en_de", "de_en", "en_zh-CN", "zh-CN_en", "es_en", "fr_en", "it_en")
-ASR, TRANSLATION = "<|audio_bos|><|AUDIO|><|audio_eos|><|transcribe|>{source}", "<|AUDIO|><|translate|>{target_name}"
-SMALL: dict[str, Any] = {
-    "base": {
-        "model": "base",
-        "revision": "",
-        "sha256": "",
-        "prompts": {"transcribe": ASR, "translate": TRANSLATION},
-    },
-    "features": {"precision": "float32", "dtype": "float16"},
-    "train": {"steps": 2, "batch": 2, "warmup_steps": 1, "dev_every_steps": 2, "precision": "float32", "threads": 1},
-    "evaluate": {"precision": "float32", "threads": 1},
-    "report": {"bootstrap_samples": 50},
-}
-RUN = [{"compressor": "none", "ratios": [1]}, {"compressor": "average", "ratios": [3]}]
-RUN += [{"compressor": "segment", "ratios": ["natural"]}]
-
-
-def wave(seconds: float, seed: int) -> np.ndarray:
-    return 0.1 * np.random.default_rng(seed).standard_normal(round(16_000 * seconds))
-
-
-def librispeech(root: Path) -> None:
-    for n, split in enumerate(("train-clean-100", "dev-clean", "test-clean", "test-other")):
-        folder = root / split / "84" / f"12112{n}"
-        folder.mkdir(parents=True)
-        lines = [f"84-12112{n}-{i:04d} GO DO YOU HEAR NUMBER {'ONE' if i else 'TWO'}\n" for i in range(3)]
-        (folder / f"84-12112{n}.trans.txt").write_text("".join(lines))
-        for i in range(3):
-            soundfile.write(folder / f"84-12112{n}-{i:04d}.flac", wave(0.6 + 0.2 * i, i), 16_000)
-
-
-def common_voice(folder: Path, language: str) -> None:
-    """One language: two clips in each split, and validated.tsv, which CoVoST looks up."""
-    (folder / "clips").mkdir(parents=True)
-    every = []
-    for s, split in enumerate(SPLITS):
-        said = SENTENCES.get(language, "Good morning to all")
-        rows = [[f"{s}" * 128, f"c_{split}_{i}.mp3", f"{said} {split}", "2", "0", *[""] * 6] for i in range(2)]
-        for row in rows:
-            soundfile.write(folder / "clips" / row[1], wave(0.8, s), 16_000, format="MP3")
-        every += rows
-        (folder / f"{split}.tsv").write_text("".join("\t".join(row) + "\n" for row in [COLUMNS, *rows]))
-    (folder / "validated.tsv").write_text("".join("\t".join(row) + "\n" for row in [COLUMNS, *every]))
-
-
-def covost2(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for pair in PAIRS:
-        target = pair.rpartition("_")[2]
-        said = SENTENCES.get(target, "Good morning")
-        rows = [[f"c_{split}_{i}.mp3", f"{said} {i}", split] for split in SPLITS for i in range(2)]
-        lines = "".join("\t".join(row) + "\n" for row in [["path", "translation", "split"], *rows])
-        (folder / f"covost_v2.{pair}.tsv").write_text(lines)
-
-
-def overlay(**changes: Any) -> str:
-    """The paper's config with a small base and few steps, and changes."""
-    paper = yaml.safe_load(PAPER.read_text(encoding="utf-8"))
-    paper["data"]["corpora"][0]["folder"] = "corpora/LibriSpeech"
-    Path("small.yaml").write_text(yaml.safe_dump(config.merge(config.merge(paper, SMALL), changes)), encoding="utf-8")
-    return "small.yaml"
+from helpers import paper_corpora
+from helpers.paper_corpora import PAPER, overlay
+from helpers.project_copy import ROOT, copy_project, python, snakemake
 
 
 @pytest.fixture(scope="module")
-def corpora_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("paper")
-    librispeech(folder / "corpora/LibriSpeech")
-    for language in ("en", "zh-CN", "yue", "fr"):
-        common_voice(folder / VOICES / language, language)
-    for language in ("en", "de", "zh-CN", "es", "fr", "it"):
-        common_voice(folder / OLD_VOICES / language, language)
-    covost2(folder / "corpora/covost2")
-    tiny_model.make(folder / "base")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def project(corpora_folder: Path) -> Iterator[Path]:
-    copy_project(corpora_folder)
-    with chdir(corpora_folder):
-        yield corpora_folder
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the project with miniatures of the paper's corpora and a tiny base."""
+    folder = paper_corpora.make(tmp_path_factory.mktemp("paper"))
+    with chdir(folder):
+        yield folder
 
 
 def test_the_config_is_the_papers_grid() -> None:
@@ -132,18 +46,6 @@ def test_every_choice_that_the_paper_does_not_give_is_marked() -> None:
     settings = [line for line in lines if re.match(r"  (steps|batch|learning_rate|warmup_steps|lora|precision):", line)]
     assert len(settings) == 6
     assert all("# ours" in line for line in settings)
-
-
-def test_published_figures_are_those_of_the_converted_base() -> None:
-    chosen = config.load(PAPER).gate
-    assert chosen is not None
-    figures = gate.published(chosen.model_copy(update={"published": str(ROOT / chosen.published)}))
-    assert (figures["test-clean-full"].value, figures["test-other-full"].value) == (1.7, 4.0)
-    assert {name for name, figure in figures.items() if figure.stops} == {"test-clean-full", "test-other-full"}
-    assert figures["en-zh"].value == 45.6
-    wrong = chosen.model_copy(update={"published": str(ROOT / chosen.published), "figures": {"x": "covost2/en-dd"}})
-    with pytest.raises(ConfigError, match=r"gate\.figures\.x: .* no figure 'covost2/en-dd'.*'covost2/en-de'"):
-        gate.published(wrong)
 
 
 @pytest.mark.parametrize(
@@ -195,70 +97,3 @@ def test_the_plan_answers_before_what_a_user_brings_is_there(tmp_path: Path) -> 
     done = snakemake(tmp_path, "-n", "--config", "experiment=configs/paper.yaml")
     assert done.returncode
     assert "data.corpora.cv-en: corpora/" in done.stdout + done.stderr
-
-
-def run(chosen: str) -> int:
-    """Every stage of the config in order, in this process; the gate's exit code, or the last stage's."""
-    settings = config.load(chosen)
-    name, flag = settings.name, ["--config", chosen]
-    cells = [["--compressor", compressor, "--ratio", ratio_text(ratio)] for compressor, ratio in settings.cells]
-    for corpus, split in settings.places:
-        place = ["--corpus", corpus, "--split", split]
-        if not (layout.features(name, corpus, split) / layout.SEAL).exists():
-            assert data.main([*flag, *place, "--jobs", "1"]) == 0
-            assert features.main([*flag, *place]) == 0
-            for cell in cells:
-                assert segments.main([*flag, *place, *cell]) == 0
-    if settings.gate and (status := gate.main(flag)):
-        return status
-    for (compressor, ratio), cell in zip(settings.cells, cells, strict=True):
-        for train_set, seed in settings.adapters(compressor, ratio_text(ratio)):
-            assert train.main([*flag, "--train-set", train_set, *cell, "--seed", str(seed)]) == 0
-        assert evaluate.main([*flag, *cell]) == 0
-    return report.main(flag)
-
-
-@pytest.mark.slow
-def test_the_gate_stops_a_base_that_is_off_and_an_override_is_in_every_result(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cells = {"segments": {"cells": RUN}}
-    sets = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["evaluate"]["sets"]
-    for test_set in sets:
-        if test_set["name"].endswith("-full"):
-            test_set["cells"] = ["none-1", "average-3"]
-    small = {**cells, "evaluate": {"sets": sets}}
-    assert run(overlay(**small)) == 1
-    told = capsys.readouterr().err
-    assert re.search(r"test-clean-full: wer_qwen [\d.]+ \[.*\], published 1\.7: further off than 0\.2 points", told)
-    assert "set gate.override to the reason" in told
-    assert re.search(r"en-de: bleu [\d.]+ \[.*published 29\.6: a warning", told)
-    assert not list(Path("build/paper/train").rglob("seal.json"))
-    failure = records.read(layout.failure("paper", "gate", "gate"))
-    assert failure.status == "failed"
-    assert "BaselineError" in failure.error  # type: ignore[attr-defined]
-    assert report.main(["--config", "small.yaml", "--partial"]) == 0
-    assert "BaselineError" in Path("results/paper/report.html").read_text(encoding="utf-8")
-
-    reason = "a base of noise, for a test"
-    assert run(overlay(**small, gate={"override": reason})) == 0
-    assert "the uncompressed base was decoded before" in capsys.readouterr().err
-    found = [
-        record
-        for compressor, ratio in config.load("small.yaml").cells
-        for record in records.read_folder(layout.evaluate("paper", compressor, ratio_text(ratio))).values()
-    ]
-    trained = [records.read(path) for path in Path("build/paper/train").rglob("record.json")]
-    assert len(trained) == 9
-    assert {record.override for record in (*found, *trained)} == {reason}
-    scored = {(r.compressor, r.test_set, r.train_set) for r in found if isinstance(r, Record)}
-    assert {("average", "test-clean-full", None), ("none", "en-zh", "translation")} < scored
-    assert not [one for one in scored if one[0] == "segment" and one[1].endswith("-full")]
-    asr = next(record for record in found if isinstance(record, Record) and record.test_set == "cv-zh")
-    assert set(asr.scores) == {"wer", "wer_qwen"}
-    own = sealing.read_seal(layout.gate("paper"))["files"]["cv-zh/zero-shot.json"]["sha256"]
-    taken = sealing.read_seal(layout.evaluate("paper", "none", "1"))["files"]["cv-zh/zero-shot.json"]["sha256"]
-    assert own == taken
-    page = Path("results/paper/report.html").read_text(encoding="utf-8")
-    assert f"The gate was overridden: {reason}" in page
-    assert json.loads((layout.gate("paper") / "record.json").read_text())["facts"]["cv-fr"]["verdict"] == "warn"

@@ -12,9 +12,10 @@ import pytest
 from concertina.artefacts import layout
 from concertina.config import load
 from concertina.store import sealing
-from planning import ROOT, copy_project, finish, python
-from test_integrity import mounted
-from test_workflow import edit, overlay, record
+from helpers.mounts import mounted
+from helpers.project_copy import ROOT, copy_project, finish, python
+from helpers.reruns import edit, overlay
+from helpers.sound import record
 
 pytestmark = pytest.mark.slow
 

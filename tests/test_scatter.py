@@ -14,7 +14,7 @@ import pytest
 from concertina.artefacts import layout
 from concertina.artefacts.scatter import Share, parse
 from concertina.store import sealing
-from planning import ROOT, copy_project, plan, snakemake
+from helpers.project_copy import ROOT, copy_project, plan, snakemake
 
 CORPUS = '''"""Beeps in six parts; one id stands in two of them, and one beep is silence without a text."""
 

@@ -23,8 +23,8 @@ import yaml
 from concertina import config
 from concertina.artefacts import layout
 from concertina.store import sealing
-from planning import ROOT, artefacts, copy_project, plan, snakemake
-from slurm_project import (
+from helpers.project_copy import ROOT, artefacts, copy_project, plan, snakemake
+from helpers.slurm_project import (
     ADAPTER,
     LOG,
     Run,
@@ -34,9 +34,14 @@ from slurm_project import (
     environment,
     fact,
     make_project,
+    processes,
     set_up,
     shell,
+    slow_squeue,
+    trainings,
     wait_for,
+    waiting,
+    warned,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -132,19 +137,6 @@ def second_run(folder: Path, cluster: Path) -> None:
     assert fact(job, "JobState") == "COMPLETED"
 
 
-def waiting(folder: Path) -> list[Path]:
-    """The lock of a folder, once for each submitted run that has opened it."""
-    files = [file for number in processes("coordinator.py job ") for file in Path(f"/proc/{number}/fd").glob("*")]
-    return [file for file in files if file.resolve() == folder / "scratch/run.lock"]
-
-
-def warned(process: int) -> bool:
-    """Whether a process that is stopped has been sent SIGTERM, or SLURM has let it go on and it has ended."""
-    status = Path(f"/proc/{process}/status")
-    pending = re.search(r"^ShdPnd:\s*(\w+)", status.read_text(), re.MULTILINE) if status.exists() else None
-    return pending is None or bool(int(pending[1], 16) >> (signal.SIGTERM - 1) & 1)
-
-
 def controller(folder: Path, cluster: Path) -> None:
     run = Run(folder)
     job = run.under_way()
@@ -174,18 +166,6 @@ def lost_node(folder: Path, cluster: Path) -> None:
         for number in processes(f"snakefile {folder}/"):
             os.kill(number, signal.SIGKILL)
         ask("slurmd", "-N", node)
-
-
-def trainings(folder: Path) -> list[int]:
-    """The processes that train in a project."""
-    found = processes("^[^ ]*python[^ ]* -m concertina.train ")
-    return [number for number in found if Path(f"/proc/{number}/cwd").resolve() == folder]
-
-
-def processes(pattern: str) -> list[int]:
-    """Those whose command line matches."""
-    found = subprocess.run(["pgrep", "-f", "--", pattern], capture_output=True, text=True, check=False)
-    return [int(number) for number in found.stdout.split()]
 
 
 def cancellation(folder: Path, cluster: Path) -> None:
@@ -252,17 +232,6 @@ def page(folder: Path, cluster: Path) -> None:
     assert not list(folder.glob(".snakemake/locks/*"))
 
 
-def slow_squeue(folder: Path) -> Path:
-    """Let squeue take a minute when Snakemake asks it for its jobs; the file that is there once it has been asked."""
-    asked, slow = folder / "asked", folder / "bin/squeue"
-    slow.parent.mkdir()
-    slow.write_text(
-        f'#!/bin/sh\ncase "$*" in *--name*) touch {asked}; sleep 60;; esac\nexec {shutil.which("squeue")} "$@"\n'
-    )
-    slow.chmod(0o755)
-    return asked
-
-
 def smoke(folder: Path) -> Path:
     """The default experiment with few cells, from speech to its report."""
     copy_project(folder)
@@ -272,7 +241,8 @@ def smoke(folder: Path) -> Path:
     path = folder / SMOKE
     values = yaml.safe_load(path.read_text(encoding="utf-8")) | {"segments": cells}
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    edit(folder / "src/concertina/scatter.py", "HOURS = 10", "HOURS = 0.03")  # two shares of the training split
+    # two shares of the training split:
+    edit(folder / "src/concertina/artefacts/scatter.py", "HOURS = 10", "HOURS = 0.03")
     edit(folder / "src/concertina/corpora/synthetic.py", "PART = 250", "PART = 32")
     edit(folder / "src/concertina/features.py", "BATCHES_IN_MEMORY = 32", "BATCHES_IN_MEMORY = 1")
     told = shell(folder, TRIED)

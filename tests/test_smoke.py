@@ -19,7 +19,7 @@ import pytest
 from concertina.artefacts import layout
 from concertina.config import Config, load, ratio_text
 from concertina.store import sealing
-from planning import ROOT, artefacts, copy_project, plan, python, snakemake
+from helpers.project_copy import ROOT, artefacts, copy_project, plan, python, snakemake
 
 SMOKE = "configs/smoke.yaml"
 HEADER = (

@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import tiny_run
 from concertina import config, train
 from concertina.artefacts import layout
 from concertina.model import batching, lalm
 from concertina.model.batching import Speech
 from concertina.store import records, sealing
 from concertina.training import order
+from helpers import tiny_run
 
 ADAPTER = "adapter_model.safetensors"
 

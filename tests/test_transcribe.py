@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-import tiny_run
 from concertina import cli, transcribe
+from helpers import tiny_run
 
 
 @pytest.fixture(scope="module")

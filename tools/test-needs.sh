@@ -4,7 +4,7 @@ set -eu
 export DEBIAN_FRONTEND=noninteractive
 needed=""
 command -v chromedriver >/dev/null || needed="$needed chromium chromium-driver" # tests/test_docs_tracking.py
-command -v pg_virtualenv >/dev/null || needed="$needed postgresql"              # tests/test_tracking.py and the same
+command -v pg_virtualenv >/dev/null || needed="$needed postgresql"              # tests/test_tracking_live.py and the same
 [ -z "$needed" ] && exit 0
 apt-get update -qq
 # shellcheck disable=SC2086

@@ -1,16 +1,20 @@
 """Results to record, and what MLflow then holds, for the tests of tracking."""
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import made_results
+import pytest
+
 from concertina import report
 from concertina.config import Config, load
+from concertina.tracking import mlflow_client, replay
+from helpers import made_results
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GRID = [
     {"compressor": "none", "ratios": [1]},
     {"compressor": "average", "ratios": [3], "seeds": [0, 1]},
@@ -30,6 +34,24 @@ def make(folder: Path, name: str = "tiny", **sections: Any) -> Config:
         report.make(config, path)
         path.rename(f"{name}.yaml")
         return load(f"{name}.yaml")
+
+
+def recorded(folder: Path) -> Path:
+    """An experiment that was made and replayed into the database of its folder."""
+    make(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv(mlflow_client.VARIABLE, raising=False)
+        assert replay.main(["--config", "tiny.yaml"]) == 0
+    return folder
+
+
+def copy_files(finished: Path, folder: Path) -> None:
+    """Copy a recorded experiment without its database."""
+    for part in ("build", "results"):
+        shutil.copytree(finished / part, folder / part)
+    for part in ("config.yaml", "tiny.yaml"):
+        shutil.copy(finished / part, folder)
 
 
 def client(folder: Path) -> Any:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-import tiny_model
 from concertina import config, segments
 from concertina.artefacts import layout
 from concertina.config import ratio_text
 from concertina.store import sealing, shards
+from helpers import tiny_model
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf", "six": "sechs"}
 FRAMES_PER_WORD = 5
@@ -21,7 +21,7 @@ NAME = "t"
 
 def write(root: Path, **changes: Any) -> Path:
     """A base and an overlay in `root`, which must be the working directory; returns the overlay's path."""
-    default = Path(__file__).parents[1] / "config.yaml"
+    default = Path(__file__).parents[2] / "config.yaml"
     (root / "config.yaml").write_text(default.read_text(encoding="utf-8"), encoding="utf-8")
     base = tiny_model.make(root / "base", window_s=5)
     part = {"corpus": "synthetic", "language": "en"}

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,10 +15,10 @@ from pathlib import Path
 
 import yaml
 
-import tiny_model
 from concertina import config
 from concertina.artefacts import layout
-from planning import ROOT, copy_project, snakemake
+from helpers import tiny_model
+from helpers.project_copy import ROOT, copy_project, snakemake
 
 PATIENCE_S = 900
 CELL = ("average", "3")
@@ -177,3 +178,39 @@ def shell(folder: Path, command: str, fails: bool = False) -> str:
     done = subprocess.run(command, shell=True, cwd=folder, env=environment(folder), text=True, check=False, **pipes)
     assert bool(done.returncode) == fails, done.stdout
     return done.stdout
+
+
+def waiting(folder: Path) -> list[Path]:
+    """The lock of a folder, once for each submitted run that has opened it."""
+    files = [file for number in processes("coordinator.py job ") for file in Path(f"/proc/{number}/fd").glob("*")]
+    return [file for file in files if file.resolve() == folder / "scratch/run.lock"]
+
+
+def warned(process: int) -> bool:
+    """Whether a process that is stopped has been sent SIGTERM, or SLURM has let it go on and it has ended."""
+    status = Path(f"/proc/{process}/status")
+    pending = re.search(r"^ShdPnd:\s*(\w+)", status.read_text(), re.MULTILINE) if status.exists() else None
+    return pending is None or bool(int(pending[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def trainings(folder: Path) -> list[int]:
+    """The processes that train in a project."""
+    found = processes("^[^ ]*python[^ ]* -m concertina.train ")
+    return [number for number in found if Path(f"/proc/{number}/cwd").resolve() == folder]
+
+
+def processes(pattern: str) -> list[int]:
+    """Those whose command line matches."""
+    found = subprocess.run(["pgrep", "-f", "--", pattern], capture_output=True, text=True, check=False)
+    return [int(number) for number in found.stdout.split()]
+
+
+def slow_squeue(folder: Path) -> Path:
+    """Let squeue take a minute when Snakemake asks it for its jobs; the file that is there once it has been asked."""
+    asked, slow = folder / "asked", folder / "bin/squeue"
+    slow.parent.mkdir()
+    slow.write_text(
+        f'#!/bin/sh\ncase "$*" in *--name*) touch {asked}; sleep 60;; esac\nexec {shutil.which("squeue")} "$@"\n'
+    )
+    slow.chmod(0o755)
+    return asked

@@ -13,7 +13,7 @@ from concertina.artefacts import layout
 from concertina.config import Config, load, ratio_text
 from concertina.store import sealing
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PARTS = [
     *("Snakefile", "config.yaml", "configs", "workflow", "profiles", "envs", "src", "tools", "models", "reference"),
     *("constraints.txt", "requirements.txt", "requirements-dev.txt"),

@@ -6,9 +6,7 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,94 +16,47 @@ import boto3
 import pytest
 import yaml
 
-from concertina.config import load, merge
-from planning import ROOT, copy_project, plan, python
+from helpers import dvc_project
+from helpers.dvc_project import commands, shell
+from helpers.project_copy import plan, python
 
-PAGE = ROOT / "docs/artifacts.md"
-PART = {"corpus": "synthetic", "split": "clean", "task": "transcribe", "language": "en"}
-SMALL = {  # one split for everything: these results only have to be there
-    "data": {"corpora": [{"name": "synthetic", "splits": {"clean": {"en": 12}}}]},
-    "segments": {"cells": [{"compressor": "average", "ratios": [3]}]},
-    "train": {"sets": [{"name": "english", "parts": [PART], "dev": [PART]}]}
-    | {"steps": 4, "batch": 4, "learning_rate": 0.1, "warmup_steps": 1, "dev_every_steps": 4, "dev_utterances": 4},
-    "evaluate": {"sets": [{**PART, "name": "clean"}]},
-    "report": {"bootstrap_samples": 50, "examples": 2},
-}
 METRICS = Path("results/tiny/report/metrics.json")
-
 pytestmark = pytest.mark.slow
-
-
-def shell(folder: Path, environment: dict[str, str], command: str) -> subprocess.CompletedProcess[str]:
-    """Run a line as a person would type it, in the environment that the page's first command enters."""
-    entered = f"{commands()[0]} && {command}" if (folder / ".venv").exists() else command
-    return subprocess.run(
-        ["bash", "-c", entered], cwd=folder, env=environment, text=True, capture_output=True, check=False
-    )
-
-
-def commands() -> list[str]:
-    """The fenced commands of the page, in order, without their comments."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    return [re.sub(r"\s+# .*", "", line) for block in blocks for line in block.splitlines()]
+KINDS = {
+    "audio shard": "build/tiny/data/synthetic/clean/shard-00000.safetensors",
+    "feature shard": "build/tiny/features/synthetic/clean/shard-00000.safetensors",
+    "segments": "build/tiny/segments/synthetic/clean/average-3/segments.safetensors",
+    "adapter": "build/tiny/train/english/average-3/seed0/adapter_model.safetensors",
+    "predictions": "results/tiny/evaluate/average-3/clean/zero-shot.parquet",
+    "record": "results/tiny/evaluate/average-3/clean/english-seed0.json",
+    "report": "results/tiny/report/report.html",
+    "copy of the table": "results/tiny/scores.csv",
+    "base model": "models/tiny/model.safetensors",
+}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The address of an S3-speaking server on this machine, with an empty bucket."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    serving = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        serving.terminate()
-        serving.wait()
+    with dvc_project.s3_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def environment(server: str) -> dict[str, str]:
-    who = {
-        f"GIT_{role}_{what}": "someone@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    access = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
-    bare = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
-    return bare | who | access | {"S3_ENDPOINT": server, "PYTHONPATH": "src"}
+    return dvc_project.environment_for(server)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    """A repository with a `tiny` track of one cell, in which nothing has run."""
+    return dvc_project.make(tmp_path_factory.mktemp("artifacts") / "here", environment)
 
 
 @pytest.fixture(scope="module")
 def bucket(server: str) -> Any:
     access = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
     return boto3.resource("s3", endpoint_url=server, **access).create_bucket(Bucket="concertina")
-
-
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
-    """A repository with a `tiny` track of one cell, in which nothing has run."""
-    folder = tmp_path_factory.mktemp("artifacts") / "here"
-    folder.mkdir()
-    copy_project(folder)
-    shutil.copytree(ROOT / "models", folder / "models", dirs_exist_ok=True)
-    for name in ("Makefile", "dvc.yaml", ".dvcignore", ".gitignore"):
-        shutil.copy2(ROOT / name, folder / name)
-    (folder / ".dvc").mkdir()
-    for name in ("config", ".gitignore"):
-        shutil.copy2(ROOT / ".dvc" / name, folder / ".dvc" / name)
-    values = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    (folder / "config.yaml").write_text(yaml.safe_dump(merge(values, SMALL)), encoding="utf-8")
-    (folder / "tools/setup.sh").write_text("# the environment that runs this test is set up\n", encoding="utf-8")
-    (folder / ".venv").mkdir()
-    for name in ("bin", "lib", "pyvenv.cfg"):
-        (folder / ".venv" / name).symlink_to(Path(sys.prefix, name))
-    shell(folder, environment, "git init -q && git add -A && git commit -q -m start")
-    return folder
 
 
 def wer(folder: Path) -> float:
@@ -243,19 +194,6 @@ def named(told: str) -> list[str]:
     return re.findall(r"^(\S+) is (?:damaged|missing)", told, flags=re.MULTILINE)
 
 
-KINDS = {
-    "audio shard": "build/tiny/data/synthetic/clean/shard-00000.safetensors",
-    "feature shard": "build/tiny/features/synthetic/clean/shard-00000.safetensors",
-    "segments": "build/tiny/segments/synthetic/clean/average-3/segments.safetensors",
-    "adapter": "build/tiny/train/english/average-3/seed0/adapter_model.safetensors",
-    "predictions": "results/tiny/evaluate/average-3/clean/zero-shot.parquet",
-    "record": "results/tiny/evaluate/average-3/clean/english-seed0.json",
-    "report": "results/tiny/report/report.html",
-    "copy of the table": "results/tiny/scores.csv",
-    "base model": "models/tiny/model.safetensors",
-}
-
-
 @pytest.fixture(scope="module")
 def judged(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository and its artefacts, to be damaged."""
@@ -356,35 +294,3 @@ def test_what_was_accepted_belongs(judged: Path) -> None:
     accepted = python(judged, "tools/accept.py", "--why", "nothing reads it")
     assert accepted.returncode == 0, accepted.stdout + accepted.stderr
     assert python(judged, "-c", asked).stdout.split() == []
-
-
-def test_the_artefacts_are_those_that_a_run_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = "configs/tiny-wide.yaml"
-    copy_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    made = importlib.import_module("artefacts").of(load(config))
-    assert sorted(" ".join([one.stage, *one.folder.parts[3:]]) for one in made) == sorted(
-        job.replace("/", " ")
-        for job in plan(tmp_path, config)
-        if job != "track"  # this clone's own
-    )
-
-
-def test_a_pull_is_refused_where_nothing_says_which_commit_of_a_branch_is_meant(tmp_path: Path) -> None:
-    copy_project(tmp_path)
-    done = python(tmp_path, "tools/pull.py", "--config", "configs/paper.yaml")
-    assert done.returncode != 0
-    assert re.search(r"base: Qwen/Qwen2-Audio-7B at revision 'main' is not here.*set `revision` to", done.stderr)
-    assert not (tmp_path / "scratch").exists()
-
-
-def test_every_config_is_a_track_with_metrics_and_a_picture() -> None:
-    said = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    tracks = said["stages"]["track"]["foreach"]
-    configs = ["config.yaml", *(f"configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml"))]
-    assert sorted(tracks.values()) == sorted(configs)
-    assert {load(ROOT / path).name: path for path in configs} == tracks
-    assert said["metrics"] == [f"results/{name}/report/metrics.json" for name in tracks]
-    assert said["plots"] == [f"results/{name}/report/quality.svg" for name in tracks]
-    assert all(out["persist"] for outs in said["stages"]["track"]["do"]["outs"] for out in outs.values())

@@ -1,0 +1,115 @@
+"""A miniature of Common Voice in its true layout: clips as MP3, tables with their oddities; read as a user reads it."""
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from concertina import config, data
+from concertina.artefacts import keys, layout
+from helpers.project_copy import ROOT
+
+COLUMNS = "client_id path sentence up_votes down_votes age gender accents variant locale segment".split()
+ANNE, BERT = "a" * 128, "b" * 128
+ENGLISH: dict[str, list[list[str]]] = {
+    "train": [
+        [ANNE, "c_en_1.mp3", 'He said "no', "2", "0", "twenties", "female", "Scottish English"],
+        [ANNE, "c_en_2.mp3", "\"Quoted\" and 'quoted'", "2", "0", "", "", ""],
+        [BERT, "c_en_2.mp3", "The same clip again.", "2", "0", "", "", ""],
+        [BERT, "c_en_404.mp3", "Nobody has this.", "2", "0", "", "", ""],
+        [BERT, "c_en_3.mp3", " ", "2", "0", "", "", ""],
+        [BERT, "c_en_3.mp3", "A tab\tin it.", "2", "0", "", "", ""],
+        [BERT, "", "No clip.", "2", "0", "", "", ""],
+        [BERT, "c_en_broken.mp3", "Broken.", "2", "0", "", "", ""],
+    ],
+    "dev": [[BERT, "c_en_3.mp3", "Devised.", "2", "0", "", "male", ""]],
+    "test": [[BERT, "c_en_4.mp3", "Tested \\ tried.", "2", "0", "", "", ""]],
+    "other": [[BERT, "c_en_5.mp3", "Unheard.", "0", "0", "", "", ""]],
+}
+RATES_HZ = {"c_en_1": 32_000, "c_en_2": 48_000, "c_en_3": 22_050, "c_en_4": 48_000, "c_en_5": 32_000}
+REJECTED = {
+    "c_en_2": "line 4: duplicate id",
+    "c_en_404": "line 5: there is no clip c_en_404.mp3",
+    "c_en_3": "line 7: 12 columns, not 11",
+    "line 8": "its path names no clip",
+    "c_en_broken": "not audio",
+}
+
+
+def write(folder: Path) -> None:
+    """The default config, and a language of Common Voice in voices/en."""
+    shutil.copy(ROOT / "config.yaml", folder)
+    for name, content in release().items():
+        path = folder / "voices/en" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def mp3(seconds: float, rate_hz: int) -> bytes:
+    file = io.BytesIO()
+    times_T = np.arange(round(seconds * rate_hz)) / rate_hz
+    soundfile.write(file, 0.3 * np.sin(2 * np.pi * 300 * times_T), rate_hz, format="MP3")
+    return file.getvalue()
+
+
+def table(columns: list[str], rows: list[list[str]]) -> bytes:
+    return "".join("\t".join(row) + "\n" for row in (columns, *rows)).encode()
+
+
+def release() -> dict[str, bytes]:
+    """The files of one language, by path."""
+    files = {f"clips/{id}.mp3": mp3(1.0, rate_hz) for id, rate_hz in RATES_HZ.items()}
+    files["clips/c_en_broken.mp3"] = b"no MP3"
+    validated = [row for split in ("train", "dev", "test") for row in ENGLISH[split]]
+    for split, rows in {**ENGLISH, "validated": validated}.items():
+        files[f"{split}.tsv"] = table(COLUMNS, [[*row, "", "en", ""] for row in rows])
+    files["clip_durations.tsv"] = b"clip\tduration[ms]\nc_en_1.mp3\t1000\nc_en_2.mp3\t2000\n"
+    return files
+
+
+def configure(**entry: Any) -> str:
+    """An overlay with one more corpus, called mine."""
+    default = {"name": "synthetic", "splits": {"clean": {"en": 1}}}
+    chosen = {"name": "test", "data": {"corpora": [default, {"name": "mine", **entry}]}}
+    Path("mine.yaml").write_text(json.dumps(chosen))
+    return "mine.yaml"
+
+
+def english(**options: Any) -> str:
+    folder = {} if "archive" in options else {"folder": "voices/en"}
+    return configure(kind="common_voice", language="en", **folder, **options)
+
+
+def run(chosen: str, split: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Read a split as a user does: its rows and its rejects."""
+    assert data.main(["--config", chosen, "--corpus", "mine", "--split", split, "--jobs", "1"]) == 0
+    folder = layout.data("test", "mine", split)
+    return rows_of(folder, "manifest.jsonl"), rows_of(folder, "rejects.jsonl")
+
+
+def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+
+
+def refused(chosen: str, capsys: pytest.CaptureFixture[str], split: str = "train") -> str:
+    """The last line on the console of a split that cannot be read."""
+    assert data.main(["--config", chosen, "--corpus", "mine", "--split", split, "--jobs", "1"]) == 1
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def key(chosen: str, split: str = "train") -> str:
+    return keys.run_key(keys.data(config.load(chosen), "mine", split))
+
+
+def archive(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))

@@ -1,0 +1,34 @@
+"""What Snakemake plans to do again after a change of a finished default run, as lists of jobs."""
+
+from pathlib import Path
+
+import yaml
+
+from concertina.config import merge
+
+SPLITS = ["clean", "dev", "hard", "train"]
+CELLS = [
+    *("average-2", "average-3", "average-4", "none-1", "random-3", "sample-2", "sample-3", "sample-4"),
+    *("segment-2", "segment-3", "segment-4", "segment-natural"),
+]
+EVALUATED_AGAIN = sorted([*(f"evaluate {cell}" for cell in CELLS), "report", "track"])
+TRAINED_AGAIN = sorted([*(f"train english/{cell}/seed0" for cell in CELLS), *EVALUATED_AGAIN])
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"{path} no longer says {old!r}"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def overlay(project: Path, text: str) -> None:
+    """Merge an edit into config.yaml, the way an overlay would be: mappings merge, lists replace."""
+    values = merge(yaml.safe_load((project / "config.yaml").read_text(encoding="utf-8")), yaml.safe_load(text))
+    (project / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+def cells_again(cells: list[str]) -> list[str]:
+    """The jobs that follow when the cuts of cells change."""
+    segments = [f"segments synthetic/{split}/{cell}" for split in SPLITS for cell in cells]
+    adapters = [f"train english/{cell}/seed0" for cell in cells]
+    return sorted([*segments, *adapters, *(f"evaluate {cell}" for cell in cells), "report", "track"])

@@ -1,0 +1,19 @@
+"""Sounds for tests."""
+
+import wave
+from pathlib import Path
+
+import numpy as np
+
+
+def tone(rate_hz: int, seconds: float = 1.0, hertz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(rate_hz * seconds)) / rate_hz)).astype(np.float32)
+
+
+def record(path: Path, value: int) -> None:
+    """A tenth of a second of one constant sample value."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(value.to_bytes(2, "little") * 1600)
