@@ -11,6 +11,7 @@ from concertina.artefacts import layout
 from concertina.model import batching, lalm
 from concertina.model.batching import Speech
 from concertina.store import records, sealing
+from concertina.store.predictions import read_predictions
 from helpers import tiny_run
 
 
@@ -48,7 +49,7 @@ def test_every_test_set_has_a_record_and_predictions_of_every_run() -> None:
     for path, record in records.read_folder(folder).items():
         assert isinstance(record, records.Record)
         assert record.run_key == key
-        predictions = records.read_predictions(path.with_suffix(".parquet"))
+        predictions = read_predictions(path.with_suffix(".parquet"))
         assert len(predictions) == record.n_utterances == {"clean": 8, "clean-en-de": 5}[record.test_set]
         assert record.adapted == (path.stem != "zero-shot")
         assert set(record.scores) == ({"bleu", "chrf"} if record.task == "translate" else {"wer", "cer"})
@@ -85,7 +86,7 @@ def test_the_cap_is_the_durations_and_hits_are_counted() -> None:
     experiment = config.load("t.yaml")
     assert evaluate.cap(0.1, experiment) == 16
     assert evaluate.cap(1.01, experiment) == 21
-    predictions = records.read_predictions(layout.evaluate("t", "average", "3") / "clean" / "zero-shot.parquet")
+    predictions = read_predictions(layout.evaluate("t", "average", "3") / "clean" / "zero-shot.parquet")
     for tokens, hit, seconds in zip(
         predictions["new_tokens"], predictions["cap_hit"], predictions["duration_s"], strict=True
     ):

@@ -10,6 +10,8 @@ import pytest
 
 from concertina import metrics
 from concertina.store import records, sealing
+from concertina.store.predictions import PREDICTION_COLUMNS, read_predictions, write_predictions
+from concertina.store.provenance import PACKAGES, commit, provenance
 
 REFERENCES = ["red boat", "a small green light", "grüne Lichter"]
 HYPOTHESES = ["red boat", "a small light", ""]
@@ -32,7 +34,7 @@ def fields(**changes: Any) -> dict[str, Any]:
         "audio_tokens_per_second": {"mean": 10.0, "p05": 9.5, "p95": 10.5},
         "scores": {"wer": metrics.load("wer").score(REFERENCES, HYPOTHESES, "en")},
     }
-    return HEAD | records.provenance() | own | changes
+    return HEAD | provenance() | own | changes
 
 
 def rows() -> list[dict[str, Any]]:
@@ -55,11 +57,11 @@ def test_a_record_is_read_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_provenance_says_what_made_it() -> None:
-    made = records.provenance()
-    assert set(made["versions"]) == {"python", *records.PACKAGES}
+    made = provenance()
+    assert set(made["versions"]) == {"python", *PACKAGES}
     assert made["commit"] == "unknown" or len(made["commit"].removesuffix("-dirty")) == 40
     assert made["device"].startswith("cpu (")
-    assert records.provenance("NVIDIA X")["device"] == "NVIDIA X"
+    assert provenance("NVIDIA X")["device"] == "NVIDIA X"
 
 
 def test_the_commit_is_told_outside_git_and_in_a_changed_tree(tmp_path: Path) -> None:
@@ -67,19 +69,19 @@ def test_the_commit_is_told_outside_git_and_in_a_changed_tree(tmp_path: Path) ->
         identity = ["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]
         subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
 
-    def commit() -> str:
-        records.commit.cache_clear()
-        return records.commit(tmp_path)
+    def now() -> str:
+        commit.cache_clear()
+        return commit(tmp_path)
 
-    assert commit() == "unknown"
+    assert now() == "unknown"
     (tmp_path / "a.txt").write_text("a")
     git("init")
     git("add", "a.txt")
     git("commit", "-m", "a")
-    clean = commit()
+    clean = now()
     assert len(clean) == 40
     (tmp_path / "a.txt").write_text("b")
-    assert commit() == f"{clean}-dirty"
+    assert now() == f"{clean}-dirty"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_what_is_false_is_refused_by_name(changes: dict[str, Any], message: str)
 
 
 def test_a_failed_run_is_a_record(tmp_path: Path) -> None:
-    head = HEAD | records.provenance() | {"train_set": "english", "seed": 0}
+    head = HEAD | provenance() | {"train_set": "english", "seed": 0}
     record = records.failed(RuntimeError("loss is NaN\nat step 7"), stage="train", **head)
     records.write(tmp_path / "seed0.json", record)
     back = records.read(tmp_path / "seed0.json")
@@ -112,11 +114,11 @@ def test_a_failed_run_is_a_record(tmp_path: Path) -> None:
 
 
 def test_another_stage_keeps_its_own_numbers(tmp_path: Path) -> None:
-    record = records.run(stage="train", facts={"dev_loss": 0.4}, **HEAD, **records.provenance())
+    record = records.run(stage="train", facts={"dev_loss": 0.4}, **HEAD, **provenance())
     records.write(tmp_path / "record.json", record)
     assert records.read(tmp_path / "record.json").facts == {"dev_loss": 0.4}
     with pytest.raises(records.RecordError, match=r"facts\.dev_loss"):
-        records.run(stage="train", facts={"dev_loss": float("nan")}, **HEAD, **records.provenance())
+        records.run(stage="train", facts={"dev_loss": float("nan")}, **HEAD, **provenance())
 
 
 def test_half_written_files_are_never_read(tmp_path: Path) -> None:
@@ -145,10 +147,10 @@ def test_a_failed_write_leaves_the_old_record(tmp_path: Path) -> None:
 
 def test_predictions_are_read_back_with_their_statistics(tmp_path: Path) -> None:
     scores = {name: metrics.load(name).score(REFERENCES, HYPOTHESES, "en") for name in metrics.names()}
-    records.write_predictions(tmp_path / "p.parquet", rows(), scores)
-    back = records.read_predictions(tmp_path / "p.parquet")
+    write_predictions(tmp_path / "p.parquet", rows(), scores)
+    back = read_predictions(tmp_path / "p.parquet")
     assert len(back) == 3
-    for name in records.PREDICTION_COLUMNS:
+    for name in PREDICTION_COLUMNS:
         assert back[name] == [row[name] for row in rows()]
     for name, score in scores.items():
         stats_UK = back.statistics(name)
@@ -161,25 +163,25 @@ def test_predictions_refuse_what_does_not_fit(tmp_path: Path) -> None:
     score = metrics.load("wer").score(REFERENCES[:2], HYPOTHESES[:2], "en")
     path = tmp_path / "p.parquet"
     with pytest.raises(records.RecordError, match="wer scored 2 utterances, but there are 3"):
-        records.write_predictions(path, rows(), {"wer": score})
+        write_predictions(path, rows(), {"wer": score})
     with pytest.raises(records.RecordError, match="prediction 1: missing or unknown speaker"):
-        records.write_predictions(
+        write_predictions(
             path,
             [row if i != 1 else {k: v for k, v in row.items() if k != "speaker"} for i, row in enumerate(rows())],
             {},
         )
     with pytest.raises(records.RecordError, match="prediction 0: duration_s"):
-        records.write_predictions(path, [rows()[0] | {"duration_s": float("nan")}], {})
+        write_predictions(path, [rows()[0] | {"duration_s": float("nan")}], {})
     assert not list(tmp_path.iterdir())
 
 
 def test_damaged_predictions_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
-    records.write_predictions(path, rows(), {})
+    write_predictions(path, rows(), {})
     with pytest.raises(records.RecordError, match="evaluate again with metric wer"):
-        records.read_predictions(path).statistics("wer")
+        read_predictions(path).statistics("wer")
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(sealing.DamagedError, match=r"p\.parquet"):
-        records.read_predictions(path)
+        read_predictions(path)
     with pytest.raises(sealing.DamagedError, match="missing"):
-        records.read_predictions(tmp_path / "none.parquet")
+        read_predictions(tmp_path / "none.parquet")

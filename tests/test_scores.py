@@ -11,6 +11,8 @@ import pytest
 from concertina import metrics
 from concertina.reporting import scores, statistics
 from concertina.store import records
+from concertina.store.predictions import write_predictions
+from concertina.store.provenance import provenance
 
 HEADER = (
     "name,corpus,split,task,source_language,target_language,compressor,ratio,positions,adapted,train_set,seed,metric,"
@@ -27,7 +29,7 @@ def write(folder: Path, compressor: str, ratio: str, wrong: float, task: str = "
     names = ["wer", "cer"] if task == "transcribe" else ["bleu", "chrf"]
     found = {name: metrics.load(name).score(references, hypotheses, "en") for name in names}
     record = records.build(
-        **records.provenance(),
+        **provenance(),
         **{"name": "tiny", "test_set": "clean", "corpus": "synthetic", "split": "clean", "source_language": "en"},
         **{"target_language": None if task == "transcribe" else "de", "task": task, "positions": "renumber"},
         **{"compressor": compressor, "ratio": ratio, "scores": found, "n_utterances": UTTERANCES, "loops": 0},
@@ -42,7 +44,7 @@ def write(folder: Path, compressor: str, ratio: str, wrong: float, task: str = "
     run = f"{changes['train_set']}-seed{changes['seed']}" if record.adapted else "zero-shot"
     path = folder / f"{compressor}-{ratio}" / f"clean-{task}" / run
     records.write(path.with_suffix(".json"), record)
-    records.write_predictions(path.with_suffix(".parquet"), rows, found)
+    write_predictions(path.with_suffix(".parquet"), rows, found)
 
 
 @pytest.fixture
@@ -105,6 +107,6 @@ def test_every_score_has_the_interval_of_the_bootstrap(folder: Path) -> None:
 
 
 def test_failures_are_passed_over(folder: Path) -> None:
-    head = {"name": "tiny", "run_key": "k", "config": {}, "threads": 1, "seconds": 0.0} | records.provenance()
+    head = {"name": "tiny", "run_key": "k", "config": {}, "threads": 1, "seconds": 0.0} | provenance()
     records.write(folder / "failed" / "x.json", records.failed("full disk", stage="evaluate", **head))
     assert len(scores.read(folder)) == 5

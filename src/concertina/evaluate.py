@@ -26,6 +26,8 @@ from concertina.model import batching, devices, lalm
 from concertina.model.batching import Item, Speech
 from concertina.model.lalm import Generated, Lalm
 from concertina.store import records, sealing
+from concertina.store.predictions import write_predictions
+from concertina.store.provenance import provenance
 
 
 class Adapter(NamedTuple):
@@ -64,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         "threads": config.evaluate.threads,
         "run_key": "",
         "override": (config.gate and config.gate.override) or None,
-        **records.provenance(devices.gpu_name()),
+        **provenance(devices.gpu_name()),
     }
     run = f"{asked.compressor}-{asked.ratio}"
     with records.failures(layout.failure(config.name, "evaluate", run), head):
@@ -174,7 +176,7 @@ def measure(
     )
     path = folder / test_set.name / (f"{adapter.train_set.name}-seed{adapter.seed}" if adapter else "zero-shot")
     records.write(path.with_name(f"{path.name}.json"), record)
-    records.write_predictions(path.with_name(f"{path.name}.parquet"), rows, scores)
+    write_predictions(path.with_name(f"{path.name}.parquet"), rows, scores)
 
 
 def scorable(items: list[Item], test_set: TestSet) -> tuple[list[Item], list[str]]:

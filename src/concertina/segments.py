@@ -24,6 +24,7 @@ from concertina.compressors import _contract
 from concertina.compressors._segments import Segments
 from concertina.config import sections
 from concertina.store import records, sealing
+from concertina.store.provenance import provenance
 from concertina.store.shards import INDEX, Reader
 
 FILE = "segments.safetensors"
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         "run_key": facts["run_key"],
         "config": experiment.segments.model_dump(mode="json"),
         "threads": 1,
-        **records.provenance(),
+        **provenance(),
     }
     failure = layout.failure(experiment.name, "segments", "/".join(folder.parts[-3:]))
     with records.failures(failure, head), sealing.sealed(folder, facts) as temporary:

@@ -28,6 +28,7 @@ from concertina.model import batching, devices, lalm
 from concertina.model.batching import Item, Speech
 from concertina.model.lalm import Lalm
 from concertina.store import records, sealing
+from concertina.store.provenance import provenance
 from concertina.tracking import mlflow_client
 from concertina.training import checkpoints, gradients, order
 from concertina.training.checkpoints import Checkpoints
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         "threads": config.train.threads,
         "run_key": "",
         "override": (config.gate and config.gate.override) or None,
-        **records.provenance(devices.gpu_name()),
+        **provenance(devices.gpu_name()),
     }
     with records.failures(layout.failure(config.name, "train", run), head):
         adapter = Asked(asked.train_set, asked.compressor, asked.ratio, asked.seed)

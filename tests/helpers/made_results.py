@@ -10,6 +10,7 @@ from concertina import metrics
 from concertina.artefacts import layout
 from concertina.config import Config, TestSet, load, ratio_text
 from concertina.store import records, sealing
+from concertina.store.predictions import write_predictions
 
 WORDS = [
     "seven",
@@ -136,7 +137,7 @@ def _write_result(
     ]  # fmt: skip
     run = "zero-shot" if adapter is None else f"{train_set}-seed{seed}"
     records.write(folder / test_set.name / f"{run}.json", record)
-    records.write_predictions(folder / test_set.name / f"{run}.parquet", rows, scores)
+    write_predictions(folder / test_set.name / f"{run}.parquet", rows, scores)
 
 
 def _write_training(config: Config, train_set: str, compressor: str, ratio: str, seed: int, share: float) -> None:

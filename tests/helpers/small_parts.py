@@ -18,7 +18,7 @@ from transformers import (
 from concertina import data
 from concertina.bases import join
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 END = "<|im_end|>"
 PROMPTS = {"transcribe": "<|AUDIO|>write", "translate": "<|AUDIO|>to {target}"}
 RECIPE = {

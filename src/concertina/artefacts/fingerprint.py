@@ -16,7 +16,10 @@ PACKAGE = "concertina"
 SOURCES = Path(__file__).parents[1]
 CACHE = Path("scratch/files.json")
 # These carry values, messages and paths, and decide no result: what they hold reaches a stage through its key.
-NEUTRAL = ("artefacts", "config", "console", "nearest", "store.records", "store.sealing", "tracking")
+NEUTRAL = (
+    *("artefacts", "config", "console", "nearest", "tracking"),
+    *("store.predictions", "store.provenance", "store.records", "store.sealing"),
+)
 NEUTRAL_PACKAGES = {"pydantic", "yaml", "nanotts", "py_nanotts"}  # Pico's one release; who lacks it lacks that split
 # Imported under one name, distributed under another.
 DISTRIBUTIONS = {"yaml": "PyYAML"}

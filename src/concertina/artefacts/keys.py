@@ -193,7 +193,8 @@ def whisper(config: Config) -> Key:
 def report(config: Config) -> Key:
     """The report over all records: which cells, and how they are shown."""
     names = sorted({name for names in config.evaluate.metrics.values() for name in names})
-    code = _code("report", "concertina.store.records", *(_plugin("metrics", name) for name in names))
+    read = ("concertina.store.predictions", "concertina.store.records")  # neutral elsewhere
+    code = _code("report", *read, *(_plugin("metrics", name) for name in names))
     templates = fingerprint.files_hash(sorted((fingerprint.SOURCES / "reporting" / "templates").glob("*")))
     cells = [[compressor, ratio_text(ratio)] for compressor, ratio in config.cells]
     skipped = config.evaluate.skipped

@@ -32,6 +32,7 @@ from concertina.config import Config, ConfigError
 from concertina.model import devices
 from concertina.model.lalm import Lalm
 from concertina.store import records, sealing
+from concertina.store.provenance import provenance
 from concertina.training import checkpoints
 from concertina.training.checkpoints import Checkpoints
 
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         "threads": recipe.threads,
         "seed": recipe.seed,
         "run_key": "",
-        **records.provenance(devices.gpu_name()),
+        **provenance(devices.gpu_name()),
     }
     with records.failures(layout.failure(config.name, "assemble", "base"), head):
         assemble(config, recipe, head)

@@ -25,6 +25,8 @@ from concertina.nearest import nearest
 from concertina.reporting import scores
 from concertina.reporting.scores import Result
 from concertina.store import records, sealing
+from concertina.store.predictions import read_predictions
+from concertina.store.provenance import provenance
 from concertina.store.records import Record
 
 Row = dict[str, Any]
@@ -81,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         "threads": config.evaluate.threads,
         "run_key": "",
         "override": config.gate.override or None,
-        **records.provenance(devices.gpu_name()),
+        **provenance(devices.gpu_name()),
     }
     with records.failures(layout.failure(config.name, "gate", "gate"), {**head, "stage": "gate"}):
         figures = {name: f for name, f in published(config.gate).items() if name not in config.evaluate.skipped}
@@ -153,7 +155,7 @@ def judge(config: Config, gate: Gate, figures: dict[str, Figure], folder: Path) 
     for name, figure in figures.items():
         record = records.read(folder / name / "zero-shot.json")
         assert isinstance(record, Record)
-        results = [Result(record, records.read_predictions(folder / name / "zero-shot.parquet"))]
+        results = [Result(record, read_predictions(folder / name / "zero-shot.parquet"))]
         intervals = scores.score_intervals(results, config.report.bootstrap_samples, config.report.confidence_percent)
         interval = intervals[0, figure.metric]
         ours, limit = record.scores[figure.metric].value, gate.bleu_points if _is_bleu(figure) else gate.wer_points

@@ -25,6 +25,7 @@ from concertina.metrics import _normaliser
 from concertina.model import batching, devices, encoder
 from concertina.reporting import statistics
 from concertina.store import records, sealing
+from concertina.store.provenance import provenance
 from concertina.store.shards import Reader
 
 BATCH = 8
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         "config": {"encoder": made.encoder.model_dump(mode="json")},
         "threads": config.evaluate.threads,
         "run_key": "",
-        **records.provenance(devices.gpu_name()),
+        **provenance(devices.gpu_name()),
     }
     with records.failures(layout.failure(config.name, "whisper", "whisper"), head):
         stage(config, made.encoder, head)

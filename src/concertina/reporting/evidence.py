@@ -12,6 +12,7 @@ from concertina.config import Config, Train
 from concertina.reporting.board import Cell, cells
 from concertina.reporting.scores import Result
 from concertina.store import records, sealing
+from concertina.store.predictions import read_predictions
 
 STAGES = ("gate", "segments", "train", "evaluate")  # whose failures are kept
 UNFINISHED = "not finished: run `make reproduce`"
@@ -165,7 +166,7 @@ def _results(config: Config, cell: Cell, folder: Path) -> Iterator[Result]:
             and record.test_set in sets
             and (record.train_set, record.seed) in adapters
         ):
-            yield Result(record, records.read_predictions(path.with_suffix(".parquet")))
+            yield Result(record, read_predictions(path.with_suffix(".parquet")))
 
 
 def _failures(config: Config) -> Iterator[Failed]:

@@ -15,6 +15,7 @@ import numpy as np
 from concertina import metrics
 from concertina.reporting import statistics
 from concertina.store import records
+from concertina.store.predictions import Predictions, read_predictions
 
 HEADER = [
     *("name", "corpus", "split", "task", "source_language", "target_language"),
@@ -28,14 +29,14 @@ class Result(NamedTuple):
     """A record and its predictions."""
 
     record: records.Record
-    predictions: records.Predictions
+    predictions: Predictions
 
 
 def read(folder: Path) -> list[Result]:
     """Every evaluate record below a folder, such as results/<name>/evaluate, with its predictions."""
     found = records.read_folder(folder)
     return [
-        Result(record, records.read_predictions(path.with_suffix(".parquet")))
+        Result(record, read_predictions(path.with_suffix(".parquet")))
         for path, record in found.items()
         if isinstance(record, records.Record)
     ]

@@ -1,45 +1,22 @@
-"""Results: one JSON per run, with what made it, and the predictions beside it as Parquet.
+"""Results: one JSON per run, with what made it; the predictions lie beside it.
 
 The report, and whatever mirrors results elsewhere, read these files; nothing else is a source of numbers.
-Shapes: U utterances, K statistics of a metric.
 """
 
 import contextlib
-import functools
 import json
 import math
-import os
-import platform
-import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from concertina import console, metrics
 from concertina.artefacts.layout import SEAL
 from concertina.config import Language
 from concertina.store import sealing
-
-PACKAGES = ("torch", "transformers", "peft", "jiwer", "sacrebleu", "numpy")
-PREDICTION_COLUMNS: dict[str, str] = {  # column -> Arrow type
-    "id": "string",
-    "reference": "string",
-    "hypothesis": "string",
-    "audio_tokens": "int64",
-    "frames": "int64",
-    "duration_s": "float64",
-    "new_tokens": "int64",
-    "cap_hit": "bool",
-    "loop": "bool",
-    "speaker": "string",
-    "tags": "string",  # JSON
-}
 
 
 class RecordError(ValueError):
@@ -75,7 +52,7 @@ class Run(_Strict):
 
     @model_validator(mode="after")
     def _numbers_are_finite(self) -> "Run":
-        if where := _not_finite(self.model_dump()):
+        if where := not_finite(self.model_dump()):
             raise ValueError(f"{where} is not a finite number")
         return self
 
@@ -196,94 +173,6 @@ def read_folder(folder: Path) -> dict[Path, Run]:
     return {p: read(p) for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts)}
 
 
-def provenance(device: str | None = None) -> dict[str, Any]:
-    """What made a run: `commit`, `versions`, `device` (the CPU's model unless told), `date` (UTC), as Run's fields."""
-    return {
-        "commit": commit(Path(__file__).parents[2]),
-        "versions": _versions(),
-        "device": device or f"cpu ({_cpu()})",
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
-@functools.cache
-def commit(folder: Path) -> str:
-    """The commit a folder is at, '-dirty' when tracked files differ from it, 'unknown' outside git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
-
-
-def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]], scores: Mapping[str, metrics.Score]) -> None:
-    """Write the predictions of one record as Parquet, atomically.
-
-    `rows`: one mapping per utterance with the keys of PREDICTION_COLUMNS, `tags` a mapping.
-    `scores`: each metric's Score of these utterances; its statistics become columns `<metric>.<statistic>`.
-    Errors: RecordError naming what is missing, unknown or not finite.
-    """
-    import pyarrow
-    import pyarrow.parquet
-
-    for index, row in enumerate(rows):
-        if odd := set(row) ^ set(PREDICTION_COLUMNS):
-            raise RecordError(f"prediction {index}: missing or unknown {', '.join(sorted(odd))}")
-        if where := _not_finite(dict(row)):
-            raise RecordError(f"prediction {index}: {where} is not a finite number")
-    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in PREDICTION_COLUMNS}
-    columns["tags"] = [json.dumps(tags, ensure_ascii=False, sort_keys=True) for tags in columns["tags"]]
-    arrays = {name: pyarrow.array(values, type=PREDICTION_COLUMNS[name]) for name, values in columns.items()}
-    for metric, score in scores.items():
-        if len(score.stats_UK) != len(rows):
-            raise RecordError(
-                f"{metric} scored {len(score.stats_UK)} utterances, but there are {len(rows)} predictions"
-            )
-        arrays |= {f"{metric}.{name}": pyarrow.array(score.stats_UK[:, k]) for k, name in enumerate(score.columns)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        pyarrow.parquet.write_table(pyarrow.table(arrays), file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-class Predictions:
-    """The predictions of one record: columns as lists, statistics as arrays."""
-
-    def __init__(self, columns: dict[str, list[Any]]) -> None:
-        self.columns = columns
-
-    def __len__(self) -> int:
-        return len(self.columns["id"])
-
-    def __getitem__(self, name: str) -> list[Any]:
-        return self.columns[name]
-
-    def statistics(self, metric: str) -> np.ndarray:
-        """stats_UK of a metric, in the order of its `columns`. Errors: RecordError when it was not scored."""
-        names = [f"{metric}.{name}" for name in metrics.load(metric).columns]
-        if missing := [name for name in names if name not in self.columns]:
-            raise RecordError(f"the predictions have no column {missing[0]}: evaluate again with metric {metric}")
-        return np.array([self.columns[name] for name in names], dtype=np.int64).T
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Predictions from their file, tags as mappings. Errors: DamagedError when it is missing or not Parquet."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        columns = pyarrow.parquet.ParquetFile(path).read().to_pydict()
-    except FileNotFoundError:
-        raise sealing.DamagedError(f"{path} is missing; run `make reproduce` to make it") from None
-    except (pyarrow.ArrowInvalid, OSError):
-        raise sealing.DamagedError(f"{path} is not Parquet; delete it and run `make reproduce`") from None
-    return Predictions({**columns, "tags": [json.loads(tags) for tags in columns["tags"]]})
-
-
 def _scored(score: metrics.Score) -> dict[str, Any]:
     return {"value": score.value, "signature": score.signature, "counts": score.counts}
 
@@ -296,31 +185,10 @@ def _checked(kind: Any, values: dict[str, Any], where: str = "") -> Any:
         raise RecordError(where + "; ".join(problems)) from None
 
 
-def _not_finite(value: Any, where: str = "") -> str:
+def not_finite(value: Any, where: str = "") -> str:
     """The path of the first number that is not finite, or ''."""
     if isinstance(value, float):
         return "" if math.isfinite(value) else where or "value"
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
-    found = (_not_finite(inner, f"{where}.{key}" if where else str(key)) for key, inner in items)
+    found = (not_finite(inner, f"{where}.{key}" if where else str(key)) for key, inner in items)
     return next(filter(None, found), "")
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
-
-
-def _cpu() -> str:
-    """The CPU's model, as the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine())

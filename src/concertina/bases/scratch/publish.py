@@ -13,7 +13,7 @@ from concertina import console
 from concertina.bases.scratch.model import Learner
 from concertina.bases.scratch.recipe import Recipe
 from concertina.store import sealing
-from concertina.store.records import provenance
+from concertina.store.provenance import provenance
 
 
 def publish(start: Path, phases: list[Path], out: Path, recipe: Recipe, texts: list[str], config: str) -> None:

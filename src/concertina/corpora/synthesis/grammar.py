@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 from concertina.corpora.synthesis import lexicon as words
-from concertina.corpora.synthesis.lexicon import Adjective, Noun, Triple
+from concertina.corpora.synthesis.forms import Adjective, Noun, Triple
 
 LANGUAGES = ("en", "de", "fr")
 BUCKETS = {"base": 60, "train": 20, "dev": 6, "test": 14}  # percent of all sentences

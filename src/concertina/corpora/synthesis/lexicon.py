@@ -4,58 +4,11 @@ Nouns: English, its plural, German, gender, plural, French, gender, plural. No F
 nothing elides; no two lines share a translation, so a sentence in one language has one rendering in the others.
 """
 
-from typing import NamedTuple
-
-
-class Noun(NamedTuple):
-    en: str
-    en_plural: str
-    de: str
-    de_gender: str
-    de_plural: str
-    fr: str
-    fr_gender: str
-    fr_plural: str
-
-
-class Adjective(NamedTuple):
-    en: str
-    de: str
-    fr: str
-    fr_feminine: str
-    fr_plural: str
-    fr_feminine_plural: str
-    fr_before: bool
-
-
-class Triple(NamedTuple):
-    en: str
-    de: str
-    fr: str
-
-
-class Verb(NamedTuple):
-    """Third person, then the infinitive (English: imperative)."""
-
-    en: str
-    de: str
-    fr: str
-    en_base: str
-    de_base: str
-    fr_base: str
-
-
-def _rows(text: str) -> list[list[str]]:
-    return [[field.strip() for field in line.split(",")] for line in text.strip().splitlines()]
-
-
-def _triples(text: str) -> list[Triple]:
-    return [Triple(*row) for row in _rows(text)]
-
+from concertina.corpora.synthesis.forms import Adjective, Noun, Triple, Verb, rows, triples
 
 OBJECTS = [
     Noun(*row)
-    for row in _rows("""
+    for row in rows("""
 lamp, lamps, lampe, f, lampen, lampe, f, lampes
 table, tables, tisch, m, tische, table, f, tables
 boat, boats, boot, n, boote, bateau, m, bateaux
@@ -97,7 +50,7 @@ guitar, guitars, gitarre, f, gitarren, guitare, f, guitares
 
 ADJECTIVES = [
     Adjective(en, de, fr, feminine, plural, feminines, place == "before")
-    for en, de, fr, feminine, plural, feminines, place in _rows("""
+    for en, de, fr, feminine, plural, feminines, place in rows("""
 red, rot, rouge, rouge, rouges, rouges, after
 blue, blau, bleu, bleue, bleus, bleues, after
 green, grün, vert, verte, verts, vertes, after
@@ -127,7 +80,7 @@ famous, berühmt, célèbre, célèbre, célèbres, célèbres, after
 
 LOCATIONS = [  # English, German in the dative, French
     Triple(*row)
-    for row in _rows("""
+    for row in rows("""
 the bridge, der brücke, le pont
 the house, dem haus, la maison
 the station, dem bahnhof, la gare
@@ -149,7 +102,7 @@ the village, dem dorf, le village
 """)
 ]
 
-PREPOSITIONS = _triples("""
+PREPOSITIONS = triples("""
 behind, hinter, derrière
 under, unter, sous
 on, auf, sur
@@ -157,7 +110,7 @@ in front of, vor, devant
 beside, neben, contre
 """)
 
-PEOPLE = _triples("""
+PEOPLE = triples("""
 the doctor, der arzt, le médecin
 the teacher, der lehrer, le professeur
 the baker, der bäcker, le boulanger
@@ -185,7 +138,7 @@ lena felix sofia daniel carla robert marta adam lisa jonas nora hugo rosa arthur
 
 VERBS = [
     Verb(*row)
-    for row in _rows("""
+    for row in rows("""
 buys, kauft, achète, buy, kaufen, acheter
 sells, verkauft, vend, sell, verkaufen, vendre
 carries, trägt, porte, carry, tragen, porter
@@ -207,7 +160,7 @@ sends, schickt, envoie, send, schicken, envoyer
 """)
 ]
 
-TIMES = _triples("""
+TIMES = triples("""
 on monday, am montag, lundi
 on tuesday, am dienstag, mardi
 on wednesday, am mittwoch, mercredi
@@ -223,7 +176,7 @@ next week, nächste woche, la semaine prochaine
 again, wieder, encore
 """)
 
-MANNERS = _triples("""
+MANNERS = triples("""
 slowly, langsam, lentement
 quickly, schnell, rapidement
 quietly, leise, doucement
@@ -234,7 +187,7 @@ immediately, sofort, tout de suite
 together, zusammen, ensemble
 """)
 
-EVENTS = _triples("""
+EVENTS = triples("""
 the train leaves, der zug fährt, le train part
 the bus arrives, der bus kommt, le bus arrive
 the film begins, der film beginnt, le film commence
@@ -247,7 +200,7 @@ the party ends, die feier endet, la fête finit
 the library opens, die bibliothek öffnet, la bibliothèque ouvre
 """)
 
-MONTHS = _triples("""
+MONTHS = triples("""
 january, januar, janvier
 february, februar, février
 march, märz, mars
@@ -262,7 +215,7 @@ november, november, novembre
 december, dezember, décembre
 """)
 
-CITIES = _triples("""
+CITIES = triples("""
 berlin, berlin, berlin
 paris, paris, paris
 london, london, londres
@@ -281,7 +234,7 @@ copenhagen, kopenhagen, copenhague
 athens, athen, athènes
 """)
 
-JOURNEYS = _triples("""
+JOURNEYS = triples("""
 travels, reist, voyage
 flies, fliegt, vole
 moves, zieht, déménage
@@ -290,7 +243,7 @@ writes, schreibt, écrit
 walks, läuft, marche
 """)
 
-WEATHER = _triples("""
+WEATHER = triples("""
 windy, windig, venteux
 sunny, sonnig, ensoleillé
 cloudy, bewölkt, nuageux
@@ -305,7 +258,7 @@ humid, feucht, humide
 
 LETTERS = "b c d f g h j k l m n p q r s t v w x z".split()
 
-UNITS = _triples("""
+UNITS = triples("""
 zero, null, zéro
 one, eins, un
 two, zwei, deux
@@ -328,7 +281,7 @@ eighteen, achtzehn, dix huit
 nineteen, neunzehn, dix neuf
 """)
 
-TENS = _triples("""
+TENS = triples("""
 twenty, zwanzig, vingt
 thirty, dreißig, trente
 forty, vierzig, quarante
