@@ -40,7 +40,12 @@ from concertina.config import Config
 from concertina.model import devices, encoder, lalm, packed_attention
 
 ANSWER = "the red light is over there at three"
-LARGE = {"hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008, "num_attention_heads": 32}
+LARGE: dict[str, Any] = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "intermediate_size": 11008,
+    "num_attention_heads": 32,
+}
 DEVICE = "cuda"
 SECONDS, TEXT = 10, 40  # of a large utterance, and the positions of its prompt and answer
 

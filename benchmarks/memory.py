@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import peft
@@ -39,8 +40,14 @@ def steps(keep: bool) -> dict[str, float]:
         devices.keep_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    shape = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
-    llm = LlamaModel(LlamaConfig(vocab_size=256, num_hidden_layers=8, attn_implementation="eager", **shape))
+    shape: dict[str, Any] = {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    }
+    shape |= {"vocab_size": 256, "num_hidden_layers": 8, "attn_implementation": "eager"}
+    llm = LlamaModel(LlamaConfig(**shape))
     adapted = peft.get_peft_model(llm, peft.LoraConfig(r=16, target_modules="all-linear"))
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-4)
     lengths = np.random.default_rng(0).integers(150, 420, STEPS)

@@ -3,6 +3,7 @@ set) a skipped test is a failed one, since what is not run is not known.
 """
 
 import os
+from collections.abc import Generator
 
 import pytest
 
@@ -11,7 +12,9 @@ for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):  # `make test` hands these on,
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> object:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"

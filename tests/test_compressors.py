@@ -14,7 +14,7 @@ from concertina.compressors import _ragged
 from concertina.compressors._segments import Segments
 from concertina.config import ConfigError, Ratio
 
-RATIOS = (1.0, 1.1, 1.5, 2.0, 2.5, 3.0, 4.0, 7.3, 1000.0, "natural")
+RATIOS: tuple[Ratio, ...] = (1.0, 1.1, 1.5, 2.0, 2.5, 3.0, 4.0, 7.3, 1000.0, "natural")
 
 
 def takes(name: str, ratio: Ratio) -> bool:
@@ -182,9 +182,11 @@ class TestSegment:
 
     def test_counts_the_cuts_at_peaks(self) -> None:
         batch = torch.tensor(self.FRAMES * 2), torch.tensor([8, 8]), torch.tensor([0, 0])
-        assert segments.decider("segment", "natural", {})(*batch).peaks_B.tolist() == [2, 2]
-        assert segments.decider("segment", 2.0, {})(*batch).peaks_B.tolist() == [2, 2]
-        assert segments.decider("segment", 8.0, {})(*batch).peaks_B.tolist() == [0, 0]
+        expected: dict[Ratio, list[int]] = {"natural": [2, 2], 2.0: [2, 2], 8.0: [0, 0]}
+        for ratio, peaks in expected.items():
+            peaks_B = segments.decider("segment", ratio, {})(*batch).peaks_B
+            assert peaks_B is not None
+            assert peaks_B.tolist() == peaks
 
     @pytest.mark.parametrize("ratio", [1.5, 2.0, 3.0, 6.0, "natural"])
     def test_agrees_with_a_loop_over_frames(self, ratio: Ratio) -> None:

@@ -171,7 +171,7 @@ def test_ratios_are_spelled_one_way() -> None:
 
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load().train.steps = 3  # type: ignore[misc]
+        load().train.steps = 3
 
 
 def test_the_smoke_config_differs_in_counts_and_steps_alone() -> None:

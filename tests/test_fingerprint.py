@@ -3,6 +3,7 @@
 import ast
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def f(x):
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty package of this name, in which fingerprints are taken."""
     folder = tmp_path / "concertina"
     (folder / "compressors").mkdir(parents=True)

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def librispeech() -> dict[str, bytes]:
     return members
 
 
-def project(folder: Path, corpus: dict[str, object], mirror: str = "http://127.0.0.1:1") -> Path:
+def project(folder: Path, corpus: Mapping[str, object], mirror: str = "http://127.0.0.1:1") -> Path:
     folder.mkdir(exist_ok=True)
     copy_project(folder)
     part = {"corpus": "librispeech", "split": "dev-clean", "task": "transcribe", "language": "en"}
@@ -151,7 +152,7 @@ def test_a_chapter_without_transcripts_is_rejected_and_a_lost_seal_is_damage(tmp
         _archives.Files(tmp_path / "dev-clean", sealed=True).names  # noqa: B018
 
 
-def config_of(*entries: dict[str, object], mirrors: dict[str, list[str]] | None = None) -> Config:
+def config_of(*entries: Mapping[str, object], mirrors: dict[str, list[str]] | None = None) -> Config:
     """The default experiment on other corpora, of which it uses dev-clean of the first one."""
     part = {"corpus": entries[0]["name"], "split": "dev-clean", "task": "transcribe", "language": "en"}
     chosen = {

@@ -117,7 +117,12 @@ def test_a_row_that_cannot_be_used_is_rejected_with_its_line(clips: Path, kind: 
 
 
 def test_parts_of_one_file_have_names_of_their_own(clips: Path) -> None:
-    parts = [{"offset": 0}, {"offset": 0, "duration": 0.5}, {"offset": 0, "duration": 0.25}, {"offset": None}]
+    parts: list[dict[str, Any]] = [
+        {"offset": 0},
+        {"offset": 0, "duration": 0.5},
+        {"offset": 0, "duration": 0.25},
+        {"offset": None},
+    ]
     items = read(clips, [GOOD | part for part in parts])
     names = ["clips/a.wav@0", "clips/a.wav@0+0.5", "clips/a.wav@0+0.25", "clips/a.wav"]
     assert [item.id for item in items] == names

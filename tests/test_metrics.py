@@ -139,9 +139,13 @@ def test_the_capped_figure_stops_a_loop_from_owning_the_score() -> None:
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_wer_and_cer_agree_with_jiwer(language: str) -> None:
     references, hypotheses = corpus(200)
-    plain = [_normaliser.normalise(texts, language) for texts in (references, hypotheses)]
-    assert metrics.load("wer").score(references, hypotheses, language).value == pytest.approx(100 * jiwer.wer(*plain))
-    assert metrics.load("cer").score(references, hypotheses, language).value == pytest.approx(100 * jiwer.cer(*plain))
+    said, heard = (_normaliser.normalise(texts, language) for texts in (references, hypotheses))
+    assert metrics.load("wer").score(references, hypotheses, language).value == pytest.approx(
+        100 * jiwer.wer(said, heard)
+    )
+    assert metrics.load("cer").score(references, hypotheses, language).value == pytest.approx(
+        100 * jiwer.cer(said, heard)
+    )
 
 
 @pytest.mark.parametrize(("utterances", "wrong"), [(200, 0.3), (3, 0.9), (2, 1.0), (1, 0.5)])

@@ -65,6 +65,7 @@ def test_same_bits_every_time_forward_and_backward() -> None:
         leaf_TD = frames_TD.clone().requires_grad_()
         tokens_ND = pool(leaf_TD, segments)
         tokens_ND.square().sum().backward()
+        assert leaf_TD.grad is not None
         runs.append((tokens_ND.detach(), leaf_TD.grad))
     assert all(torch.equal(tokens, runs[0][0]) and torch.equal(grad, runs[0][1]) for tokens, grad in runs)
 

@@ -145,7 +145,7 @@ def test_nothing_read_aloud_stands_in_or_holds_a_held_out_prompt(heard: Path, ro
     for archive in read_aloud.archives(read_aloud.Options(splits={"train": {"telephone": 1}}), "train"):
         shutil.copytree(f"downloads/prompts/{archive.name}", f"downloads/read_aloud/{archive.name}")
     sources = {"telephone": 8000, "sentences": 8000, "passages": 2000}
-    options = read_aloud.Options(splits={"train": sources, "dev": {"sentences": 3}})
+    options = read_aloud.Options.model_validate({"splits": {"train": sources, "dev": {"sentences": 3}}})
     texts = [text for source in sources for text in read_aloud.texts(options, source, "train")]
     assert len(texts) == 18_000
     said = [str(row["text"]) for split in ("test", "dev") for row in rows[split]]

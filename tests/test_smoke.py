@@ -197,9 +197,9 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_scores(
     done: Path, config: Config, stage: str, how: signal.Signals
 ) -> None:
     before = rows(config.name)
-    for root in ("build", "results"):
+    for made in ("build", "results"):
         for folder in ("train/english", "evaluate"):
-            shutil.rmtree(Path(root, config.name, folder, "average-3"), ignore_errors=True)
+            shutil.rmtree(Path(made, config.name, folder, "average-3"), ignore_errors=True)
     root = Path("results" if stage == "evaluate" else "build", config.name, stage)
     command = [sys.executable, "tools/run.py", "--config", f"experiment={SMOKE}"]
     environment = {**os.environ, "PYTHONPATH": str(done / "src")}

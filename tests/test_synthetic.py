@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import re
 from pathlib import Path
+from typing import Any
 
 import espeakng_loader
 import numpy as np
@@ -142,7 +143,12 @@ def test_no_voice_breathes_for_such_a_one_never_speaks_the_same_way_twice() -> N
 def test_babble_never_says_the_words_that_it_covers(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     voice = synthetic._voice
-    monkeypatch.setattr(synthetic, "_voice", lambda text, *rest: (said.append(text), voice(text, *rest))[1])
+
+    def listened(text: str, *rest: Any) -> Any:
+        said.append(text)
+        return voice(text, *rest)
+
+    monkeypatch.setattr(synthetic, "_voice", listened)
     spoken = [utterance.text for utterance in speak("hard", {"en": 20})]
     assert len(said) == synthetic.TALKERS + len(spoken)
     assert not set(said[: synthetic.TALKERS]) & set(spoken)

@@ -99,7 +99,13 @@ def config(here: Path) -> Config:
 
 def head(**fields: Any) -> dict[str, Any]:
     """The head of a record of train, as the stage has it while it works."""
-    known = {"stage": "train", "name": "tiny", "compressor": "average", "ratio": "3", "positions": "renumber"}
+    known: dict[str, Any] = {
+        "stage": "train",
+        "name": "tiny",
+        "compressor": "average",
+        "ratio": "3",
+        "positions": "renumber",
+    }
     known |= {
         "train_set": "english",
         "seed": 0,

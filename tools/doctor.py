@@ -140,7 +140,7 @@ def locking() -> Iterator[Line]:
                 return
         text = "it keeps none"
     except OSError as error:
-        text = error.strerror
+        text = error.strerror or str(error)
     yield Line("FAIL", f"locks: {text} on this file system, so two runs would collide; work on a local disk")
 
 
@@ -265,7 +265,8 @@ def main(argv: list[str] | None = None) -> int:
         checks += [lambda: model(config), lambda: four_bits(config, arguments)]
         checks += [lambda: synthesis(config), lambda: disk(arguments)]
     except ValueError as error:
-        checks.append(lambda error=error: iter([Line("FAIL", f"config: {error}")]))
+        wrong = Line("FAIL", f"config: {error}")
+        checks.append(lambda: iter([wrong]))
     for check in checks:
         for line in check():
             print(f"{line.level:<4} {line.text}", flush=True)

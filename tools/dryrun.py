@@ -23,15 +23,16 @@ class LogHandler(LogHandlerBase):
     writes_to_file = has_filter = has_formatter = needs_rulegraph = False
 
     def emit(self, record: LogRecord) -> None:
-        if getattr(record, "event", None) == LogEvent.JOB_INFO:
+        fields = vars(record)  # Snakemake adds its own to those of logging
+        if fields.get("event") == LogEvent.JOB_INFO:
             job = {
-                "stage": record.rule_name.removesuffix("_share"),
-                "name": (record.rule_msg or "").partition(" ")[2],
-                "wildcards": dict(record.wildcards),
-                "outputs": list(record.output),
-                "reason": record.reason,
-                "threads": record.threads,
-                "resources": {name: n for name, n in record.resources.items() if isinstance(n, int)},
+                "stage": fields["rule_name"].removesuffix("_share"),
+                "name": (fields["rule_msg"] or "").partition(" ")[2],
+                "wildcards": dict(fields["wildcards"]),
+                "outputs": list(fields["output"]),
+                "reason": fields["reason"],
+                "threads": fields["threads"],
+                "resources": {name: n for name, n in fields["resources"].items() if isinstance(n, int)},
             }
             print(json.dumps(job), flush=True)
         elif record.levelno >= ERROR:

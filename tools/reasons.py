@@ -64,8 +64,8 @@ def changes(job: Job) -> Iterator[str]:
         yield "parameters"
         return
     for path, old, new in _differences(before, now):
-        place = PLACES.get(path[0], f"{job['stage']}.{path[0]}")
-        place = place.get(job["stage"], path[0]) if isinstance(place, dict) else place
+        known = PLACES.get(path[0], f"{job['stage']}.{path[0]}")
+        place = str(known.get(job["stage"], path[0]) if isinstance(known, dict) else known)
         place = " ".join((place, *path[1:])) if place == "package" else ".".join((place, *path[1:]))
         if path[0] == "code":
             yield f"code of {job['stage']}"

@@ -5,6 +5,7 @@ import csv
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 from concertina import report
 from helpers import made_results
@@ -21,7 +22,7 @@ SETS = [
     {"name": "clean", "corpus": "synthetic", "split": "clean", "task": "transcribe", "language": "en"},
     {"name": "hard-en-de", "corpus": "synthetic", "split": "hard", "task": "translate", "language": "en", "to": "de"},
 ]
-SECTIONS = {
+SECTIONS: dict[str, Any] = {
     "segments": {"cells": GRID},
     "evaluate": {"sets": SETS},
     "report": {"bootstrap_samples": 100, "examples": 6},

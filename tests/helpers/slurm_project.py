@@ -62,7 +62,7 @@ def make_project(folder: Path) -> None:
     part = {"corpus": "tones", "task": "transcribe", "language": "en"}
     with chdir(folder):
         base = tiny_model.make(Path("base"), window_s=5)
-    changes = {
+    changes: dict[str, object] = {
         "name": "tones",
         "base": base.model_dump(exclude={"recipe"}),
         "data": {"corpora": [{"name": "tones", "splits": {"train": 64, "dev": 8}}]},
@@ -174,8 +174,17 @@ def environment(folder: Path) -> dict[str, str]:
 
 def shell(folder: Path, command: str, fails: bool = False) -> str:
     """Run a command as it is printed; what it prints."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "timeout": PATIENCE_S}
-    done = subprocess.run(command, shell=True, cwd=folder, env=environment(folder), text=True, check=False, **pipes)
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env=environment(folder),
+        text=True,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=PATIENCE_S,
+    )
     assert bool(done.returncode) == fails, done.stdout
     return done.stdout
 

@@ -3,6 +3,7 @@
 import struct
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -77,8 +78,9 @@ def make(folder: Path) -> Path:
 
 def small_whisper() -> WhisperForConditionalGeneration:
     torch.manual_seed(0)
-    shape = {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 1, "decoder_attention_heads": 1}
-    tokens = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "decoder_start_token_id": 1}
+    shape: dict[str, Any] = {"encoder_layers": 2, "decoder_layers": 2}
+    shape |= {"encoder_attention_heads": 1, "decoder_attention_heads": 1}
+    tokens: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "decoder_start_token_id": 1}
     whisper = WhisperConfig(
         vocab_size=50, d_model=64, encoder_ffn_dim=96, decoder_ffn_dim=96, max_source_positions=500, **shape, **tokens
     )

@@ -1,6 +1,7 @@
 """A random Qwen2-Audio checkpoint of a few hundred kilobytes, in hub layout: the real classes, no training."""
 
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -17,7 +18,7 @@ from concertina.store.sealing import sha256
 
 SPECIAL = ["<|endoftext|>", "<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>", "<|transcribe|>", "<|translate|>"]
 LANGUAGES = ["<|en|>", "<|de|>", "<|fr|>"]
-PROMPTS = {
+PROMPTS: dict[Literal["transcribe", "translate"], str] = {
     "transcribe": "<|audio_bos|><|AUDIO|><|audio_eos|><|transcribe|><|{source}|>",
     "translate": "<|audio_bos|><|AUDIO|><|audio_eos|><|translate|><|{source}|><|{target}|>",
 }
@@ -27,7 +28,9 @@ def make(folder: Path, width: int = 64, layers: int = 2, window_s: int = 10, see
     """Write the checkpoint and return the config section that pins it."""
     tokenizer = _tokenizer()
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=window_s)
-    end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    end, audio = (tokenizer.convert_tokens_to_ids(token) for token in ("<|endoftext|>", "<|AUDIO|>"))
+    assert isinstance(audio, int)
+    shared: dict[str, Any] = {"tie_word_embeddings": True, "initializer_range": 0.1}  # transformers declares them late
     config = Qwen2AudioConfig(
         audio_config={
             "model_type": "qwen2_audio_encoder",
@@ -51,9 +54,8 @@ def make(folder: Path, width: int = 64, layers: int = 2, window_s: int = 10, see
             "eos_token_id": end,
             "pad_token_id": end,
         },
-        audio_token_index=tokenizer.convert_tokens_to_ids("<|AUDIO|>"),
-        tie_word_embeddings=True,
-        initializer_range=0.1,
+        audio_token_index=audio,
+        **shared,
     )
     torch.manual_seed(seed)
     model = Qwen2AudioForConditionalGeneration(config)
