@@ -29,6 +29,7 @@ from concertina.config import ConfigError, Pretrained
 from concertina.model import lalm
 from concertina.reporting import prose
 from concertina.store import records, sealing
+from concertina.training import gradients
 
 ROOT = Path(__file__).parent.parent
 END = "<|im_end|>"
@@ -334,7 +335,7 @@ def test_a_step_that_is_divided_has_the_gradients_of_the_whole() -> None:
     finetuning.loss(model, batch).backward()
     whole = [p.grad.clone() for p in (*projector, *llm) if p.grad is not None]
     model.model.zero_grad()
-    parts = list(finetuning.divided(batch, chosen))
+    parts = list(gradients.divided(batch, chosen.batch_tokens, finetuning.positions))
     for part, share in parts:
         (finetuning.loss(model, part) * share).backward()
     divided = [p.grad for p in (*projector, *llm) if p.grad is not None]
