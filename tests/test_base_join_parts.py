@@ -13,6 +13,7 @@ from concertina.bases import join
 from concertina.bases.joined import alignment, ctranslate2, finetuning, heard, joined, pretrained
 from concertina.config import Pretrained
 from concertina.store import sealing
+from concertina.training import gradients
 from helpers.small_parts import RECIPE, as_ctranslate2, small_llm, small_whisper
 
 
@@ -67,7 +68,7 @@ def test_a_step_that_is_divided_has_the_gradients_of_the_whole() -> None:
     finetuning.loss(model, batch).backward()
     whole = [p.grad.clone() for p in (*projector, *llm) if p.grad is not None]
     model.model.zero_grad()
-    parts = list(finetuning.divided(batch, chosen))
+    parts = list(gradients.divided(batch, chosen.batch_tokens, finetuning.positions))
     for part, share in parts:
         (finetuning.loss(model, part) * share).backward()
     divided = [p.grad for p in (*projector, *llm) if p.grad is not None]

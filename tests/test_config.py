@@ -28,6 +28,7 @@ def loaded(tmp_path: Path, text: str) -> Config:
     [
         ("trian: {steps: 1}", "unknown key trian (did you mean 'train'?)"),
         ("train: {stepps: 1}", "unknown key train.stepps (did you mean 'steps'?)"),
+        ("train: {processes: 2}", "unknown key train.processes"),
         ("train: {lora: {rnak: 1}}", "unknown key train.lora.rnak (did you mean 'rank'?)"),
         (
             "segments: {cells: [{compressor: average, ratoi: [2]}]}",

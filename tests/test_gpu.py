@@ -156,31 +156,7 @@ def test_no_more_jobs_are_started_than_have_a_place(tmp_path: Path) -> None:
     asked = "import run; print(*run.gpu_limit([]), *run.gpu_limit(['--profile', 'profiles/slurm']))"
     result = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout == "--resources gpu=4\n"
-    for rule in ("1_assemble", "3_features", "5_gate", "6_evaluate", "6_whisper"):
+    for rule in ("1_assemble", "3_features", "5_gate", "5_train", "6_evaluate", "6_whisper"):
         text = (ROOT / f"workflow/rules/{rule}.smk").read_text(encoding="utf-8")
         assert "gpu=1," in text
         assert '"python tools/gpu.py python -m concertina.' in text
-    train = (ROOT / "workflow/rules/5_train.smk").read_text(encoding="utf-8")
-    assert "gpu=CONFIG.train.processes," in train
-    assert '"python tools/gpu.py --gpus {resources.gpu} python -m concertina.' in train
-
-
-def test_a_job_may_have_several_devices_and_takes_all_or_none(job: Job, tmp_path: Path) -> None:
-    environment = {"CUDA_VISIBLE_DEVICES": "0,1", "CONCERTINA_GPU_LOCKS": str(tmp_path / "locks")}
-    first = job(CUDA_VISIBLE_DEVICES="0,1")
-    assert first.device() == "0"
-    asks = [*LEASE, "--gpus", "2", "sh", "-c", 'echo "$CUDA_VISIBLE_DEVICES"']
-    pair = subprocess.Popen(
-        asks, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert pair.stderr
-    assert "waiting for a free GPU" in pair.stderr.readline()
-    second = job(CUDA_VISIBLE_DEVICES="0,1")  # the one that waits holds nothing
-    assert second.device() == "1"
-    first.kill()
-    second.kill()
-    assert pair.communicate(timeout=PATIENCE_S)[0] == "0,1\n"
-    more = subprocess.run(
-        [*LEASE, "--gpus", "8", *asks[4:]], env=os.environ | environment, capture_output=True, text=True
-    )
-    assert more.stdout == "0,1\n"

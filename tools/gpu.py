@@ -1,8 +1,7 @@
-"""Run a command with a GPU to itself: `python tools/gpu.py [--gpus N] python -m concertina.train ...`.
+"""Run a command with a GPU to itself: `python tools/gpu.py python -m concertina.train ...`.
 
-Leases one of the GPUs of this computer (of CUDA_VISIBLE_DEVICES, where that is given), or N of them, or all where
-there are fewer, and becomes the command, which sees those alone. Where too few are free it waits; where there is none
-at all, the command runs as it is.
+Leases one of the GPUs of this computer (of CUDA_VISIBLE_DEVICES, where that is given) and becomes the command, which
+sees that one alone. Where none is free it waits; where there is none at all, the command runs as it is.
 CONCERTINA_JOBS_PER_GPU (default 1) says how many commands may share a GPU.
 
 A lease is a lock of the operating system on a file in /tmp (CONCERTINA_GPU_LOCKS), so it goes when its holder goes,
@@ -50,29 +49,21 @@ def jobs_per_gpu() -> int:
     return int(said)
 
 
-def lease(names: list[str], each: int, count: int = 1) -> list[str]:
-    """Wait for places on so many of the devices and take them for this process and what it becomes; their names."""
+def lease(names: list[str], each: int) -> str:
+    """Wait for a place on one of the devices and take it for this process and what it becomes; returns its name."""
     folder = locks()
     places = [(name, folder / f"{name}.{place}") for place in range(each) for name in names]  # empty devices first
     told = False
     while True:
-        held: dict[str, int] = {}
         for name, path in places:
-            if name in held:
-                continue
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(file)
                 continue
-            held[name] = file
-            if len(held) == count:
-                for taken in held.values():
-                    os.set_inheritable(taken, True)
-                return list(held)
-        for file in held.values():  # all or none: two that wait for each other's would wait for ever
-            os.close(file)
+            os.set_inheritable(file, True)
+            return name
         if not told:
             print(f"waiting for a free GPU; taken: {', '.join(names)}", file=sys.stderr, flush=True)
             told = True
@@ -94,19 +85,16 @@ def on_path(program: str) -> bool:
 
 
 def main() -> None:
-    command, count = sys.argv[1:], 1
-    if command[:1] == ["--gpus"] and command[1:2] and command[1].isdigit():
-        command, count = command[2:], max(1, int(command[1]))
-    if not command:
+    if len(sys.argv) < 2:
         raise SystemExit(__doc__)
     try:
         if names := devices():
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(lease(names, jobs_per_gpu(), min(count, len(names))))
-        os.execvp(command[0], command)
+            os.environ["CUDA_VISIBLE_DEVICES"] = lease(names, jobs_per_gpu())
+        os.execvp(sys.argv[1], sys.argv[1:])
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except OSError as error:
-        raise SystemExit(f"error: {error.filename or command[0]}: {error.strerror}") from None
+        raise SystemExit(f"error: {error.filename or sys.argv[1]}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ import json
 import os
 from pathlib import Path
 
-import torch
 from transformers import WhisperFeatureExtractor
 
 from concertina import config as configs
 from concertina import console
 from concertina.artefacts import fingerprint
+from concertina.bases.scratch import processes
 from concertina.bases.scratch.examples import make_pool
 from concertina.bases.scratch.model import create
 from concertina.bases.scratch.publish import publish
@@ -58,13 +58,12 @@ def main(argv: list[str] | None = None) -> int:
         create(begun, recipe, list(recipe.clips), recipe.seed, texts, extractor)
         os.replace(begun, start)
     arguments_of_train = (recipe, config.base.prompts, pool, scratch)
-    for stale in scratch.glob("meeting-*"):
+    for stale in scratch.glob(f"{processes.MEETING}*"):
         stale.unlink()
-    if recipe.processes > 1:
-        torch.multiprocessing.spawn(train, arguments_of_train, nprocs=recipe.processes)
-    else:
-        train(0, *arguments_of_train)
+    processes.spawn(train, arguments_of_train, recipe.processes)
     phases = [saved_at(scratch, recipe.phases[: n + 1]) for n in range(len(recipe.phases))]
+    if not phases[-1].exists():
+        raise console.Stopped("stopped after a step; the same command goes on from there")
     publish(start, phases, arguments.out or Path(config.base.model), recipe, texts, arguments.config)
     return 0
 

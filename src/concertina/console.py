@@ -97,12 +97,12 @@ def raised_by_us(error: BaseException) -> bool:
 class Progress:
     """Tells how far a stage is: `with Progress(len(rows), "utterances") as progress: progress.add(1, loss=2.5)`.
 
-    `total` may be None where it is not known; `done` units were done before. A line at most every `every_s`
-    seconds, and one at the end.
+    `total` may be None where it is not known; `done` units were done before; `name` stands in front of every line,
+    for work that is done side by side. A line at most every `every_s` seconds, and one at the end.
     """
 
-    def __init__(self, total: int | None, unit: str, every_s: float = 5.0, done: int = 0) -> None:
-        self.total, self.unit, self.every_s = total, unit, every_s
+    def __init__(self, total: int | None, unit: str, every_s: float = 5.0, done: int = 0, name: str = "") -> None:
+        self.total, self.unit, self.every_s, self.name = total, unit, every_s, name
         self.done = self._before = done
         self._facts: dict[str, float | int | str] = {}
 
@@ -135,7 +135,7 @@ class Progress:
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in self._facts.items()
         ]
-        return ", ".join(parts)
+        return (f"{self.name}: " if self.name else "") + ", ".join(parts)
 
 
 def clock(seconds: float) -> str:

@@ -9,9 +9,7 @@ Tensor names: L positions that predict a label, V vocabulary.
 
 import argparse
 import json
-import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,11 +28,10 @@ from concertina.model.lalm import Lalm
 from concertina.store import records, sealing
 from concertina.store.provenance import provenance
 from concertina.tracking import mlflow_client
-from concertina.training import checkpoints, gradients, order
+from concertina.training import gradients, order, steps
 from concertina.training.checkpoints import Checkpoints
-from concertina.training.gradients import Team
+from concertina.training.steps import Schedule, Training
 
-WINDOW = 20  # steps over which the loss is averaged when divergence is judged
 PROBE = 4  # utterances on which a saved adapter is checked
 
 
@@ -45,10 +42,6 @@ class Asked(NamedTuple):
     compressor: str
     ratio: str
     seed: int
-
-
-class DivergedError(RuntimeError):
-    """The loss is not finite, or has grown instead of falling; the message says when."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,64 +82,37 @@ def main(argv: list[str] | None = None) -> int:
     }
     with records.failures(layout.failure(config.name, "train", run), head):
         adapter = Asked(asked.train_set, asked.compressor, asked.ratio, asked.seed)
-        with gradients.gathered(config.train.processes, follow, config, adapter) as team:
-            train(config, adapter, head, team)
+        train(config, adapter, head)
     return 0
 
 
 @dataclass
-class Training:
-    """One adapter in the making: what it learns from, in which order, and where it stands."""
+class Material:
+    """What goes into one adapter: the model with LoRA on it, what it learns from, and in which order."""
 
     config: Config
     model: Lalm
     items: list[Item]
     dev: list[Item]
-    steps: list[list[int]]
+    batches: list[list[int]]  # which items each step sees
     adapted: peft.PeftModel
-    optimizer: torch.optim.Optimizer
-    team: Team
     run_key: str
-    seed: int
 
-    @property
-    def trainable(self) -> list[torch.nn.Parameter]:
-        return [p for p in self.adapted.parameters() if p.requires_grad]
-
-    def resume(self) -> tuple[list[dict[str, float]], float]:
-        """Go on from the last checkpoint, where there is one: its curve, and the seconds it took."""
-        found = checkpoints.latest(self.run_key)
-        curve, seconds = (found[1]["curve"], found[1]["seconds"]) if found else ([], 0.0)
-        self.team.agree(sum("loss" in row for row in curve))
-        if found:
-            checkpoints.scatter(found[0], self.adapted, self.optimizer)
-        return curve, seconds
-
-    def step(self, number: int, stop: bool = False) -> tuple[float, float, bool]:
-        """Do a step (from 1): its loss, its learning rate, and whether any of the team has been told to stop."""
-        chosen = self.config.train
-        self.adapted.train()
-        if self.team.size > 1:  # each drops its own, and a checkpoint, which the leader writes, need not know which
-            torch.manual_seed(int(np.random.SeedSequence([self.seed, number, self.team.rank]).generate_state(1)[0]))
-        items = [self.items[i] for i in self.steps[number - 1]]
-        loss, stopping = gradients.gradients(self.model, self.config, items, self.trainable, self.team, stop)
-        torch.nn.utils.clip_grad_norm_(self.trainable, chosen.clip_norm)
-        rate = chosen.learning_rate * learning_rate_at(number - 1, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        return loss, rate, stopping
+    def gradients(self, step: int) -> steps.Row:
+        """Leave the gradients of a step (from 1) in the parameters; its loss."""
+        items = [self.items[i] for i in self.batches[step - 1]]
+        return {"loss": gradients.gradients(self.model, self.config, items)}
 
 
-def prepare(config: Config, asked: Asked, team: Team) -> Training:
-    """Everything that a training begins with, the same in each process of a team. Errors: DamagedError, ConfigError."""
+def prepare(config: Config, asked: Asked) -> Material:
+    """Everything that a training begins with. Errors: DamagedError, ConfigError."""
     # 1. Everything random comes from the seed, everything parallel from the config.
-    chosen = config.train
-    devices.fix(chosen.threads, chosen.precision)
+    settings = config.train
+    devices.fix(settings.threads, settings.precision)
     torch.manual_seed(asked.seed)
 
     # 2. The data: the same items in the same order for every compressor and ratio.
-    model = lalm.load(config.base, encoder=False, llm=True, dtype=lalm.held_in(config.base, chosen.precision))
+    model = lalm.load(config.base, encoder=False, llm=True, dtype=lalm.held_in(config.base, settings.precision))
     parts = config.train_set(asked.train_set)
     opened = {
         key: Speech(config.name, *key, asked.compressor, asked.ratio)
@@ -156,78 +122,71 @@ def prepare(config: Config, asked: Asked, team: Team) -> Training:
     dev = [
         item
         for p in parts.dev
-        for item in batching.items(model, config, p, opened[p.corpus, p.split], chosen.dev_utterances)
+        for item in batching.items(model, config, p, opened[p.corpus, p.split], settings.dev_utterances)
     ]
     frames = [int(item.speech.lengths_B[item.at]) for item in items]
-    steps = list(order.batches(frames, chosen.batch, chosen.steps, asked.seed))
+    batches = list(order.batches(frames, settings.batch, settings.steps, asked.seed))
     inputs = [key for cached in opened.values() for key in cached.run_keys]
     run_key = keys.run_key(keys.train(config, asked.train_set, asked.compressor, asked.ratio, asked.seed), inputs)
 
     # 3. LoRA on the LLM's linear layers, never on the encoder's layers of the same names.
     gradients.ready(model, config)
     adapted = peft.get_peft_model(model.model, lora(config, model))
-    trainable = [p for p in adapted.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
-    return Training(config, model, items, dev, steps, adapted, optimizer, team, run_key, asked.seed)
+    return Material(config, model, items, dev, batches, adapted, run_key)
 
 
-def follow(team: Team, config: Config, asked: Asked) -> None:
-    """Do this process' share of every step; the leader watches, keeps and writes."""
-    training = prepare(config, asked, team)
-    curve, _ = training.resume()
-    for number in range(sum("loss" in row for row in curve) + 1, len(training.steps) + 1):
-        if training.step(number)[2]:
-            return
+def training_of(material: Material, name: str) -> Training:
+    """How the adapter learns; `name` stands in front of its lines of progress."""
+    settings = material.config.train
+    trainable = [p for p in material.adapted.parameters() if p.requires_grad]
+    return Training(
+        model=material.adapted,
+        optimisers=[torch.optim.AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)],
+        schedule=Schedule(settings.steps, settings.warmup_steps),
+        clip_norm=settings.clip_norm,
+        gradients=material.gradients,
+        measure=lambda: {"dev_loss": dev_loss(material)},
+        measure_every=settings.dev_every_steps,
+        name=name,
+        unit="utterances",
+        per_step=settings.batch,
+        remedy="lower train.learning_rate",
+    )
 
 
-def train(config: Config, asked: Asked, head: dict[str, Any], team: Team) -> None:
+def train(config: Config, asked: Asked, head: dict[str, Any]) -> None:
     """Train one adapter and seal its folder; puts the run key into `head`, the record's head. Errors: DivergedError."""
-    began, chosen = time.monotonic(), config.train
-    training = prepare(config, asked, team)
-    head["run_key"] = training.run_key
+    began = time.monotonic()
+    material = prepare(config, asked)
+    head["run_key"] = material.run_key
+    training = training_of(material, f"{asked.train_set}/{asked.compressor}-{asked.ratio}/seed{asked.seed}")
+    training.began = began
 
     # 4. The steps. The place for the adapter is made first: a disk that cannot be written is found out now.
     target = layout.train(config.name, asked.train_set, asked.compressor, asked.ratio, asked.seed)
     with sealing.sealed(target, {"run_key": head["run_key"]}) as folder, console.stopping() as stop:
-        kept = Checkpoints(head["run_key"], chosen.checkpoint_s)
-        curve, before_s = training.resume()
-        began -= before_s
-        curve = curve or [{"step": 0, "dev_loss": dev_loss(training)}]
-        losses = [row["loss"] for row in curve if "loss" in row]
-        total, done = chosen.steps * chosen.batch, len(losses) * chosen.batch
-        with mlflow_client.live(head, curve), console.Progress(total, "utterances", done=done) as progress:
-            for step in range(len(losses) + 1, chosen.steps + 1):
-                kept.check()
-                tick = time.monotonic()
-                loss, rate, stopping = training.step(step, stop())
-                losses.append(loss)
-                check_loss(losses, chosen.warmup_steps)
-                speed = chosen.batch / (time.monotonic() - tick)
-                curve.append({"step": step, "loss": loss, "learning_rate": rate, "utterances_per_second": speed})
-                if step % chosen.dev_every_steps == 0 or step == chosen.steps:
-                    curve.append({"step": step, "dev_loss": dev_loss(training)})
-                progress.add(chosen.batch, step=step, loss=loss, dev_loss=_latest(curve, "dev_loss"))
-                if kept.due() or stopping:
-                    seconds = time.monotonic() - began
-                    state = checkpoints.gather(training.adapted, training.optimizer)
-                    kept.save(step, state, {"curve": curve, "seconds": seconds})
-                if stopping and step < chosen.steps:
-                    raise console.Stopped(f"stopped after step {step}; the same command goes on from there")
+        kept = Checkpoints(layout.checkpoints(material.run_key), config.train.checkpoint_s)
+        training.resume(kept)
+        with mlflow_client.live(head, training.curve):
+            training.run(kept, stop)
 
         # 5. Save through peft, read it back, and see that it is the adapter that was trained.
-        parameters = sum(p.numel() for p in training.trainable)
-        save(training, folder)
+        parameters = sum(p.numel() for p in training.learning)
+        save(material, folder)
         sealing.write_json(folder / "compressor.json", description(config, asked.compressor, asked.ratio))
+        curve = training.curve
         (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
+        dev_losses = [row["dev_loss"] for row in curve if "dev_loss" in row]
         facts = {
-            "train_loss": float(np.mean(losses[-WINDOW:])),
-            "dev_loss": _latest(curve, "dev_loss"),
-            "zero_shot_dev_loss": curve[0]["dev_loss"],
-            "utterances": len(training.items),
+            "train_loss": float(np.mean(training.losses[-steps.WINDOW :])),
+            "dev_loss": dev_losses[-1],
+            "zero_shot_dev_loss": dev_losses[0],
+            "utterances": len(material.items),
             "parameters": parameters,
-            "order_sha256": order.digest(training.items, training.steps),
+            "order_sha256": order.digest(material.items, material.batches),
         }
-        records.write(folder / "record.json", records.run(facts=facts, seconds=time.monotonic() - began, **head))
+        seconds = time.monotonic() - training.began
+        records.write(folder / "record.json", records.run(facts=facts, seconds=seconds, **head))
         kept.check()
     kept.clear()
 
@@ -248,32 +207,12 @@ def lora(config: Config, model: Lalm) -> peft.LoraConfig:
     )
 
 
-def learning_rate_at(step: int, config: Config) -> float:
-    """Of the peak: a linear warm-up, then a cosine to zero. `step` counts from 0."""
-    warmup, steps = config.train.warmup_steps, config.train.steps
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
-
-
-def check_loss(losses: Sequence[float], warmup_steps: int) -> None:
-    """Stop a run that cannot end well. Errors: DivergedError."""
-    if not math.isfinite(losses[-1]):
-        raise DivergedError(f"the loss became {losses[-1]} at step {len(losses)}; lower train.learning_rate")
-    recent = float(np.mean(losses[-WINDOW:]))
-    if len(losses) >= warmup_steps + WINDOW and recent > (limit := 1 + 2 * losses[0]):
-        raise DivergedError(
-            f"diverged: up to step {len(losses)} the mean loss of {WINDOW} steps is {recent:.3g}, over {limit:.3g} "
-            "(1 + twice the first loss); lower train.learning_rate"
-        )
-
-
 @torch.inference_mode()
-def dev_loss(training: Training) -> float:
+def dev_loss(material: Material) -> float:
     """Mean loss per label token over all dev items, batched by length."""
-    model, config = training.model, training.config
+    model, config = material.model, material.config
     model.model.eval()
-    by_length = sorted(training.dev, key=lambda item: int(item.speech.segments.counts_B[item.at]))
+    by_length = sorted(material.dev, key=lambda item: int(item.speech.segments.counts_B[item.at]))
     total, count = 0.0, 0
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
     for start in range(0, len(by_length), config.train.batch):
@@ -286,17 +225,17 @@ def dev_loss(training: Training) -> float:
 
 
 @torch.inference_mode()
-def save(training: Training, folder: Path) -> None:
+def save(material: Material, folder: Path) -> None:
     """Save the adapter, and check it as a reader would find it. Errors: DamagedError when it is another one.
 
     On a probe batch its logits equal those at the end of training and differ from the base's.
     """
-    model = training.model
+    model = material.model
     model.model.eval()
-    inputs, told = gradients.batch(model, training.config, training.dev[:PROBE])
+    inputs, told = gradients.batch(model, material.config, material.dev[:PROBE])
     trained_LV, _ = lalm.label_logits(model, inputs, **told)
-    training.adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-    base = training.adapted.unload()
+    material.adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    base = material.adapted.unload()
     base_LV, _ = lalm.label_logits(model, inputs, **told)
     peft.PeftModel.from_pretrained(base, folder).eval()
     reloaded_LV, _ = lalm.label_logits(model, inputs, **told)
@@ -317,10 +256,6 @@ def description(config: Config, compressor: str, ratio: str) -> dict[str, Any]:
         "positions": config.segments.positions,
         "pool_at": config.segments.pool_at,
     }
-
-
-def _latest(curve: Sequence[dict[str, float]], key: str) -> float:
-    return next(row[key] for row in reversed(curve) if key in row)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import torch
 from concertina import compressors, console, evaluate, features, segments
 from concertina import config as configs
 from concertina.artefacts import keys
-from concertina.compressors._segments import positions
 from concertina.config import Config, ConfigError, sections
 from concertina.corpora import _audio
 from concertina.model import batching, devices, encoder, lalm
@@ -154,20 +153,19 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
         lengths_B = torch.tensor([len(one) for one in frames[of_batch]])
         seeds_B = segments.seeds([str(start) for start, _ in spans[of_batch]], config.segments.seed)
         cut = method.decide(frames_TD, lengths_B, seeds_B)
-        counts = cut.counts_B.tolist()
-        kept = config.segments.positions == "keep"
-        inputs = lalm.embed(
+        inputs = batching.inputs(
             model,
-            [prompt] * len(counts),
-            batching.compress(model, frames_TD, cut, config.segments.pool_at),
-            counts,
-            positions(cut, config.segments.positions),
-            lengths_B.tolist() if kept else counts,
+            frames_TD,
+            lengths_B.tolist(),
+            cut,
+            [prompt] * len(lengths_B),
+            place=config.segments.positions,
+            pool_at=config.segments.pool_at,
             pad_left=True,
         )
         caps = [evaluate.cap(len(wave) / encoder.RATE_HZ, config) for wave in waves[of_batch]]
         texts += [result.text for result in lalm.generate(model, inputs, caps)]
-        tokens += sum(counts)
+        tokens += len(cut.lengths_N)
     seconds = len(samples_T) / encoder.RATE_HZ
     return Transcript(" ".join(filter(None, texts)), seconds, len(spans), sum(map(len, frames)), tokens)
 

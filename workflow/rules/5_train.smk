@@ -17,16 +17,16 @@ rule train:
         log_of(layout.train(NAME, "{train_set}", "{compressor}", "{ratio}", "{seed}")),
     conda:
         ENVIRONMENT
-    threads: CONFIG.train.threads * CONFIG.train.processes
+    threads: CONFIG.train.threads
     resources:
         mem_mb=6000,
         runtime=720,
-        gpu=CONFIG.train.processes,
+        gpu=1,
     params:
         config=CONFIG_FILE,
         key=lambda w: keys.train(CONFIG, w.train_set, w.compressor, w.ratio, int(w.seed)),
     message:
         "train {wildcards.train_set}/{wildcards.compressor}-{wildcards.ratio}/seed{wildcards.seed}"
     shell:
-        "python tools/gpu.py --gpus {resources.gpu} python -m concertina.train --config {params.config} --train-set {wildcards.train_set}"
+        "python tools/gpu.py python -m concertina.train --config {params.config} --train-set {wildcards.train_set}"
         " --compressor {wildcards.compressor} --ratio {wildcards.ratio} --seed {wildcards.seed} 2>&1 | tee -i {log}"

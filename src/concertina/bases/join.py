@@ -1,8 +1,8 @@
 """The assemble stage: a pretrained Whisper encoder and a pretrained LLM become a base, by a projector between them.
 
 The encoder stays as it is, and hears every utterance once. First the projector alone learns to put frames where the
-LLM's token embeddings are (assembly/alignment.py); then projector and LLM learn through the LLM's own loss
-(assembly/finetuning.py). No pooled, merged or dropped tokens are ever seen.
+LLM's token embeddings are (joined/alignment.py); then projector and LLM learn through the LLM's own loss
+(joined/finetuning.py). No pooled, merged or dropped tokens are ever seen.
 
 INPUTS   build/<name>/data/... of the parts it hears, the encoder's and the LLM's files
 OUTPUTS  build/<name>/base/: a Qwen2-Audio checkpoint, curve.jsonl, record.json, and sentences.txt (hashes of the texts)
@@ -11,12 +11,10 @@ OUTPUTS  build/<name>/base/: a Qwen2-Audio checkpoint, curve.jsonl, record.json,
 import argparse
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,12 +31,13 @@ from concertina.model import devices
 from concertina.model.lalm import Lalm
 from concertina.store import records, sealing
 from concertina.store.provenance import provenance
-from concertina.training import checkpoints
+from concertina.training import gradients
 from concertina.training.checkpoints import Checkpoints
+from concertina.training.gradients import backward
+from concertina.training.steps import Row, Schedule, Training
 
-Row = dict[str, Any]
-Batches = Iterator[list[Heard]]
-Divide = Callable[[list[Heard]], Iterator[tuple[list[Heard], float]]]
+Parts = list[list[Heard]]
+Stop = Callable[[], bool]
 CLIP_NORM = 1.0
 
 
@@ -84,95 +83,86 @@ def assemble(config: Config, recipe: Recipe, head: Row) -> None:
     model.model.to(devices.device())
     parts, inputs = heard.read(model, config, recipe.longest_s)
     inputs += [str(sealing.read_seal(part.folder)["run_key"]) for part in (made.encoder, made.llm) if part.comes]
-    head["run_key"] = keys.run_key(keys.base(config), inputs)
-    with sealing.sealed(layout.base(config.name), {"run_key": head["run_key"]}) as folder:
-        began = time.monotonic()
-        curve = align(model, parts, recipe) + finetune(model, parts, recipe, head["run_key"])
+    head["run_key"] = run_key = keys.run_key(keys.base(config), inputs)
+    with sealing.sealed(layout.base(config.name), {"run_key": run_key}) as folder, console.stopping() as stop:
+        folders = [layout.checkpoints(f"{run_key}-{phase}") for phase in ("ctc", "lm")]
+        kept = [Checkpoints(each, recipe.checkpoint_s) for each in folders]
+        first = align(model, parts, recipe, kept[0], stop)
+        second = finetune(model, parts, recipe, kept[1], stop, first.began)
         joined.save(model, folder)
+        curve = first.curve + second.curve
         (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
         (folder / "sentences.txt").write_text("\n".join(hashes(parts)) + "\n", encoding="ascii")
         facts = {"utterances": [len(part) for part in parts], "last_loss": curve[-1]["loss"]}
-        records.write(folder / "record.json", records.run(facts=facts, seconds=time.monotonic() - began, **head))
+        records.write(folder / "record.json", records.run(facts=facts, seconds=time.monotonic() - second.began, **head))
+    for phase in kept:
+        phase.clear()
 
 
-def align(model: Lalm, parts: list[list[Heard]], recipe: Recipe) -> list[Row]:
-    """The projector's first phase: its training curve."""
-    chosen = recipe.alignment
+def align(model: Lalm, parts: Parts, recipe: Recipe, kept: Checkpoints, stop: Stop) -> Training:
+    """Train the projector alone: the first phase, whose end is kept, so that the second need not do it again."""
+    settings = recipe.alignment
     aligner = alignment.Aligner(model, sorted({heard.spoken for part in parts for heard in part})).to(model.device)
     aligner.projector.requires_grad_(True)
-    optimiser = torch.optim.AdamW(aligner.parameters(), lr=chosen.learning_rate, weight_decay=finetuning.DECAY)
-    batches = heard.batches(parts, recipe, chosen.batch, np.random.default_rng([recipe.seed, 0]))
-    steps = range(chosen.steps)
-    curve = list(_steps("ctc", aligner, _whole, optimiser, batches, steps, chosen.steps, recipe))
+    optimiser = torch.optim.AdamW(aligner.parameters(), lr=settings.learning_rate, weight_decay=finetuning.DECAY)
+    batches = heard.batches(parts, recipe, settings.batch, np.random.default_rng([recipe.seed, 0]))
+
+    def step(_: int) -> Row:
+        return {"loss": backward([(next(batches), 1.0)], aligner, model.device.type, devices.computes_bfloat16())}
+
+    training = _training("ctc", aligner, optimiser, settings.steps, recipe, step)
+    _follow(training, batches, kept, stop)
+    training.keep(kept)
     aligner.rescale(next(batches))
     aligner.projector.requires_grad_(False)
-    return curve
+    return training
 
 
-def finetune(model: Lalm, parts: list[list[Heard]], recipe: Recipe, run_key: str) -> list[Row]:
-    """The second phase: its training curve. A phase that was killed goes on from its last checkpoint."""
-    chosen = recipe.finetuning
-    optimiser = finetuning.optimiser(model, chosen)
-    kept = Checkpoints(run_key, recipe.checkpoint_s)
-    curve: list[Row] = []
-    if found := checkpoints.latest(run_key):
-        checkpoints.scatter(found[0], model.model, optimiser)
-        curve = found[1]["curve"]
-    batches = heard.batches(parts, recipe, chosen.batch, np.random.default_rng([recipe.seed, 1]))
-    for _ in curve:
-        next(batches)
-    model.model.train()
-    with console.stopping() as stop:
-        steps = range(len(curve), chosen.steps)
-        loss_of, divide = partial(finetuning.loss, model), partial(finetuning.divided, recipe=chosen)
-        for row in _steps("lm", loss_of, divide, optimiser, batches, steps, chosen.steps, recipe):
-            kept.check()
-            curve.append(row)
-            if (kept.due() or stop()) and row["step"] < chosen.steps:
-                kept.save(row["step"], checkpoints.gather(model.model, optimiser), {"curve": curve})
-            if stop():
-                raise console.Stopped(f"stopped after step {row['step']}; the same command goes on from there")
-    kept.clear()
+def finetune(model: Lalm, parts: Parts, recipe: Recipe, kept: Checkpoints, stop: Stop, began: float) -> Training:
+    """Train projector and LLM together: the second phase. `began`: when the first did, as `time.monotonic()` says."""
+    settings = recipe.finetuning
+    optimiser = finetuning.optimiser(model, settings)
+    batches = heard.batches(parts, recipe, settings.batch, np.random.default_rng([recipe.seed, 1]))
+    loss_of = partial(finetuning.loss, model)
+
+    def step(_: int) -> Row:
+        divided = gradients.divided(next(batches), settings.batch_tokens, finetuning.positions)
+        return {"loss": backward(divided, loss_of, model.device.type, devices.computes_bfloat16())}
+
+    training = _training("lm", model.model, optimiser, settings.steps, recipe, step)
+    training.began = began
+    _follow(training, batches, kept, stop)
     model.model.requires_grad_(False).eval()
-    return curve
+    return training
 
 
-def _whole(batch: list[Heard]) -> Iterator[tuple[list[Heard], float]]:
-    yield batch, 1.0
-
-
-def _steps(
+def _training(
     phase: str,
-    loss_of: Callable[[list[Heard]], torch.Tensor],
-    divide: Divide,
+    learner: nn.Module,
     optimiser: torch.optim.Optimizer,
-    batches: Batches,
-    steps: range,
-    total: int,
+    steps: int,
     recipe: Recipe,
-) -> Iterator[Row]:
-    """Optimiser steps under a warm-up and a cosine to zero; yields a row of the curve after each."""
-    learning = [p for group in optimiser.param_groups for p in group["params"]]
-    peaks = [group.setdefault("peak", group["lr"]) for group in optimiser.param_groups]
-    device = learning[0].device.type
-    autocast = torch.autocast(device, torch.bfloat16, enabled=devices.computes_bfloat16())
-    warmup = max(1, round(recipe.warmup_share * total))
-    with console.Progress(total, "steps", done=steps.start) as progress:
-        for step in steps:
-            rate = min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / total)))
-            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-                group["lr"] = peak * rate
-            optimiser.zero_grad()
-            mean = 0.0
-            for part, share in divide(next(batches)):
-                with autocast:
-                    loss = loss_of(part) * share
-                loss.backward()
-                mean += loss.item()
-            nn.utils.clip_grad_norm_(learning, CLIP_NORM)
-            optimiser.step()
-            progress.add(1, phase=phase, loss=mean)
-            yield {"phase": phase, "step": step + 1, "loss": mean, "rate": rate}
+    step: Callable[[int], Row],
+) -> Training:
+    """A phase of so many steps; its cosine begins with the first of them."""
+    warmup = max(1, round(recipe.warmup_share * steps))
+    return Training(
+        model=learner,
+        optimisers=[optimiser],
+        schedule=Schedule(steps, warmup, falls_from=0),
+        clip_norm=CLIP_NORM,
+        gradients=step,
+        label={"phase": phase},
+        remedy="lower the learning rates of base.assembled.recipe",
+    )
+
+
+def _follow(training: Training, batches: Iterator[list[Heard]], kept: Checkpoints, stop: Stop) -> None:
+    """Go on from where the phase stands, past the batches that it has seen."""
+    training.resume(kept)
+    for _ in training.losses:
+        next(batches)
+    training.run(kept, stop)
 
 
 def hashes(parts: list[list[Heard]]) -> list[str]:

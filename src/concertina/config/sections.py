@@ -197,7 +197,6 @@ class Train(Section):
     layout: Literal["padded", "packed"] = "padded"
     batch_tokens: int | None = Field(default=None, gt=0)
     gradient_checkpointing: bool = False
-    processes: int = Field(default=1, gt=0)
     learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(ge=0)
     weight_decay: float = Field(ge=0)

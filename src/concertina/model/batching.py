@@ -6,7 +6,7 @@ Tensor names: B utterances, T frames and N tokens of all of them end to end, D w
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -94,32 +94,67 @@ def batch(
     model: Lalm, config: Config, batch_items: Sequence[Item], answers: bool = False, pad_left: bool = False
 ) -> Inputs:
     """Cached frames -> pool -> project -> embed: a padded batch in the items' order."""
-    chosen = config.segments
-    tokens: list[torch.Tensor] = [torch.empty(0)] * len(batch_items)
-    places: list[torch.Tensor] = [torch.empty(0)] * len(batch_items)
-    for speech in {id(item.speech): item.speech for item in batch_items}.values():
-        of_this = [b for b, item in enumerate(batch_items) if item.speech is speech]
-        frames_TD, segments = speech.read([batch_items[b].at for b in of_this])
-        tokens_ND = compress(model, frames_TD, segments, chosen.pool_at)
-        counts = segments.counts_B.tolist()
-        places_N = positions(segments, chosen.positions)
-        for b, tokens_nD, places_n in zip(of_this, tokens_ND.split(counts), places_N.split(counts), strict=True):
-            tokens[b], places[b] = tokens_nD, places_n
-    counts_B = [len(token) for token in tokens]
-    frames_B = [int(item.speech.lengths_B[item.at]) for item in batch_items]
+    frames_TD, frames_B, segments = _packed(batch_items)
+    return inputs(
+        model,
+        frames_TD,
+        frames_B,
+        segments,
+        [item.prompt for item in batch_items],
+        [item.answer for item in batch_items] if answers else None,
+        place=config.segments.positions,
+        pool_at=config.segments.pool_at,
+        pad_left=pad_left,
+    )
+
+
+def inputs(
+    model: Lalm,
+    frames_TD: torch.Tensor,
+    frames_B: Sequence[int],
+    segments: Segments,
+    prompts: Sequence[Prompt],
+    answers: Sequence[list[int]] | None = None,
+    *,
+    place: Literal["renumber", "keep"] = "renumber",
+    pool_at: Literal["encoder", "projector"] = "encoder",
+    pad_left: bool = False,
+) -> Inputs:
+    """Turn frames of the encoder into what the LLM reads: pool, project, and embed beside the texts.
+
+    `frames_TD`: the utterances' frames end to end; `frames_B`: how many each has; `segments`: where they are cut;
+    `place`: tokens stand at 0, 1, 2 ... ('renumber') or at the mean index of their frames ('keep').
+    """
+    counts_B = segments.counts_B.tolist()
     return lalm.embed(
         model,
-        [item.prompt for item in batch_items],
-        torch.cat(tokens),
+        prompts,
+        compress(model, frames_TD, segments, pool_at),
         counts_B,
-        torch.cat(places),
-        frames_B if chosen.positions == "keep" else counts_B,
-        [item.answer for item in batch_items] if answers else None,
+        positions(segments, place),
+        frames_B if place == "keep" else counts_B,
+        answers,
         pad_left,
     )
 
 
-@torch.no_grad()
+def _packed(batch_items: Sequence[Item]) -> tuple[torch.Tensor, list[int], Segments]:
+    """The items' frames [T, D] end to end in the items' order, how many each has, and their segments."""
+    speeches = list({id(item.speech): item.speech for item in batch_items}.values())
+    by_speech = [b for speech in speeches for b, item in enumerate(batch_items) if item.speech is speech]
+    read = [speech.read([item.at for item in batch_items if item.speech is speech]) for speech in speeches]
+    segments = Segments(
+        torch.cat([segments.lengths_N for _, segments in read]),
+        torch.cat([segments.counts_B for _, segments in read]),
+        torch.cat([segments.weights_T for _, segments in read]),
+    )
+    lengths_B = torch.tensor([int(batch_items[b].speech.lengths_B[batch_items[b].at]) for b in by_speech])
+    frames = torch.cat([frames_TD for frames_TD, _ in read]).split(lengths_B.tolist())
+    at_B = torch.tensor(by_speech).argsort()  # where each item stands among those that were read
+    frames_TD = torch.cat([frames[i] for i in at_B.tolist()])
+    return frames_TD, lengths_B[at_B].tolist(), _contract.select(segments, lengths_B, at_B)
+
+
 def compress(model: Lalm, frames_TD: torch.Tensor, segments: Segments, pool_at: str) -> torch.Tensor:
     """Frames to projected tokens [N, D], pooled before the projector ('encoder') or after it ('projector')."""
     if pool_at == "encoder":

@@ -75,7 +75,8 @@ def _plain(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling:
     """Attention by matrix products: forward and backward are faster so on a CPU than torch's own kernel."""
     longest = query.shape[2]
     later_SS = torch.ones(longest, longest, dtype=torch.bool, device=query.device).triu(1)
-    scores_BHSS = (query @ key.transpose(-1, -2) * scaling).masked_fill(later_SS, torch.finfo(query.dtype).min)
+    scores_BHSS = query @ key.transpose(-1, -2) * scaling  # of autocast's type, which may be narrower than the query's
+    scores_BHSS = scores_BHSS.masked_fill(later_SS, torch.finfo(scores_BHSS.dtype).min)
     weights_BHSS = scores_BHSS.softmax(-1, dtype=torch.float32).to(query.dtype)
     return torch.nn.functional.dropout(weights_BHSS, dropout) @ value
 

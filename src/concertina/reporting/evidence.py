@@ -25,7 +25,6 @@ NOT_A_BUDGET = {
     "layout",
     "batch_tokens",
     "gradient_checkpointing",
-    "processes",
 }  # what may differ between compared cells
 
 

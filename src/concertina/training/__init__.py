@@ -1,1 +1,1 @@
-"""What every training shares: the order of examples, steps, gradients, checkpoints."""
+"""What every training shares: the steps, their gradients, the order of examples, checkpoints."""

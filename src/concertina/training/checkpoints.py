@@ -1,7 +1,7 @@
 """Where a training stands, kept so that its next attempt goes on from there: sealed folders in scratch/<run key>/.
 
-An attempt is one process that trains towards a run key. The newest one owns the key: an earlier attempt that still
-lives, such as on a node that was taken for lost, sees so at its next step and stops. Folders carry their attempt's
+An attempt is one process that trains towards a run key. The newest one owns the folder: an earlier attempt that still
+lives, such as on a node that was taken for lost, sees so at its next step and stops. Checkpoints carry their attempt's
 name, so that two attempts never write the same one.
 """
 
@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,52 +19,41 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from concertina import console
-from concertina.artefacts import layout
 from concertina.store import sealing
 
 KEPT = 2  # the last one, and the one before it in case the last is damaged
 TENSORS, VALUES, OWNER = "state.safetensors", "state.json", "attempt"
 
 
-def gather(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All that decides the next step beside the data: trained parameters, the optimiser's state, random states."""
+def gather(model: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """All that decides the next step beside the data: trained parameters, the optimisers' states, random states."""
     tensors = {f"parameter.{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
+    for place, optimiser in enumerate(optimisers):
+        for number, state in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser{place}.{number}.{name}": value for name, value in state.items()}
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     return tensors
 
 
-def scatter(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def scatter(tensors: dict[str, Tensor], model: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> None:
     """Put what `gather` gave back in its places."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 parameter.copy_(tensors[f"parameter.{name}"])
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "optimizer":
-            number, _, field = rest.partition(".")
-            state.setdefault(int(number), {})[field] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for place, optimiser in enumerate(optimisers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == f"optimiser{place}":
+                number, _, key = rest.partition(".")
+                state.setdefault(int(number), {})[key] = value
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
     torch.set_rng_state(tensors["random.cpu"])
     if torch.cuda.is_available() and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"])
-
-
-def latest(run_key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The state of a run key's last sound checkpoint, whichever attempt made it; a damaged one is passed over."""
-    for folder in _folders(layout.checkpoints(run_key)):
-        try:
-            sealing.verify(folder)
-        except sealing.DamagedError as error:
-            console.say(f"{error.args[0].split(';')[0]}; going back to the checkpoint before it")
-            continue
-        return load_file(folder / TENSORS), sealing.read_json(folder / VALUES)
-    return None
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -72,13 +62,17 @@ def _folders(folder: Path) -> list[Path]:
 
 
 class Checkpoints:
-    """The checkpoints of one run key, as its newest attempt; a time of 0 s between them makes one at every step."""
+    """The checkpoints of one training, as its newest attempt; a time of 0 s between them makes one at every step.
 
-    def __init__(self, run_key: str, every_s: float) -> None:
-        self.folder = layout.checkpoints(run_key)
-        self.every_s = every_s
+    Of several processes that train together one owns them, and the others (`owns` false) only read.
+    """
+
+    def __init__(self, folder: Path, every_s: float, owns: bool = True) -> None:
+        self.folder, self.every_s, self.owns = folder, every_s, owns
         self.attempt = uuid.uuid4().hex[:12]
         self._saved_at = time.monotonic()
+        if not owns:
+            return
         with sealing.writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             claim = self.folder / f".{OWNER}-{self.attempt}"
@@ -87,6 +81,8 @@ class Checkpoints:
 
     def check(self) -> None:
         """See that this is still the newest attempt. Errors: console.Stopped when it is not."""
+        if not self.owns:
+            return
         try:
             owner = (self.folder / OWNER).read_text(encoding="ascii")
         except FileNotFoundError:
@@ -96,10 +92,23 @@ class Checkpoints:
 
     def due(self) -> bool:
         """Whether it is time for another one."""
-        return time.monotonic() - self._saved_at >= self.every_s
+        return self.owns and time.monotonic() - self._saved_at >= self.every_s
+
+    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The tensors and values of the last sound checkpoint, whoever made it; a damaged one is passed over."""
+        for folder in _folders(self.folder):
+            try:
+                sealing.verify(folder)
+            except sealing.DamagedError as error:
+                console.say(f"{error.args[0].split(';')[0]}; going back to the checkpoint before it")
+                continue
+            return load_file(folder / TENSORS), sealing.read_json(folder / VALUES)
+        return None
 
     def save(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Keep the state after a step, and let go of all but the last few. Errors: OutputError."""
+        if not self.owns:
+            return
         with sealing.sealed(self.folder / f"step-{step:07d}-{self.attempt}", {"step": step}) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / TENSORS)
             sealing.write_json(temporary / VALUES, values)
@@ -109,6 +118,8 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove them all: the run is published."""
+        if not self.owns:
+            return
         with contextlib.suppress(OSError):
             os.replace(self.folder, trash := self.folder.with_name(f".{self.folder.name}.{self.attempt}"))
             shutil.rmtree(trash, ignore_errors=True)

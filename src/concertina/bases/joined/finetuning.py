@@ -1,43 +1,27 @@
 """The second phase: projector and LLM together through the LLM's own loss on the answers, every frame read.
 
-Tensor names: B utterances, N frames of all of them end to end, D width.
+Tensor names: B utterances, T frames of all of them end to end, D width.
 """
-
-from collections.abc import Iterator
 
 import torch
 from torch import nn
 
 from concertina.bases.joined.heard import Heard
 from concertina.bases.joined.recipe import Finetuning
-from concertina.model import lalm
+from concertina.compressors._segments import Segments
+from concertina.model import batching, lalm
 from concertina.model.lalm import Lalm
-from concertina.training import gradients
 
 DECAY = 0.01
 
 
 def loss(model: Lalm, batch: list[Heard]) -> torch.Tensor:
     """The mean cross entropy of the answers' tokens."""
-    counts_B = [len(heard.frames_TD) for heard in batch]
-    frames_ND = torch.cat([heard.frames_TD.float() for heard in batch]).to(model.device)
-    inputs = lalm.embed(
-        model,
-        [heard.prompt for heard in batch],
-        lalm.project(model, frames_ND),
-        counts_B,
-        torch.cat([torch.arange(count) for count in counts_B]),
-        counts_B,
-        [heard.answer for heard in batch],
-    )
-    return lalm.loss(model, inputs)
-
-
-def divided(batch: list[Heard], recipe: Finetuning) -> Iterator[tuple[list[Heard], float]]:
-    """A step's micro-batches, each with its share of the step's label tokens."""
-    labels = sum(len(heard.answer) for heard in batch)
-    for part in gradients.microbatches(batch, recipe.batch_tokens, positions):
-        yield part, sum(len(heard.answer) for heard in part) / labels
+    frames_TD = torch.cat([heard.frames_TD.float() for heard in batch])
+    frames_B = torch.tensor([len(heard.frames_TD) for heard in batch])
+    every_frame = Segments.cut(torch.ones(len(frames_TD), dtype=torch.bool), frames_B)
+    prompts, answers = [heard.prompt for heard in batch], [heard.answer for heard in batch]
+    return lalm.loss(model, batching.inputs(model, frames_TD, frames_B.tolist(), every_frame, prompts, answers))
 
 
 def positions(heard: Heard) -> int:

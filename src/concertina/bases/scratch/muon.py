@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-import torch.distributed as dist
+
+from concertina.bases.scratch import processes
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic Newton-Schulz iteration, steepest at zero
 ITERATIONS = 5
@@ -47,12 +48,12 @@ class Muon(torch.optim.Optimizer):
 
 def shared_out(matrices_KRC: torch.Tensor) -> torch.Tensor:
     """`orthogonal` of all matrices, each process computing its share of them."""
-    if not dist.is_initialized():
+    rank, size = processes.number()
+    if size == 1:
         return orthogonal(matrices_KRC)
-    processes, rank = dist.get_world_size(), dist.get_rank()
     done_KRC = torch.zeros_like(matrices_KRC)
-    done_KRC[rank::processes] = orthogonal(matrices_KRC[rank::processes])
-    dist.all_reduce(done_KRC)
+    done_KRC[rank::size] = orthogonal(matrices_KRC[rank::size])
+    processes.add_up(done_KRC)
     return done_KRC
 
 

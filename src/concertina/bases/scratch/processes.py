@@ -1,0 +1,84 @@
+"""The processes that train the base from scratch together, and all that they exchange. One alone exchanges nothing."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+MEETING = "meeting-"  # the beginning of the name of the file by which they find each other
+
+
+def spawn(work: Callable[..., None], arguments: tuple[Any, ...], size: int) -> None:
+    """Run `work(rank, *arguments)` in so many processes; where this one is to stop, they do, after their step."""
+    if size == 1:
+        work(0, *arguments)
+        return
+    context = torch.multiprocessing.spawn(work, arguments, nprocs=size, join=False)
+    try:
+        while not context.join():
+            pass
+    except KeyboardInterrupt:
+        for process in context.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGUSR1)  # Ctrl-C has reached them too, and this one may come twice
+        for process in context.processes:
+            process.join()
+        raise
+
+
+@contextlib.contextmanager
+def together(rank: int, size: int, folder: Path) -> Iterator[None]:
+    """Be one of `size` processes of the same parent, which meet by a file in `folder`; the first speaks for all."""
+    if size == 1:
+        yield
+        return
+    meeting = f"file://{(folder / f'{MEETING}{os.getppid()}').resolve()}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+    try:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.ExitStack() as quiet:
+            if rank:  # an error goes to the parent another way
+                quiet.enter_context(contextlib.redirect_stderr(nowhere))
+            yield
+    finally:
+        dist.destroy_process_group()
+
+
+def number() -> tuple[int, int]:
+    """This process' rank, and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def wait() -> None:
+    """Wait until all are here."""
+    add_up(torch.zeros(1))
+
+
+def add_up(tensor: torch.Tensor) -> None:
+    """Make a tensor the sum of all the processes' own; each waits for the others."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+
+
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Make the gradients the means over all processes."""
+    _, size = number()
+    if size == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    add_up(flat)
+    flat /= size
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def any_of(wish: bool) -> bool:
+    """Whether any of the processes wishes it."""
+    wishes = torch.tensor(float(wish))
+    add_up(wishes)
+    return bool(wishes)
