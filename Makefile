@@ -50,10 +50,10 @@ attach: setup ## follow that job; Ctrl-C stops the following, not the job
 	@python tools/coordinator.py attach
 
 base: setup ## train a tiny model like the shipped one, from nothing (an hour or two on 2 cores)
-	@$(RUN) $(CHOSEN) -- base
+	@$(RUN) $(CHOSEN) -- base_scratch
 
 track: setup ## record what is there in MLflow; `make reproduce` does it by itself [CONFIG=..]
-	@python -m concertina.tracking.replay --config "$(CONFIG)"
+	@python -m concertina.report track --config "$(CONFIG)"
 
 ui: setup ## MLflow's pages over what was recorded, on this computer alone [PORT=5000]
 	@python tools/ui.py --port $(PORT)

@@ -14,11 +14,10 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-import artefacts
 import run
 
-from concertina.artefacts import layout
-from concertina.artefacts.layout import SEAL
+from concertina.artefacts import dag
+from concertina.artefacts.standing import Standing
 from concertina.config import ConfigError, load
 
 
@@ -37,6 +36,7 @@ def main() -> int:
     except ConfigError as error:
         return complain(str(error))
 
+    by_job = {str(artefact): artefact for artefact in dag.every(config)}
     plan = snakemake("-n", "--config", f"experiment={chosen.config}")
     if plan.returncode:
         return complain(plan.stdout + plan.stderr)
@@ -44,8 +44,11 @@ def main() -> int:
     if not jobs:
         print("nothing is planned, so there is nothing to accept")
         return 0
-    if missing := [job for job in jobs if not (folder(name, job) / SEAL).exists()]:
+    planned = [artefact for artefact in map(by_job.get, jobs) if artefact]
+    if missing := [str(artefact) for artefact in planned if not artefact.seal.exists()]:
         return complain(f"{', '.join(missing)}: not there yet, so there is nothing to keep; run `make reproduce`")
+    inner = [one for artefact in planned for one in dag.inputs(config, artefact) if dag.row(one.kind).inside]
+    accepting = {artefact.folder for artefact in (*planned, *inner)}
 
     entry = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -53,7 +56,7 @@ def main() -> int:
         "commit": git("rev-parse", "HEAD"),
         "uncommitted": git("diff", "--name-only", "HEAD").split(),
         "jobs": sorted(jobs),
-        "keys": dict(artefacts.strangers(config, {folder(name, job) for job in jobs}).values()),  # wanted: sealed
+        "keys": {one.wanted: one.sealed for one in Standing(config, accepting).strangers()},
     }
     touched = snakemake("--touch", "--config", f"experiment={chosen.config}")
     if touched.returncode:
@@ -62,14 +65,6 @@ def main() -> int:
         file.write(json.dumps(entry) + "\n")
     print(f"accepted as they are: {', '.join(sorted(jobs))}")
     return 0
-
-
-def folder(name: str, job: str) -> Path:
-    """The artefact of a planned job: 'train english/none-1/seed0' -> build/<name>/train/english/none-1/seed0."""
-    if job == "track":
-        return layout.track(name)
-    root = "results" if job.split()[0] in ("evaluate", "report") else "build"
-    return Path(root, name, *job.split())
 
 
 def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:

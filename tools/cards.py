@@ -5,11 +5,13 @@ memory gives the weights once per step. The peaks (bfloat16, dense) and bandwidt
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from estimate import BYTES, Estimate
+from concertina.artefacts.sizes import BYTES, Estimate
 
-Job = dict[str, Any]
+if TYPE_CHECKING:
+    from plan import Planned
+
 LARGE = 1e9  # parameters of an LLM from which cards matter
 SHARE = 0.35  # of the peak that dense work gets, assumed
 ROOM = 0.94  # of a card's memory that a job may fill
@@ -34,12 +36,15 @@ CARDS = (
 )
 
 
-def rows(planned: Sequence[Job], estimate: Estimate) -> Iterator[str]:
+def rows(planned: "Sequence[Planned]", estimate: Estimate) -> Iterator[str]:
     """A line per card; nothing for a base that any machine holds."""
-    jobs = [job for job in planned if job["stage"] in STAGES]
+    jobs = [job for job in planned if job.rule.removesuffix("_share") in STAGES]
     if estimate.model.llm < LARGE or not jobs:
         return
-    need = {stage: max((estimate.gpu_bytes(j) for j in jobs if j["stage"] == stage), default=0) for stage in STAGES}
+    need = {
+        stage: max((part.gpu_bytes for job in jobs if job.rule.startswith(stage) for part in job.parts), default=0)
+        for stage in STAGES
+    }
     yield f"{'one card':<18} {'features':>9} {'train':>9} {'evaluate':>9}  {'hours':>6}  fits"
     for card in CARDS:
         seconds = sum(_seconds(job, estimate, card) for job in jobs)
@@ -53,9 +58,9 @@ def rows(planned: Sequence[Job], estimate: Estimate) -> Iterator[str]:
     )
 
 
-def _seconds(job: Job, estimate: Estimate, card: Card) -> float:
-    dense = estimate.work(job) * estimate.flop(job["stage"]) / (SHARE * card.flops)
-    steps = estimate.answered(job) / estimate.config.evaluate.batch
+def _seconds(job: "Planned", estimate: Estimate, card: Card) -> float:
+    dense = sum(part.work * part.flop_per_work for part in job.parts) / (SHARE * card.flops)
+    steps = sum(part.answered for part in job.parts) / estimate.config.evaluate.batch
     weights = BYTES[estimate.config.evaluate.precision] * (estimate.model.llm + estimate.model.embeddings / 2)
     return float(dense + steps * weights / card.bytes_per_s)
 

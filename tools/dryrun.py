@@ -26,7 +26,7 @@ class LogHandler(LogHandlerBase):
         fields = vars(record)  # Snakemake adds its own to those of logging
         if fields.get("event") == LogEvent.JOB_INFO:
             job = {
-                "stage": fields["rule_name"].removesuffix("_share"),
+                "rule": fields["rule_name"],
                 "name": (fields["rule_msg"] or "").partition(" ")[2],
                 "wildcards": dict(fields["wildcards"]),
                 "outputs": list(fields["output"]),

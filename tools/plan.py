@@ -14,37 +14,102 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cards
 import gpu
-from estimate import Estimate
+import settle
 from rates import COUNTED, Rates
 from reasons import Job, why
 
 from concertina import console, corpora
+from concertina.artefacts import dag, takeover
+from concertina.artefacts.dag import Artefact
+from concertina.artefacts.sizes import Estimate, Size
+from concertina.artefacts.standing import Standing
 from concertina.config import Config, load
 from concertina.store import sealing
 
-TARGET = "all"
+NO_ARTEFACT = {"all", "base_scratch"}  # rules that make nothing of the DAG
+REMOTE = ("data_fetch", "base_hub")
 NAMED = 3  # jobs of a row that are named
+LINK_S = 0.1  # for an artefact that is taken over
 
 
 class PlanError(RuntimeError):
     """Snakemake cannot plan; the message is its own."""
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A job that Snakemake would run: the artefact that it makes, the sizes of what there is to do, and why.
+
+    `twin`: the folder that it is taken over from, where another experiment here has made it already.
+    `name`: the artefact among those of its rule, and of a job that makes several what is to be made of them.
+    """
+
+    rule: str
+    name: str
+    artefact: Artefact
+    parts: tuple[Size, ...]
+    reason: str
+    threads: int
+    memory_mb: int
+    on_gpu: bool
+    twin: Path | None = None
+
+    @property
+    def written(self) -> int:
+        """Bytes that it writes; a link takes none."""
+        return 0 if self.twin else sum(part.written for part in self.parts)
+
+    def seconds(self, rates: Rates) -> float:
+        """How long it takes by itself."""
+        return LINK_S if self.twin else rates.seconds(self.rule, self.parts, self.threads)
+
+
 def jobs(arguments: Sequence[str]) -> list[Job]:
-    """What would run, as tools/dryrun.py tells it. Errors: PlanError."""
+    """What would run, as tools/dryrun.py prints it. Errors: PlanError."""
     command = [sys.executable, str(Path(__file__).with_name("dryrun.py")), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise PlanError(re.sub(r"^Using workflow specific profile.*\n", "", done.stderr, flags=re.MULTILINE).strip())
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return [job for job in found if job["stage"] != TARGET]
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [row for row in rows if row["rule"] not in NO_ARTEFACT]
 
 
-def shortage(planned: Sequence[Job], estimate: Estimate) -> str | None:
+def planned(arguments: Sequence[str], config: Config, estimate: Estimate) -> list[Planned]:
+    """What would run, with sizes and reasons; a job whose artefact can be taken over has nothing else to do."""
+    standing = Standing(config)
+    twins = {artefact.folder: folder for artefact, folder in takeover.twins(standing)}
+    rows = jobs([*settle.again(config), *arguments])
+    return [_planned(row, config, estimate, standing, twins) for row in rows]
+
+
+def _planned(row: Job, config: Config, estimate: Estimate, standing: Standing, twins: dict[Path, Path]) -> Planned:
+    artefact = dag.artefact(config, row["rule"], **row["wildcards"])
+    inner = [one for one in dag.inputs(config, artefact) if dag.row(one.kind).inside]
+    missing = [one for one in inner if not standing.belongs(one) and one.folder not in twins]
+    name = artefact.run
+    if inner and len(missing) < len(inner):
+        runs = ", ".join(f"{one.where['test_set']} {one.where['run']}" for one in missing)
+        name = f"{name} (decodes {runs or 'nothing'})"
+    twin = twins.get(artefact.folder)
+    return Planned(
+        rule=row["rule"],
+        name=name,
+        artefact=artefact,
+        parts=tuple(dag.size(estimate, one) for one in (artefact, *missing)),
+        reason=f"taken over from {twin.parts[1]}, by its run key" if twin else why(row),
+        threads=row["threads"],
+        memory_mb=row["resources"].get("mem_mb", 0),
+        on_gpu=bool(row["resources"].get("gpu")),
+        twin=twin,
+    )
+
+
+def shortage(jobs: Sequence[Planned]) -> str | None:
     """What to say where a disk will not hold what is planned.
 
     Needed: what is written, without what it replaces, and the largest artefact once more, for while it is made its
@@ -53,14 +118,13 @@ def shortage(planned: Sequence[Job], estimate: Estimate) -> str | None:
     needed: dict[int, list[int]] = defaultdict(list)
     largest: dict[int, int] = defaultdict(int)
     place: dict[int, Path] = {}
-    for job in planned:
-        folder = Path(job["outputs"][0]).parent if job["outputs"] else Path()
+    for job in jobs:
+        folder = job.artefact.folder
         there = _there(folder)
         disk = there.stat().st_dev
         place.setdefault(disk, there)
-        size = estimate.bytes(job)
-        needed[disk].append(size - _held(folder))
-        largest[disk] = max(largest[disk], size)
+        needed[disk].append(job.written - _held(folder))
+        largest[disk] = max(largest[disk], job.written)
     for disk, sizes in needed.items():
         need, free = max(0, sum(sizes)) + largest[disk], shutil.disk_usage(place[disk]).free
         if need > free:
@@ -84,12 +148,11 @@ def _held(folder: Path) -> int:
         return 0
 
 
-def wall_seconds(planned: Sequence[Job], rates: Rates, cores: int, places: int) -> float:
+def wall_seconds(jobs: Sequence[Planned], rates: Rates, cores: int, places: int) -> float:
     """About how long the jobs take on so many cores, and places on a GPU, one stage after the other."""
     stages: dict[str, list[tuple[float, int, bool]]] = defaultdict(list)
-    for job in planned:
-        on_gpu = bool(places and job["resources"].get("gpu"))
-        stages[job["stage"]].append((rates.seconds(job), min(job["threads"], cores), on_gpu))
+    for job in jobs:
+        stages[job.rule].append((job.seconds(rates), min(job.threads, cores), bool(places) and job.on_gpu))
     total = 0.0
     for group in stages.values():
         by_core = sum(seconds * threads for seconds, threads, _ in group) / cores
@@ -107,57 +170,56 @@ def bytes_text(size: float) -> str:
     return f"{size:.3g} TB"
 
 
-def table(planned: Sequence[Job], estimate: Estimate, rates: Rates, each: bool) -> Iterator[str]:
-    """One row per stage and reason, and under it its jobs or the first of them."""
-    groups: dict[tuple[str, str], list[Job]] = defaultdict(list)
-    for job in planned:
-        groups[job["stage"], why(job)].append(job)
-    yield f"{'stage':<9} {'jobs':>4}  {'time':>7} {'disk':>8} {'memory':>8} {'GPU':>8}  why"
-    for (stage, reason), members in groups.items():
-        seconds = console.clock(sum(rates.seconds(job) for job in members))
-        memory = max(job["resources"].get("mem_mb", 0) for job in members) * 1e6
-        graphics = max(estimate.gpu_bytes(job) for job in members) if members[0]["resources"].get("gpu") else 0
-        sizes = [bytes_text(value) if value else "-" for value in (sum(map(estimate.bytes, members)), memory, graphics)]
-        yield f"{stage:<9} {len(members):>4}  {seconds:>7} {sizes[0]:>8} {sizes[1]:>8} {sizes[2]:>8}  {reason}"
-        names = sorted(job["name"] for job in members if job["name"])
+def table(jobs: Sequence[Planned], rates: Rates, each: bool) -> Iterator[str]:
+    """One row per rule and reason, and under it its jobs or the first of them."""
+    groups: dict[tuple[str, str], list[Planned]] = defaultdict(list)
+    for job in jobs:
+        groups[job.rule, job.reason].append(job)
+    yield f"{'stage':<16} {'jobs':>4}  {'time':>7} {'disk':>8} {'memory':>8} {'GPU':>8}  why"
+    for (rule, reason), members in groups.items():
+        seconds = console.clock(sum(job.seconds(rates) for job in members))
+        graphics = max((part.gpu_bytes for job in members for part in job.parts), default=0) * members[0].on_gpu
+        values = (sum(job.written for job in members), max(job.memory_mb for job in members) * 1e6, graphics)
+        sizes = [bytes_text(value) if value else "-" for value in values]
+        yield f"{rule:<16} {len(members):>4}  {seconds:>7} {sizes[0]:>8} {sizes[1]:>8} {sizes[2]:>8}  {reason}"
+        names = sorted(job.name for job in members if job.name)
         if each:
-            yield from (f"{'':<15} {name}" for name in names)
+            yield from (f"{'':<22} {name}" for name in names)
         elif names:
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            yield f"{'':<15} {', '.join(names[:NAMED])}{more}"
+            yield f"{'':<22} {', '.join(names[:NAMED])}{more}"
 
 
-def total(planned: Sequence[Job], estimate: Estimate, rates: Rates, elsewhere: bool) -> str:
+def total(jobs: Sequence[Planned], rates: Rates, elsewhere: bool) -> str:
     """All that is written, the room for it, and on this computer how long it takes."""
-    written, free = sum(map(estimate.bytes, planned)), shutil.disk_usage(Path()).free
+    written, free = sum(job.written for job in jobs), shutil.disk_usage(Path()).free
     text = f"{bytes_text(written)} to write, {bytes_text(free)} free"
     if elsewhere:  # how many cores a cluster gives is not known here
         return text
     cores, devices = len(os.sched_getaffinity(0)), gpu.devices()
     on = f"{cores} cores" + (f" and {len(devices)} GPUs" if devices else "")
-    return (
-        f"{text}; about {console.clock(wall_seconds(planned, rates, cores, len(devices) * gpu.jobs_per_gpu()))} on {on}"
-    )
+    return f"{text}; about {console.clock(wall_seconds(jobs, rates, cores, len(devices) * gpu.jobs_per_gpu()))} on {on}"
 
 
-def notes(planned: Sequence[Job], estimate: Estimate, rates: Rates) -> Iterator[str]:
+def notes(jobs: Sequence[Planned], estimate: Estimate, rates: Rates) -> Iterator[str]:
     """What the figures rest on."""
-    stages = list(dict.fromkeys(job["stage"] for job in planned))
+    made = [job for job in jobs if not job.twin]
+    stages = list(dict.fromkeys(job.rule.removesuffix("_share") for job in made))
     if recorded := [stage for stage in stages if stage in rates.recorded]:
         yield f"Times of {', '.join(recorded)}: as fast as recorded here."
     if default := [stage for stage in stages if stage in COUNTED and stage not in rates.recorded]:
         yield f"Times of {', '.join(default)}: default rates; nothing like them has run here yet."
     yield from yet_to_bring(estimate.config)
-    if remote := [stage for stage in ("fetch", "hub") if stage in stages]:
+    if remote := [stage for stage in REMOTE if stage in stages]:
         yield f"How long {' and '.join(remote)} takes is up to the network."
-    if others := [stage for stage in stages if stage not in (*COUNTED, "fetch", "hub", "report", "track")]:
+    if others := [stage for stage in stages if stage not in (*COUNTED, *REMOTE, "report", "report_track")]:
         yield f"Of {', '.join(others)} neither time nor disk is estimated."
-    places = {(w["corpus"], w["split"]) for job in planned if "split" in (w := job["wildcards"])}
-    if guessed := ["/".join(p) for p in sorted(places) if estimate.speech(*p).how == "guessed"]:
+    places = {(w["corpus"], w["split"]) for job in made if "split" in (w := job.artefact.where)}
+    if guessed := ["/".join(place) for place in sorted(places) if estimate.extent(*place).how == "guessed"]:
         yield f"How much speech {', '.join(guessed)} holds is not known: 1000 utterances of 10 s are assumed."
     if not estimate.model.known and {"features", "train", "evaluate"} & set(stages):
         yield f"{estimate.config.base.model} is not there yet: the sizes of Qwen2-Audio-7B are assumed."
-    loading = [job["resources"].get("mem_mb", 0) * 1e6 for job in planned if job["stage"] in ("train", "evaluate")]
+    loading = [job.memory_mb * 1e6 for job in made if job.rule in ("train", "evaluate")]
     if loading and min(loading) < (weights := estimate.model.bytes):
         asked = bytes_text(min(loading))
         yield f"A job loads {bytes_text(weights)} of weights and asks for {asked}; say more in the profile."
@@ -166,7 +228,7 @@ def notes(planned: Sequence[Job], estimate: Estimate, rates: Rates) -> Iterator[
 
 def yet_to_bring(config: Config) -> Iterator[str]:
     """The corpora that are not where the config says, with how to get them."""
-    for corpus in dict.fromkeys(corpus for corpus, _ in config.places):
+    for corpus in dict.fromkeys(corpus for corpus, _ in config.splits):
         if told := corpora.absent(config.corpus(corpus)):
             yield f"{corpus} is yet to bring: {told}."
 
@@ -182,12 +244,13 @@ def short_of_disk(arguments: Sequence[str]) -> str | None:
     Where twice the whole experiment has room, nothing needs to be planned.
     """
     try:
-        size = Estimate(load(experiment(arguments)))
+        config = load(experiment(arguments))
+        estimate = Estimate(config)
         disks = [shutil.disk_usage(_there(Path(root))) for root in ("build", "results", "downloads", "scratch")]
-        if min(disk.free for disk in disks) > 2 * size.bytes_of_all():
+        whole = sum(dag.size(estimate, artefact).written for artefact in dag.every(config))
+        if min(disk.free for disk in disks) > 2 * whole:
             return None
-        planned = jobs(arguments)
-        return shortage(planned, size) if planned else None
+        return shortage(planned(arguments, config, estimate))
     except (PlanError, ValueError):
         return None
 
@@ -198,29 +261,26 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--each", action="store_true", help="list every job")
-    chosen, arguments = parser.parse_known_args(argv)
+    args, arguments = parser.parse_known_args(argv)
+    corpora.may_be_absent = True
+    config = load(experiment(arguments))
+    estimate = Estimate(config)
     try:
-        planned = jobs(arguments)
+        jobs = planned(arguments, config, estimate)
     except PlanError as error:
         console.say(str(error))
         return 1
-    config: Config = load(experiment(arguments))
     head = f"{config.name} ({experiment(arguments)})"
-    if not planned:
+    if not jobs:
         print(f"{head}: nothing to do; results/{config.name}/report.html is the page to read")
         return 0
-    estimate = Estimate(config)
     rates = Rates(estimate, on_gpu=bool(gpu.devices()))
-    rows = table(planned, estimate, rates, chosen.each)
-    told = [
-        f"{head}: {len(planned)} jobs",
-        "",
-        *rows,
-        "",
-        total(planned, estimate, rates, any(a.endswith("profile") for a in arguments)),
-    ]
-    print("\n".join([*told, *cards.rows(planned, estimate), *notes(planned, estimate, rates)]))
-    if short := shortage(planned, estimate):
+    elsewhere = any(argument.endswith("profile") for argument in arguments)
+    rows = [*table(jobs, rates, args.each), "", total(jobs, rates, elsewhere)]
+    print(
+        "\n".join([f"{head}: {len(jobs)} jobs", "", *rows, *cards.rows(jobs, estimate), *notes(jobs, estimate, rates)])
+    )
+    if short := shortage(jobs):
         console.say(f"error: {short}")
         return 1
     return 0

@@ -11,15 +11,14 @@ import argparse
 import shutil
 from pathlib import Path
 
-import artefacts
+import damage
 import run
 import tracks
 
 from concertina import console
-from concertina.artefacts import layout
-from concertina.artefacts.layout import SEAL
+from concertina.artefacts import dag, standing
 from concertina.config import load
-from concertina.tracking import replay as track_stage
+from concertina.tracking import replay
 
 
 @console.run
@@ -29,42 +28,43 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--remote", help="a remote of DVC (default: its default)")
     chosen = parser.parse_args(argv)
     config, where = load(chosen.config), ["--remote", chosen.remote] if chosen.remote else []
-    artefacts.check_pinned(config)
+    standing.check_pinned(config)
     track = tracks.stage(config, chosen.config)
     tracks.pushed(track)
     if not run.hold() or not tracks.dvc("pull", track, *where):
         return 1
     objects = tracks.listing(track)
-    found = artefacts.troubles(config)
+    found = damage.troubles(config)
     damaged = [trouble for trouble in found if trouble.file in objects or trouble.file.exists()]
-    others = artefacts.strangers(config)
+    others = [stranger.artefact.folder for stranger in standing.Standing(config).strangers()]
     for trouble in damaged:
         if trouble.file in objects:
             objects[trouble.file].unlink(missing_ok=True)
-    ours = {trouble.remove for trouble in damaged if trouble.make and trouble.stage != "hub"}  # downloads are shared
-    remove(ours | set(others), layout.report(config.name))
-    kept = [artefact.folder for artefact in artefacts.of(config) if (artefact.folder / SEAL).exists()]
+    ours = [trouble for trouble in damaged if trouble.make and trouble.kind != "base_hub"]  # downloads are shared
+    report = dag.artefact(config, "report").folder
+    remove({folder for trouble in ours for folder in trouble.remove} | set(others), report)
+    kept = [artefact.folder for artefact in damage.kept(config) if artefact.seal.exists()]
     here = []
-    if layout.report(config.name) in kept:  # MLflow's copy of the runs is this clone's own
-        track_stage.main(["--config", chosen.config, "--failures", "0"])
-        here.append(layout.track(config.name))
+    if report in kept:  # MLflow's copy of the runs is this clone's own
+        replay.main(["--config", chosen.config, "--failures", "0"])
+        here.append(dag.artefact(config, "report_track").folder)
     if kept and not tracks.on_record([*kept, *here], chosen.config):
         return 1
     for folder in others:
         console.say(f"{folder} was made by another config or code; removed: the next run makes it")
     for trouble in found:
         if trouble not in damaged:
-            console.say(f"{trouble.remove} is not in {track} as dvc.lock has it: the next run makes it")
+            console.say(f"{trouble.remove[0]} is not in {track} as dvc.lock has it: the next run makes it")
     console.say(f"{config.name}: {len(kept)} artefacts are whole, belong to this config and code, and are on record")
     if damaged:
-        artefacts.tell(damaged, chosen.config)
+        damage.tell(damaged, chosen.config)
         console.say("error: not everything was whole; damaged artefacts were removed, here and from DVC's cache")
     return int(bool(damaged))
 
 
 def remove(unfit: set[Path], report: Path) -> None:
     """Delete folders and files; with the sealed report go its copies."""
-    copies = {report.parent / name for name in artefacts.COPIES} if report in unfit else set()
+    copies = {report.parent / name for name in damage.COPIES} if report in unfit else set()
     for path in unfit | copies:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 

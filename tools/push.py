@@ -8,11 +8,12 @@ is true. Afterwards commit dvc.lock: it names what was pushed.
 
 import argparse
 
-import artefacts
+import damage
 import run
 import tracks
 
 from concertina import console
+from concertina.artefacts.standing import Standing
 from concertina.config import load
 
 
@@ -26,12 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     track = tracks.stage(config, chosen.config)
     if not run.hold():
         return 1
-    if found := artefacts.troubles(config):
-        artefacts.tell(found, chosen.config)
+    if found := damage.troubles(config):
+        damage.tell(found, chosen.config)
         console.say("error: nothing was pushed: not everything is whole")
         return 1
-    if others := artefacts.strangers(config):
-        console.say("\n".join(f"{folder} was made by another config or code" for folder in others))
+    if strangers := list(Standing(config).strangers()):
+        console.say("\n".join(f"{one.artefact.folder} was made by another config or code" for one in strangers))
         console.say(f"error: nothing was pushed; run `make reproduce CONFIG={chosen.config}` first")
         return 1
     if not tracks.dvc("commit", "--force", track) or not tracks.dvc("push", track, *where):

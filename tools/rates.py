@@ -1,18 +1,19 @@
-"""How fast this machine is at each stage: from records of train and evaluate, and Snakemake's times of the rest."""
+"""How fast this machine is at each stage: from records of train and decoding, and Snakemake's times of the rest."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from estimate import CPU_FLOPS, FRAMES_PER_SECOND, GPU_FLOPS, TEXT, Estimate, frames_per_token
-
-from concertina.artefacts import keys, layout, scatter
+from concertina.artefacts import keys, scatter, sizes
+from concertina.artefacts.sizes import CPU_FLOPS, FRAMES_PER_SECOND, GPU_FLOPS, TEXT, Estimate, Size, frames_per_token
+from concertina.config import Ratio
 from concertina.store import sealing, shards
 
 COUNTED = ("data", "features", "segments", "train", "evaluate")  # the stages whose work is known
 # Of a job, in seconds.
-START_S = {"data": 2.0, "features": 4.0, "segments": 1.0, "train": 6.0, "evaluate": 6.0, "report": 2.0, "track": 9.0}
+START_S = {"data": 2.0, "features": 4.0, "segments": 1.0, "train": 6.0, "evaluate": 6.0, "report": 2.0}
+START_S |= {"report_track": 9.0}
 ASSUMED_S = 2.5  # of an utterance whose split is no longer there
 AUDIO_PER_S = {"data": 300.0, "segments": 7_000.0}  # seconds of audio per second, by default
 
@@ -29,8 +30,8 @@ class Rates:
     """Work per second of each stage; `recorded`: the stages of which it was measured here."""
 
     def __init__(self, estimate: Estimate, on_gpu: bool) -> None:
-        self.estimate, self.on_gpu = estimate, on_gpu
-        samples = [*_timed(estimate), *_trained(estimate, on_gpu), *_evaluated(estimate, on_gpu)]
+        self.on_gpu = on_gpu
+        samples = [*_timed(estimate), *_trained(estimate, on_gpu), *_decoded(estimate, on_gpu)]
         totals: dict[str, list[float]] = {}
         for sample in samples:
             total = totals.setdefault(sample.stage, [0.0, 0.0])
@@ -39,17 +40,18 @@ class Rates:
         self.rates = {stage: work / seconds for stage, (work, seconds) in totals.items() if work > 0}
         self.recorded = set(self.rates)
 
-    def seconds(self, job: dict[str, Any]) -> float:
-        """How long a job takes by itself."""
-        stage = job["stage"]
-        start = START_S.get(stage, 0.0)
-        return start + self.estimate.work(job) / self.rates.get(stage, self._default(stage, job["threads"]))
+    def seconds(self, rule: str, parts: Iterable[Size], threads: int) -> float:
+        """Return how long a job takes by itself; `parts`: the sizes of what it makes."""
+        stage = rule.removesuffix("_share")
+        return START_S.get(stage, 0.0) + sum(part.work / self._rate(stage, part, threads) for part in parts)
 
-    def _default(self, stage: str, threads: int) -> float:
-        """Without any record: a modest machine's."""
-        if stage in AUDIO_PER_S or not (flop := self.estimate.flop(stage)):
+    def _rate(self, stage: str, part: Size, threads: int) -> float:
+        """As recorded; without any record, a modest machine's."""
+        if stage in self.rates:
+            return self.rates[stage]
+        if stage in AUDIO_PER_S or not part.flop_per_work:
             return AUDIO_PER_S.get(stage, 1.0)
-        return (GPU_FLOPS if self.on_gpu else CPU_FLOPS * threads) / flop
+        return (GPU_FLOPS if self.on_gpu else CPU_FLOPS * threads) / part.flop_per_work
 
 
 def _timed(estimate: Estimate) -> Iterator[Sample]:
@@ -74,16 +76,15 @@ def _trained(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
     """The adapters of this base that were trained on such a device."""
     for path in Path("build").glob("*/train/*/*/seed*/record.json"):
         record = _read(path)
-        base = _read(path.with_name("compressor.json")).get("base")
-        if base != _identity(estimate) or not _on(record, on_gpu):
+        if _read(path.with_name("compressor.json")).get("base") != _identity(estimate) or not _on(record, on_gpu):
             continue
-        chosen = record["config"]
-        part = next(s for s in chosen["sets"] if s["name"] == record["train_set"])["parts"][0]
-        positions = _positions(record["name"], part["corpus"], part["split"], record["ratio"])
-        yield Sample("train", chosen["steps"] * chosen["batch"] * positions, record["seconds"])
+        settings = record["config"]
+        part = next(s for s in settings["sets"] if s["name"] == record["train_set"])["parts"][0]
+        positions = _positions(path.parts[1], part["corpus"], part["split"], record["ratio"])
+        yield Sample("train", settings["steps"] * settings["batch"] * positions, record["seconds"])
 
 
-def _evaluated(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
+def _decoded(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
     """The test sets that were decoded by this base on such a device."""
     for folder in Path("results").glob("*/evaluate/*"):
         name = folder.parts[1]
@@ -98,7 +99,7 @@ def _evaluated(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
 
 
 def _identity(estimate: Estimate) -> str | None:
-    """What adapters of this base say of it; None where it is not there yet."""
+    """What adapters of this base record of it; None where it is not there yet."""
     try:
         return keys.identity(estimate.config)
     except sealing.DamagedError:
@@ -112,17 +113,17 @@ def _on(record: dict[str, Any], gpu: bool) -> bool:
 def _positions(name: str, corpus: str, split: str, ratio: str) -> float:
     """Of the language model, for a mean utterance of a split of some experiment."""
     utterances, seconds = _audio(name, corpus, split) or (1.0, ASSUMED_S)
-    return FRAMES_PER_SECOND * seconds / max(utterances, 1) / frames_per_token(ratio) + TEXT
+    return FRAMES_PER_SECOND * seconds / max(utterances, 1) / frames_per_token(Ratio.parse(ratio)) + TEXT
 
 
 def _audio(name: str, corpus: str, split: str) -> tuple[float, float] | None:
     """The utterances of a split of some experiment and their seconds, where that is still there."""
-    seal = _read(layout.data(name, corpus, split) / layout.SEAL)
+    seal = _read(sizes.data_folder(name, corpus, split) / sealing.SEAL)
     return (seal["utterances"], seal["hours"] * 3600) if "hours" in seal else None
 
 
 def _width(name: str, corpus: str, split: str) -> int | None:
-    return _read(layout.features(name, corpus, split) / shards.INDEX).get("width")
+    return _read(Path("build", name, "features", corpus, split) / shards.INDEX).get("width")
 
 
 def _read(path: Path) -> dict[str, Any]:

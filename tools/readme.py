@@ -30,7 +30,7 @@ def filled(text: str) -> tuple[str, list[str]]:
 
     def table(match: re.Match[str]) -> str:
         folder = layout.report(match["name"])
-        if not (folder / layout.SEAL).exists():
+        if not (folder / sealing.SEAL).exists():
             return match[0]
         sealing.verify(folder)
         names.append(match["name"])

@@ -63,12 +63,13 @@ def changes(job: Job) -> Iterator[str]:
     except (ValueError, SyntaxError):
         yield "parameters"
         return
+    stage = job["rule"].partition("_")[0]
     for path, old, new in _differences(before, now):
-        known = PLACES.get(path[0], f"{job['stage']}.{path[0]}")
-        place = str(known.get(job["stage"], path[0]) if isinstance(known, dict) else known)
+        known = PLACES.get(path[0], f"{stage}.{path[0]}")
+        place = str(known.get(stage, path[0]) if isinstance(known, dict) else known)
         place = " ".join((place, *path[1:])) if place == "package" else ".".join((place, *path[1:]))
         if path[0] == "code":
-            yield f"code of {job['stage']}"
+            yield f"code of {stage}"
         elif path[0] in ("files", "sources", "templates", "said"):
             yield f"{place} changed"
         else:

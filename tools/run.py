@@ -6,6 +6,7 @@ which was killed left in SLURM's queue are cancelled first. On this computer (no
 a GPU are started than have a place on one.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -15,6 +16,8 @@ import time
 from pathlib import Path
 
 import gpu
+
+from concertina.config import ConfigError, load
 
 LOCK = Path("scratch/run.lock")
 HELD = "CONCERTINA_LOCK_HELD"  # says that whoever started this run has the lock and keeps it until the end
@@ -72,14 +75,22 @@ def gpu_limit(arguments: list[str]) -> list[str]:
 
 def go(arguments: list[str]) -> int:
     """Become Snakemake, unless the disk will not hold what it would make. The lock must be held."""
+    again: list[str] = []
     if not MAKES_NOTHING & set(arguments):
         cancel_orphans()
         import plan  # not above: other tools import this file for its lock alone
+        import settle
 
+        with contextlib.suppress(ConfigError):  # Snakemake reads the config too, and says what is wrong
+            path = plan.experiment(arguments)
+            config = load(path)
+            if not settle.settle(config, path):
+                return 1
+            again = settle.again(config)
         if short := plan.short_of_disk(arguments):
             print(f"error: {short}", file=sys.stderr)
             return 1
-    command = [sys.executable, "-m", "snakemake", "--nolock", *gpu_limit(arguments), *arguments]
+    command = [sys.executable, "-m", "snakemake", "--nolock", *gpu_limit(arguments), *again, *arguments]
     os.execvp(sys.executable, command)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 
 from concertina import console
-from concertina.artefacts.layout import SEAL
 from concertina.config import Config, ConfigError
+from concertina.store.sealing import SEAL
 
 
 def stage(config: Config, path: str) -> str:

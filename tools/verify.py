@@ -8,7 +8,7 @@ copies of the report against the sealed ones. Exits 1 when something is damaged 
 
 import argparse
 
-import artefacts
+import damage
 
 from concertina import console
 from concertina.config import load
@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", default="config.yaml")
     chosen = parser.parse_args(argv)
     config = load(chosen.config)
-    if found := artefacts.troubles(config):
-        artefacts.tell(found, chosen.config)
+    if found := damage.troubles(config):
+        damage.tell(found, chosen.config)
         return 1
     console.say(f"{config.name}: every artefact is whole, and so is the base model")
     return 0

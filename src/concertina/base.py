@@ -26,7 +26,10 @@ from concertina.bases.scratch.publish import publish
 from concertina.bases.scratch.recipe import digest, read_recipe
 from concertina.bases.scratch.training import saved_at, train
 
+SUBSTEPS = {"hub": "concertina.fetching.hub", "join": "concertina.bases.join"}
 
+
+@console.substeps(SUBSTEPS)
 @console.run
 def main(argv: list[str] | None = None) -> int:
     """Train the base, or what of it is not yet in scratch, and publish it."""

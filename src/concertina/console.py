@@ -2,11 +2,12 @@
 
 import contextlib
 import functools
+import importlib
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,6 +42,26 @@ def run(main: Main) -> Main:
             _listen(signal.SIGTERM, before)
 
     return guarded
+
+
+def substeps(modules: Mapping[str, str]) -> Callable[[Main], Main]:
+    """Wrap a stage's `main`: a first word that names a sub-step hands the rest of the line to that module's `main`.
+
+    `modules`: the module of each sub-step; it is imported only when it is called for.
+    """
+
+    def wrap(main: Main) -> Main:
+        @functools.wraps(main)
+        def dispatched(argv: list[str] | None = None) -> int:
+            argv = sys.argv[1:] if argv is None else argv
+            if argv and argv[0] in modules:
+                status: int = importlib.import_module(modules[argv[0]]).main(argv[1:])
+                return status
+            return main(argv)
+
+        return dispatched
+
+    return wrap
 
 
 @contextlib.contextmanager

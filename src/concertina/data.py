@@ -16,7 +16,7 @@ import os
 import shutil
 import signal
 import traceback
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -27,12 +27,11 @@ from typing import Any
 import numpy as np
 
 from concertina import console, corpora
-from concertina.artefacts import keys, layout, scatter
-from concertina.artefacts.scatter import Share
-from concertina.config import Config, ConfigError, Corpus, Section, load
+from concertina.artefacts import scatter, stage
+from concertina.artefacts.stage import Run
+from concertina.config import Config, ConfigError, Corpus, Section
 from concertina.corpora import Reject, Utterance, _audio
 from concertina.nearest import nearest
-from concertina.store import sealing
 from concertina.store.shards import Writer
 
 SHARD_BYTES = 64 << 20
@@ -45,44 +44,38 @@ class CorpusError(RuntimeError):
     """A corpus cannot be read; the message names corpus and split."""
 
 
-def stage(config: Config, corpus: str, split: str, jobs: int, shares: Sequence[Path] = ()) -> Path:
-    """Make one split of a corpus, in up to `jobs` processes or out of its shares, and return its folder.
+def make(run: Run) -> None:
+    """Make one split of a corpus out of its shares, or by reading it in up to `--jobs` processes.
 
     Errors: ConfigError (no such corpus, split or option), CorpusError (its code fails, or no row is usable),
     DamagedError (a share).
     """
-    plugin, options = _plugin(config, corpus, split)
-    folder = layout.data(config.name, corpus, split)
-    facts: dict[str, Any] = {"run_key": keys.run_key(keys.data(config, corpus, split))}
-    with sealing.sealed(folder, facts) as temporary:
-        parts = temporary / "parts"
-        joined = _Joined(temporary, f"{corpus}/{split}")
-        if shares:
-            for part in scatter.gathered(shares, facts["run_key"]):
-                joined.add(part)
-        else:
-            numbers = range(corpora.parts(plugin, options, split))
-            for part in _read(config.corpus(corpus), split, numbers, parts, jobs):
-                joined.add(part)
-                shutil.rmtree(part)
-        shutil.rmtree(parts, ignore_errors=True)
-        facts |= joined.close()
-    console.say(
-        f"{corpus}/{split}: {facts['utterances']} utterances, {facts['hours']:.3g} h"
-        + (f", {facts['rejects']} rejected: {folder / 'rejects.jsonl'}" if facts["rejects"] else "")
-    )
-    return folder
+    corpus, split = run.artefact.where["corpus"], run.artefact.where["split"]
+    plugin, options = _plugin(run.config, corpus, split)
+    parts = run.folder / "parts"
+    joined = _Joined(run.folder, f"{corpus}/{split}")
+    if run.args.gather:
+        for part in scatter.gathered(run.args.gather, run.run_key):
+            joined.add(part)
+    else:
+        numbers = range(corpora.parts(plugin, options, split))
+        for part in _read(run.config.corpus(corpus), split, numbers, parts, max(1, run.args.jobs)):
+            joined.add(part)
+            shutil.rmtree(part)
+    shutil.rmtree(parts, ignore_errors=True)
+    counts = joined.close()
+    run.note(**counts)
+    rejects = f", {counts['rejects']} rejected: {run.artefact.folder / 'rejects.jsonl'}" if counts["rejects"] else ""
+    console.say(f"{corpus}/{split}: {counts['utterances']} utterances, {counts['hours']:.3g} h{rejects}")
 
 
-def share(config: Config, corpus: str, split: str, chosen: Share, jobs: int) -> Path:
-    """Read one share of a split's parts, in up to `jobs` processes, and return its folder. Errors: as `stage`."""
-    plugin, options = _plugin(config, corpus, split)
-    folder = layout.share(config.name, "data", corpus, split, str(chosen))
-    with sealing.sealed(folder, {"run_key": keys.run_key(keys.data(config, corpus, split))}) as temporary:
-        numbers = chosen.range(corpora.parts(plugin, options, split))
-        for _ in _read(config.corpus(corpus), split, numbers, temporary, jobs):
-            pass
-    return folder
+def make_share(run: Run) -> None:
+    """Read one share of a split's parts, in up to `--jobs` processes. Errors: as `make`."""
+    corpus, split, share = (run.artefact.where[name] for name in ("corpus", "split", "share"))
+    plugin, options = _plugin(run.config, corpus, split)
+    numbers = share.range(corpora.parts(plugin, options, split))
+    for _ in _read(run.config.corpus(corpus), split, numbers, run.folder, max(1, run.args.jobs)):
+        pass
 
 
 def usable(utterance: Utterance) -> tuple[dict[str, Any], np.ndarray]:
@@ -288,26 +281,23 @@ def _judge(item: Utterance | Reject) -> tuple[dict[str, Any], np.ndarray]:
         return {"id": item.id, "reason": f"{origin}{error}"}, nothing
 
 
-@console.run
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m concertina.data",
-        description="Read one split of a corpus into build/<name>/data/<corpus>/<split>/: 16 kHz mono audio, "
-        "manifest.jsonl, and rejects.jsonl with what could not be used and why.",
-    )
-    parser.add_argument("--config", default="config.yaml", help="config.yaml, or an overlay over it")
-    parser.add_argument("--corpus", required=True, help="the name of an entry of data.corpora")
-    parser.add_argument("--split", required=True, help="one of its splits")
+def flags(parser: argparse.ArgumentParser) -> None:
+    """Add what the command line says beside the split."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--jobs", type=int, default=min(cores, 16), help="processes; the result does not depend on it")
-    scatter.arguments(parser)
-    chosen = parser.parse_args(argv)
-    config, jobs = load(chosen.config), max(1, chosen.jobs)
-    if chosen.share:
-        share(config, chosen.corpus, chosen.split, chosen.share, jobs)
-    else:
-        stage(config, chosen.corpus, chosen.split, jobs, chosen.gather)
-    return 0
+
+
+main = console.substeps({"fetch": "concertina.fetching.archive"})(
+    stage.scattered(
+        "data",
+        make,
+        make_share,
+        about="Read one split of a corpus into build/<name>/data/<corpus>/<split>/: 16 kHz mono audio, manifest.jsonl, "
+        "and rejects.jsonl with what could not be used and why.",
+        example="--corpus synthetic --split clean",
+        more=flags,
+    )
+)
 
 
 if __name__ == "__main__":

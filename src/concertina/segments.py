@@ -1,13 +1,12 @@
 """The stage segments: a compressor and a ratio decide, for each utterance, where to cut and how to weigh.
 
 INPUTS   build/<name>/features/<corpus>/<split>/
-OUTPUTS  build/<name>/segments/<corpus>/<split>/<compressor>-<ratio>/segments.safetensors, sealed with the realised
+OUTPUTS  build/<name>/segments/<corpus>/<split>/<cell>/segments.safetensors, sealed with the realised
          ratio (frames per token over the split) and, where it means something, the share of cuts that are peaks
 
 Names end in their shape: B utterances, T frames and N tokens of all of them end to end, D width.
 """
 
-import argparse
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,13 +17,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from concertina import compressors, config, console
-from concertina.artefacts import keys, layout
+from concertina import compressors, console
+from concertina.artefacts import stage
+from concertina.artefacts.stage import Run
 from concertina.compressors import _contract
 from concertina.compressors._segments import Segments
-from concertina.config import sections
-from concertina.store import records, sealing
-from concertina.store.provenance import provenance
+from concertina.config import Cell
+from concertina.store import sealing
 from concertina.store.shards import INDEX, Reader
 
 FILE = "segments.safetensors"
@@ -32,7 +31,7 @@ BATCH_FRAMES = 2**15
 Decide = Callable[[Tensor, Tensor, Tensor], Segments]
 
 
-def decider(compressor: str, ratio: sections.Ratio, options: dict[str, Any]) -> Decide:
+def decider(cell: Cell) -> Decide:
     """A compressor ready for use: a function of frames_TD, lengths_B and seeds_B that checks its own answers.
 
     `frames_TD`: floating point, before the projector, of width 0 where the compressor does not read them;
@@ -40,13 +39,14 @@ def decider(compressor: str, ratio: sections.Ratio, options: dict[str, Any]) -> 
     Errors: ConfigError when the compressor does not take the ratio or an option; ContractError from the function
     when an answer breaks the contract.
     """
-    compressors.check_cell(compressor, ratio, options)
-    segment = compressors.load(compressor)
-    exact = compressors.describe(compressor).exact
+    compressors.check_cell(cell)
+    segment = compressors.load(cell.compressor)
+    exact = compressors.describe(cell.compressor).exact
+    ratio = cell.ratio.value
 
     def decide(frames_TD: Tensor, lengths_B: Tensor, seeds_B: Tensor) -> Segments:
-        answer: Segments = segment(frames_TD.float(), lengths_B, ratio, {}, seeds_B, **options)
-        _contract.check(answer, lengths_B, ratio, compressor, exact)
+        answer: Segments = segment(frames_TD.float(), lengths_B, ratio, {}, seeds_B, **cell.options)
+        _contract.check(answer, lengths_B, ratio, cell.compressor, exact)
         return answer
 
     return decide
@@ -58,44 +58,15 @@ def seeds(ids: Sequence[str], seed: int) -> Tensor:
     return torch.from_numpy(np.frombuffer(digests, dtype="<i8").astype(np.int64))
 
 
-@console.run
-def main(argv: list[str] | None = None) -> int:
-    """Segment one split with one cell of the grid."""
-    parser = argparse.ArgumentParser(
-        prog="python -m concertina.segments",
-        description="Decide where a compressor cuts the utterances of a split, and how it weighs their frames.",
-        epilog="example: python -m concertina.segments --corpus synthetic --split clean --compressor average --ratio 3",
-    )
-    parser.add_argument("--config", default=config.DEFAULT, help="the experiment (default: config.yaml)")
-    parser.add_argument("--corpus", required=True, help="a corpus of data.corpora")
-    parser.add_argument("--split", required=True, help="a split of it")
-    parser.add_argument("--compressor", required=True, help=f"one of {', '.join(compressors.names())}")
-    parser.add_argument("--ratio", required=True, help="frames per token as segments.cells has it: 3, 2.5 or natural")
-    asked = parser.parse_args(argv)
+def make(run: Run) -> None:
+    """Segment one split with one cell of the grid. Errors: ConfigError, ContractError."""
     torch.set_num_threads(1)  # bound by memory: jobs side by side beat threads
-    experiment = config.load(asked.config)
-    cell = experiment.cell(asked.compressor, asked.ratio)
-    ratio = next(ratio for ratio in cell.ratios if sections.ratio_text(ratio) == asked.ratio)
-    source = layout.features(experiment.name, asked.corpus, asked.split)
-    seal = sealing.verify(source, wanted(asked.compressor))
-    key = keys.segments(experiment, asked.corpus, asked.split, asked.compressor, asked.ratio)
-    facts: dict[str, Any] = {"run_key": keys.run_key(key, [seal["run_key"]])}
-    folder = layout.segments(experiment.name, asked.corpus, asked.split, asked.compressor, asked.ratio)
-    head = {
-        "stage": "segments",
-        "name": experiment.name,
-        "compressor": asked.compressor,
-        "ratio": asked.ratio,
-        "run_key": facts["run_key"],
-        "config": experiment.segments.model_dump(mode="json"),
-        "threads": 1,
-        **provenance(),
-    }
-    failure = layout.failure(experiment.name, "segments", "/".join(folder.parts[-3:]))
-    with records.failures(failure, head), sealing.sealed(folder, facts) as temporary:
-        facts |= write(temporary / FILE, Reader(source), cell, ratio, experiment.segments.seed)
-    console.say(f"{folder}: {facts['realised_ratio']:.3g} frames per token")
-    return 0
+    (features,) = run.inputs("features")
+    cell: Cell = run.artefact.where["cell"]
+    sealing.verify(features.folder, wanted(cell.compressor))
+    facts = write(run.folder / FILE, Reader(features.folder), cell, run.config.segments.seed)
+    run.note(**facts)
+    console.say(f"{run.artefact.folder}: {facts['realised_ratio']:.3g} frames per token")
 
 
 def wanted(compressor: str) -> str:
@@ -103,12 +74,12 @@ def wanted(compressor: str) -> str:
     return "*" if compressors.describe(compressor).reads_frames else INDEX
 
 
-def write(path: Path, features: Reader, cell: config.Cell, ratio: sections.Ratio, seed: int) -> dict[str, Any]:
+def write(path: Path, features: Reader, cell: Cell, seed: int) -> dict[str, Any]:
     """Segment every utterance of a store into one file, in the store's order; returns the facts for its seal.
 
     Errors: ConfigError, ContractError.
     """
-    decide = decider(cell.compressor, ratio, cell.options)
+    decide = decider(cell)
     reads_frames = compressors.describe(cell.compressor).reads_frames
     answers: list[Segments] = []
     with torch.inference_mode(), console.Progress(len(features), "utterances") as progress:
@@ -155,6 +126,14 @@ def batches(lengths: np.ndarray) -> Iterator[list[int]]:
     batch_of = (np.cumsum(lengths) - 1) // BATCH_FRAMES
     for batch in np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(batch_of)) + 1):
         yield batch.tolist()
+
+
+main = stage.command(
+    "segments",
+    make,
+    about="Decide where a compressor cuts the utterances of a split, and how it weighs their frames.",
+    example="--corpus synthetic --split clean --cell average-3",
+)
 
 
 if __name__ == "__main__":

@@ -5,18 +5,19 @@ Tensor names: T samples or frames of utterances end to end, N tokens of them, D 
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from concertina import compressors, console, evaluate, features, segments
+from concertina import compressors, console, segments
 from concertina import config as configs
 from concertina.artefacts import keys
-from concertina.config import Config, ConfigError, sections
+from concertina.config import Cell, Config, ConfigError, Ratio
 from concertina.corpora import _audio
-from concertina.model import batching, devices, encoder, lalm
+from concertina.model import batching, decoding, devices, encoder, encoding, lalm
 from concertina.model.lalm import Lalm, Prompt
 from concertina.store import sealing
 
@@ -27,8 +28,7 @@ HUSH_SAMPLES = encoder.RATE_HZ // 5  # a place to cut is the quietest stretch of
 class Method(NamedTuple):
     """How the audio tokens are made."""
 
-    compressor: str
-    ratio: sections.Ratio
+    cell: Cell
     decide: segments.Decide
 
 
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     model = lalm.load(config.base, encoder=True, llm=True, dtype=config.evaluate.precision)
     prompt = lalm.prompt_ids(model, config.base, asked.task, asked.language, asked.to)
     if asked.adapter:
-        evaluate.attach(model, asked.adapter)
+        decoding.attach(model, asked.adapter)
     failed = 0
     for file in asked.files:
         try:
@@ -120,7 +120,8 @@ def description(adapter: Path, config: Config) -> dict[str, Any]:
 def choose(config: Config, compressor: str | None, ratio: str | None, described: dict[str, Any]) -> Method:
     """The compressor asked for, or the adapter's own. Errors: ConfigError when the two differ, or there is no such."""
     trained = described.get("name"), described.get("ratio")
-    for asked, own, option in ((compressor, trained[0], "--compressor"), (ratio, trained[1], "--ratio")):
+    spelled = str(Ratio.parse(ratio)) if ratio and re.fullmatch(r"\d+(\.\d+)?", ratio) else ratio
+    for asked, own, option in ((compressor, trained[0], "--compressor"), (spelled, trained[1], "--ratio")):
         if asked and own and asked != own:
             raise ConfigError(f"{option} {asked}: the adapter was trained with {trained[0]} at {trained[1]}")
     compressor = compressor or trained[0] or "none"
@@ -128,15 +129,14 @@ def choose(config: Config, compressor: str | None, ratio: str | None, described:
     if ratio is None:
         raise ConfigError(f"--compressor {compressor} wants a --ratio: frames per token, such as 3")
     try:
-        number: sections.Ratio = "natural" if ratio == "natural" else float(ratio)
-    except ValueError:
-        raise ConfigError(f"--ratio {ratio}: a ratio is 'natural' or a number of frames per token") from None
-    if number != "natural" and not 1 <= number < float("inf"):
-        raise ConfigError(f"--ratio {ratio}: a ratio is at least 1 frame per token")
+        frames_per_token = Ratio.parse(ratio)
+    except ValueError as error:
+        raise ConfigError(f"--ratio {ratio}: {error}") from None
     options = described.get("options")
     if options is None:
-        options = next((cell.options for cell in config.segments.cells if cell.compressor == compressor), {})
-    return Method(compressor, number, segments.decider(compressor, number, options))
+        options = next((cell.options for cell in config.cells if cell.compressor == compressor), {})
+    cell = Cell(compressor, frames_per_token, options)
+    return Method(cell, segments.decider(cell))
 
 
 @torch.inference_mode()
@@ -144,7 +144,7 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
     """Decode one recording, int16 at 16 kHz: window by window, the texts joined."""
     spans = windows(samples_T, encoder.window_samples(model.encoder))
     waves = [samples_T[start:stop] for start, stop in spans]
-    frames = features.encode(model, waves, int(config.features.batch_seconds * encoder.RATE_HZ))
+    frames = encoding.encode(model, waves, int(config.features.batch_seconds * encoder.RATE_HZ))
     texts: list[str] = []
     tokens = 0
     for first in range(0, len(waves), config.evaluate.batch):
@@ -163,7 +163,7 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
             pool_at=config.segments.pool_at,
             pad_left=True,
         )
-        caps = [evaluate.cap(len(wave) / encoder.RATE_HZ, config) for wave in waves[of_batch]]
+        caps = [decoding.cap(len(wave) / encoder.RATE_HZ, config) for wave in waves[of_batch]]
         texts += [result.text for result in lalm.generate(model, inputs, caps)]
         tokens += len(cut.lengths_N)
     seconds = len(samples_T) / encoder.RATE_HZ
@@ -187,9 +187,9 @@ def windows(samples_T: np.ndarray, longest: int) -> list[tuple[int, int]]:
 
 def told(file: Path, transcript: Transcript, method: Method, named: bool) -> str:
     """Two lines for the console: the text, and what was saved."""
+    how = method.cell.title
     saved = 100 * (1 - transcript.tokens / transcript.frames)
     pieces = f" in {transcript.windows} windows" if transcript.windows > 1 else ""
-    how = f"{method.compressor} at {sections.ratio_text(method.ratio)}"
     return (
         f"{f'{file}: ' if named else ''}{transcript.text}\n"
         f"  ({transcript.tokens} audio tokens instead of {transcript.frames}, {saved:.0f} % saved by {how}; "

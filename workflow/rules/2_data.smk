@@ -6,12 +6,12 @@
 
 rule data:
     input:
-        archives_of,
+        inputs_of("data"),
         shares=shares_of("data"),
     output:
-        seal(layout.data(NAME, "{corpus}", "{split}")),
+        seal_of("data"),
     log:
-        log_of(layout.data(NAME, "{corpus}", "{split}")),
+        log_of("data"),
     conda:
         ENVIRONMENT
     threads: 8
@@ -20,7 +20,7 @@ rule data:
         runtime=120,
     params:
         config=CONFIG_FILE,
-        key=key_of_data,
+        key=key_of("data"),
     message:
         "data {wildcards.corpus}/{wildcards.split}"
     shell:

@@ -6,11 +6,11 @@
 
 rule data_share:
     input:
-        archives_of,
+        inputs_of("data_share"),
     output:
-        temp(directory(share_of("data"))),
+        temp(directory(folder_of("data_share"))),
     log:
-        log_of(share_of("data")),
+        log_of("data_share"),
     conda:
         ENVIRONMENT
     threads: 8
@@ -19,9 +19,9 @@ rule data_share:
         runtime=120,
     params:
         config=CONFIG_FILE,
-        key=key_of_data,
+        key=key_of("data_share"),
     message:
-        "data {wildcards.corpus}/{wildcards.split}/{wildcards.share}"
+        "data_share {wildcards.corpus}/{wildcards.split}/{wildcards.share}"
     shell:
         "python -m concertina.data --config {params.config} --corpus {wildcards.corpus} --split {wildcards.split}"
         " --share {wildcards.share} --jobs {threads} 2>&1 | tee -i {log}"

@@ -6,13 +6,12 @@
 
 rule features:
     input:
-        seal(layout.data(NAME, "{corpus}", "{split}")),
-        base_of,
+        inputs_of("features"),
         shares=shares_of("features"),
     output:
-        seal(layout.features(NAME, "{corpus}", "{split}")),
+        seal_of("features"),
     log:
-        log_of(layout.features(NAME, "{corpus}", "{split}")),
+        log_of("features"),
     conda:
         ENVIRONMENT
     threads: CONFIG.features.threads
@@ -22,7 +21,7 @@ rule features:
         gpu=1,
     params:
         config=CONFIG_FILE,
-        key=lambda w: keys.features(CONFIG, w.corpus, w.split),
+        key=key_of("features"),
     message:
         "features {wildcards.corpus}/{wildcards.split}"
     shell:

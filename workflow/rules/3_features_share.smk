@@ -6,12 +6,11 @@
 
 rule features_share:
     input:
-        seal(layout.data(NAME, "{corpus}", "{split}")),
-        base_of,
+        inputs_of("features_share"),
     output:
-        temp(directory(share_of("features"))),
+        temp(directory(folder_of("features_share"))),
     log:
-        log_of(share_of("features")),
+        log_of("features_share"),
     conda:
         ENVIRONMENT
     threads: CONFIG.features.threads
@@ -21,9 +20,9 @@ rule features_share:
         gpu=1,
     params:
         config=CONFIG_FILE,
-        key=lambda w: keys.features(CONFIG, w.corpus, w.split),
+        key=key_of("features_share"),
     message:
-        "features {wildcards.corpus}/{wildcards.split}/{wildcards.share}"
+        "features_share {wildcards.corpus}/{wildcards.split}/{wildcards.share}"
     shell:
         "python tools/gpu.py python -m concertina.features --config {params.config} --corpus {wildcards.corpus}"
         " --split {wildcards.split} --share {wildcards.share} 2>&1 | tee -i {log}"

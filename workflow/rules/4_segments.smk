@@ -1,16 +1,16 @@
 # Decide, with one compressor at one ratio, where to cut the frames of every utterance of a split and how to weight them.
 #
 # INPUTS   build/<name>/features/<corpus>/<split>/seal.json
-# OUTPUTS  build/<name>/segments/<corpus>/<split>/<compressor>-<ratio>/seal.json  over segments.safetensors
+# OUTPUTS  build/<name>/segments/<corpus>/<split>/<cell>/seal.json  over segments.safetensors
 
 
 rule segments:
     input:
-        seal(layout.features(NAME, "{corpus}", "{split}")),
+        inputs_of("segments"),
     output:
-        seal(layout.segments(NAME, "{corpus}", "{split}", "{compressor}", "{ratio}")),
+        seal_of("segments"),
     log:
-        log_of(layout.segments(NAME, "{corpus}", "{split}", "{compressor}", "{ratio}")),
+        log_of("segments"),
     conda:
         ENVIRONMENT
     threads: 1
@@ -19,9 +19,9 @@ rule segments:
         runtime=60,
     params:
         config=CONFIG_FILE,
-        key=lambda w: keys.segments(CONFIG, w.corpus, w.split, w.compressor, w.ratio),
+        key=key_of("segments"),
     message:
-        "segments {wildcards.corpus}/{wildcards.split}/{wildcards.compressor}-{wildcards.ratio}"
+        "segments {wildcards.corpus}/{wildcards.split}/{wildcards.cell}"
     shell:
         "python -m concertina.segments --config {params.config} --corpus {wildcards.corpus}"
-        " --split {wildcards.split} --compressor {wildcards.compressor} --ratio {wildcards.ratio} 2>&1 | tee -i {log}"
+        " --split {wildcards.split} --cell {wildcards.cell} 2>&1 | tee -i {log}"

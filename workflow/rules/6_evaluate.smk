@@ -1,20 +1,18 @@
 # Decode and score one cell on every test set: zero-shot, and with each of its adapters.
 #
 # INPUTS   build/<name>/features/<corpus>/<split>/seal.json                       of every test set
-#          build/<name>/segments/<corpus>/<split>/<compressor>-<ratio>/seal.json  of the same
-#          build/<name>/train/<train_set>/<compressor>-<ratio>/seed<seed>/seal.json  of every training set and seed
-# OUTPUTS  results/<name>/evaluate/<compressor>-<ratio>/seal.json  over records (JSON) and predictions (Parquet)
+#          build/<name>/segments/<corpus>/<split>/<cell>/seal.json  of the same
+#          build/<name>/train/<train_set>/<cell>/seed<seed>/seal.json  of every training set and seed
+# OUTPUTS  results/<name>/evaluate/<cell>/seal.json  over records (JSON) and predictions (Parquet)
 
 
 rule evaluate:
     input:
-        evaluate_inputs,
-        base_of,
-        gate_of,
+        inputs_of("evaluate"),
     output:
-        seal(layout.evaluate(NAME, "{compressor}", "{ratio}")),
+        seal_of("evaluate"),
     log:
-        log_of(layout.evaluate(NAME, "{compressor}", "{ratio}")),
+        log_of("evaluate"),
     conda:
         ENVIRONMENT
     threads: CONFIG.evaluate.threads
@@ -24,9 +22,9 @@ rule evaluate:
         gpu=1,
     params:
         config=CONFIG_FILE,
-        key=lambda w: keys.evaluate(CONFIG, w.compressor, w.ratio),
+        key=key_of("evaluate"),
     message:
-        "evaluate {wildcards.compressor}-{wildcards.ratio}"
+        "evaluate {wildcards.cell}"
     shell:
         "python tools/gpu.py python -m concertina.evaluate --config {params.config}"
-        " --compressor {wildcards.compressor} --ratio {wildcards.ratio} 2>&1 | tee -i {log}"
+        " --cell {wildcards.cell} 2>&1 | tee -i {log}"

@@ -1,7 +1,7 @@
 # Turn the records of every cell into the table, the figures and the page that a person reads.
 #
-# INPUTS   results/<name>/evaluate/<compressor>-<ratio>/seal.json                            of every cell
-#          build/<name>/train/<train_set>/<compressor>-<ratio>/seed<seed>/seal.json          of every adapter, for its curve
+# INPUTS   results/<name>/evaluate/<cell>/seal.json                            of every cell
+#          build/<name>/train/<train_set>/<cell>/seed<seed>/seal.json          of every adapter, for its curve
 # OUTPUTS  results/<name>/report/seal.json  over scores.csv, report.html, metrics.json, quality.svg,
 #                                          table.md (Markdown) and summary.txt
 #          results/<name>/scores.csv        the tidy table
@@ -10,13 +10,13 @@
 
 rule report:
     input:
-        report_inputs,
+        inputs_of("report"),
     output:
-        seal(layout.report(NAME)),
+        seal_of("report"),
         f"results/{NAME}/scores.csv",
         f"results/{NAME}/report.html",
     log:
-        log_of(layout.report(NAME)),
+        log_of("report"),
     conda:
         ENVIRONMENT
     threads: 1
@@ -25,7 +25,7 @@ rule report:
         runtime=30,
     params:
         config=CONFIG_FILE,
-        key=keys.report(CONFIG),
+        key=key_of("report"),
     message:
         "report"
     shell:

@@ -13,7 +13,7 @@ from typing import Any
 
 from concertina import compressors, corpora
 from concertina.artefacts import fingerprint, packages
-from concertina.config import UNCOMPRESSED, Base, Config, ConfigError, Corpus, Gate, Part, Pretrained, ratio_text
+from concertina.config import Base, Cell, Config, ConfigError, Corpus, Part, Pretrained
 from concertina.nearest import nearest
 from concertina.store import sealing
 
@@ -33,12 +33,11 @@ def check(config: Config) -> None:
     for kind in config.data.mirrors:
         if kind not in kinds:
             raise ConfigError(f"data.mirrors: no corpus is of kind {kind!r}{nearest(kind, kinds)}")
-    for corpus, split in config.places:
+    for corpus, split in config.splits:
         data(config, corpus, split)
         _check_split(config, corpus, split)
-    for line in config.segments.cells:
-        for ratio in line.ratios:
-            compressors.check_cell(line.compressor, ratio, line.options)
+    for cell in config.cells:
+        compressors.check_cell(cell)
     if config.gate and not Path(config.gate.published).is_file():
         raise ConfigError(f"gate.published: no file {config.gate.published}")
     for name in {name for names in config.evaluate.metrics.values() for name in names}:
@@ -52,30 +51,35 @@ def _check_split(config: Config, corpus: str, split: str) -> None:
         raise ConfigError(f"data.corpora: {corpus} has no split {split!r}{nearest(split, [str(s) for s in splits])}")
 
 
-def data(config: Config, corpus: str, split: str) -> Key:
+def data(config: Config, corpus: str, split: str, **_: Any) -> Key:
     """One split of one corpus: its own options, and the content of the files it is read from."""
-    chosen = config.corpus(corpus)
-    plugin = _plugin("corpora", chosen.kind)
-    options: Key = json.loads(json.dumps(chosen.options, default=str))
+    section = config.corpus(corpus)
+    plugin = _plugin("corpora", section.kind)
+    options: Key = json.loads(json.dumps(section.options, default=str))
     if isinstance(options.get("splits"), dict):  # the other splits are not this split's business
         options["splits"] = {split: options["splits"].get(split)}
     elif split in options.get("splits", []):
         options["splits"] = [split]
     files = {}
     if fingerprint.defines(plugin, "sources"):  # only then is its file run: most corpora import slowly
-        alone = Corpus.model_validate({"name": corpus, "kind": chosen.kind, **options})
+        alone = Corpus.model_validate({"name": corpus, "kind": section.kind, **options})
         files = {"sources": fingerprint.files_hash(corpora.sources(alone))}
-    return {**_code("data", plugin), "kind": chosen.kind, "split": split, "options": options, **files}
+    return {**_code("data", plugin), "kind": section.kind, "split": split, "options": options, **files}
 
 
 def fetch(config: Config, kind: str, archive: str) -> Key:
     """A published archive: what it is decides, not where it is fetched from or by which code."""
-    chosen = packages.published(config, kind)[archive]
-    return {"digest": fingerprint.files_hash([chosen.path]) if chosen.path else chosen.digest}
+    published = packages.published(config, kind)[archive]
+    return {"digest": fingerprint.files_hash([published.path]) if published.path else published.digest}
+
+
+def hub_model(config: Config, model: str, revision: str) -> Key:
+    """What a model on the hub holds at a revision."""
+    return hub(model, revision)
 
 
 def hub(model: str, revision: str) -> Key:
-    """What a model on the hub holds at a revision."""
+    """What a model on the hub holds at a revision, in any experiment."""
     return {"model": model, "revision": revision}
 
 
@@ -86,104 +90,99 @@ def hub_at(model: str, revision: str, commit: str) -> Key:
 
 def on_the_hub(config: Config) -> list[tuple[str, str]]:
     """The models on the hub that a config names, each with its revision."""
-    made = config.base.assembled
-    named: list[Base | Pretrained] = [config.base, *((made.encoder, made.llm) if made else ())]
-    return [(part.model, part.revision) for part in named if part.revision]
+    joined = config.base.assembled
+    models: list[Base | Pretrained] = [config.base, *((joined.encoder, joined.llm) if joined else ())]
+    return [(part.model, part.revision) for part in models if part.revision]
 
 
 def base(config: Config) -> Key:
-    """An assembled base: what it is made of besides the speech and the packages, and how."""
-    made = config.base.assembled
-    if made is None:
+    """A joined base: what it is made of besides the speech and the packages, and how."""
+    joined = config.base.assembled
+    if joined is None:
         raise ConfigError("base.assembled: this config has none; its base is fetched, or there already")
-    sources = [_source(part) for part in (made.encoder, made.llm)]
-    about = {"prompts": config.base.prompts, "parts": [part.model_dump() for part in made.parts], "sources": sources}
-    return {**_code("bases.join"), **about, "recipe": made.recipe, "batch_seconds": config.features.batch_seconds}
-
-
-def base_seals(config: Config) -> list[str]:
-    """The run key of a base that a run fetches or makes, which is an input of what reads it. Errors: DamagedError."""
-    return [str(sealing.read_seal(config.base.folder)["run_key"])] if config.base.comes else []
+    sources = [_source(part) for part in (joined.encoder, joined.llm)]
+    about = {"prompts": config.base.prompts, "parts": [part.model_dump() for part in joined.parts], "sources": sources}
+    return {**_code("bases.join"), **about, "recipe": joined.recipe, "batch_seconds": config.features.batch_seconds}
 
 
 def identity(config: Config) -> str:
-    """What an adapter says of the base that it was trained for: the hash that pins it, or its run key."""
-    return config.base.sha256 or "".join(base_seals(config))
+    """What an adapter records of the base that it was trained for: the hash that pins it, or its run key."""
+    if config.base.made_here:
+        return str(sealing.read_seal(config.base.folder)["run_key"])
+    return config.base.sha256
 
 
-def features(config: Config, corpus: str, split: str) -> Key:
+def features(config: Config, corpus: str, split: str, **_: Any) -> Key:
     """The frozen encoder over one split; the same for every split."""
     return {**_code("features"), **_base(config), **config.features.model_dump()}
 
 
-def segments(config: Config, corpus: str, split: str, compressor: str, ratio: str) -> Key:
+def segments(config: Config, corpus: str, split: str, cell: Cell) -> Key:
     """One cell's cuts in one split: the compressor's file and options, the ratio, the seed where it draws."""
-    options = config.cell(compressor, ratio).options
-    code = _code("segments", _plugin("compressors", compressor))
-    seed = config.segments.seed if compressors.describe(compressor).draws else None
-    return {**code, "compressor": compressor, "ratio": ratio, "options": options, "seed": seed}
+    code = _code("segments", _plugin("compressors", cell.compressor))
+    seed = config.segments.seed if compressors.describe(cell.compressor).draws else None
+    ratio, options = str(cell.ratio), dict(cell.options)
+    return {**code, "compressor": cell.compressor, "ratio": ratio, "options": options, "seed": seed}
 
 
-def train(config: Config, train_set: str, compressor: str, ratio: str, seed: int) -> Key:
+def train(config: Config, train_set: str, cell: Cell, seed: int) -> Key:
     """One adapter: its training set, the budget, the seed, and how tokens are placed."""
-    chosen = config.train_set(train_set)
+    learnt = config.train_set(train_set)
     return {
         **_code("train"),
-        **_model(config, [*chosen.parts, *chosen.dev]),
-        **_tokens(config, compressor, ratio),
-        "set": chosen.model_dump(exclude={"name", "cells", "seeds"}),
+        **_model(config, [*learnt.parts, *learnt.dev]),
+        **_tokens(config),
+        "set": learnt.model_dump(exclude={"name", "cells", "seeds"}),
         "budget": config.train.model_dump(exclude={"sets", "checkpoint_s"}),
         "seed": seed,
     }
 
 
-def evaluate(config: Config, compressor: str, ratio: str) -> Key:
-    """One cell, decoded and scored zero-shot and with each of its adapters on every test set."""
-    sets = config.test_sets(compressor, ratio)
+def decode(config: Config, cell: Cell, test_set: str, run: str) -> Key:
+    """The texts of one cell on one test set, zero-shot or with one adapter; the adapter is an input, not a key."""
+    part = config.test_set(test_set)
+    return {
+        **_code("model.decoding"),
+        **_model(config, [part]),
+        **_tokens(config),
+        "decode": config.evaluate.model_dump(exclude={"metrics", "sets", "skipped"}),
+        "set": part.model_dump(exclude={"name", "needs", "cells"}),
+    }
+
+
+def evaluate(config: Config, cell: Cell) -> Key:
+    """The scores of one cell: which metrics, of which decoded texts."""
+    sets = config.test_sets(cell)
     tasks = {test_set.task for test_set in sets}
     metrics = {task: names for task, names in config.evaluate.metrics.items() if task in tasks}
     plugins = [_plugin("metrics", name) for names in metrics.values() for name in names]
+    override = config.gate.override if config.gate else ""
     return {
         **_code("evaluate", *plugins),
-        **_model(config, sets),
-        **_tokens(config, compressor, ratio),
-        "adapters": [[train_set, seed] for train_set, seed in config.adapters(compressor, ratio)],
-        "decode": {
-            **config.evaluate.model_dump(exclude={"metrics", "sets"}),
-            "sets": [test_set.model_dump(exclude={"cells"}) for test_set in sets],
-        },
         "metrics": metrics,
+        "sets": [test_set.name for test_set in sets],
+        "adapters": [adapter.name for adapter in config.adapters(cell)],
+        **({"override": override} if override else {}),
     }
 
 
 def gate(config: Config) -> Key:
-    """The uncompressed base against published figures: what is decoded, and what is asked of it."""
+    """The uncompressed base against published figures: what is asked of it."""
     if config.gate is None:
         raise ConfigError("gate: this config has none")
+    names = {name for part in config.gate_sets for name in config.evaluate.metrics.get(part.task, [])}
     published = fingerprint.files_hash([Path(config.gate.published)])
-    return {**baseline(config, config.gate), "asked": config.gate.model_dump(), "published": published}
-
-
-def baseline(config: Config, chosen: Gate) -> Key:
-    """The uncompressed base, zero-shot, on the gate's sets."""
-    sets = [test_set for test_set in config.evaluate.sets if test_set.name in chosen.figures]
-    names = {name for test_set in sets for name in config.evaluate.metrics.get(test_set.task, [])}
-    return {
-        **_code("checks.gate", *(_plugin("metrics", name) for name in names)),
-        **_model(config, sets),
-        **_tokens(config, *UNCOMPRESSED),
-        "decode": config.evaluate.model_dump(exclude={"metrics", "sets"}),
-        "sets": [test_set.model_dump(exclude={"cells"}) for test_set in sets],
-    }
+    code = _code("checks.gate", *(_plugin("metrics", name) for name in names))
+    return {**code, "asked": config.gate.model_dump(), "published": published}
 
 
 def whisper(config: Config) -> Key:
-    """The whole Whisper of an assembled base, on every transcription set."""
-    made = config.base.assembled
+    """The whole Whisper of a joined base, on every transcription set."""
+    joined = config.base.assembled
     names = config.evaluate.metrics.get("transcribe", [])
     return {
         **_code("checks.whisper", *(_plugin("metrics", name) for name in names)),
-        "encoder": _source(made.encoder) if made else None,
+        "encoder": _source(joined.encoder) if joined else None,
         "sets": [s.model_dump(exclude={"cells"}) for s in config.evaluate.sets if s.task == "transcribe"],
         "metrics": names,
         "intervals": [config.report.bootstrap_samples, config.report.confidence_percent],
@@ -196,10 +195,14 @@ def report(config: Config) -> Key:
     read = ("concertina.store.predictions", "concertina.store.records")  # neutral elsewhere
     code = _code("report", *read, *(_plugin("metrics", name) for name in names))
     templates = fingerprint.files_hash(sorted((fingerprint.SOURCES / "reporting" / "templates").glob("*")))
-    cells = [[compressor, ratio_text(ratio)] for compressor, ratio in config.cells]
-    skipped = config.evaluate.skipped
+    cells, skipped = [cell.name for cell in config.cells], config.evaluate.skipped
     shown = {"cells": cells, "metrics": config.evaluate.metrics, "skipped": skipped, **config.report.model_dump()}
     return {**code, "templates": templates, **shown}
+
+
+def track(config: Config) -> Key:
+    """The mirror of an experiment in a tracker; what else decides it, the tracker's address, the rule says."""
+    return {}
 
 
 def _code(stage: str, *plugins: str) -> Key:
@@ -219,29 +222,28 @@ def _base(config: Config) -> Key:
         return {"base": hub(config.base.model, config.base.revision)}
     if config.base.assembled:
         return {"base": base(config)}
-    return {"model": config.base.sha256, **_said(config.base.folder)}
+    return {"model": config.base.sha256, **_beside(config.base.folder)}
 
 
 def _source(part: Pretrained) -> Key:
-    """What pins a part of an assembled base: of a package its hash, of the hub its revision, else its files."""
+    """What pins a part of a joined base: of a package its hash, of the hub its revision, else its files."""
     if part.package:
         return {"digest": packages.archive(part).digest}
     if part.revision:
         return hub(part.model, part.revision)
     weights = sorted(part.folder.glob("*.safetensors"))
-    return {"weights": fingerprint.files_hash(weights), **_said(part.folder)}
+    return {"weights": fingerprint.files_hash(weights), **_beside(part.folder)}
 
 
-def _said(folder: Path) -> Key:
-    """The files beside the weights that say how they are read: configs, tokenizer, processor."""
-    beside = (path for pattern in ("*.json", "*.jinja", "merges.txt") for path in folder.glob(pattern))
-    said = sorted(path for path in beside if path.name not in ABOUT)
-    return {"said": [path.name for path in said], "files": fingerprint.files_hash(said)}
+def _beside(folder: Path) -> Key:
+    """The files beside the weights that decide how they are read: configs, tokenizer, processor."""
+    paths = (path for pattern in ("*.json", "*.jinja", "merges.txt") for path in folder.glob(pattern))
+    beside = sorted(path for path in paths if path.name not in ABOUT)
+    return {"said": [path.name for path in beside], "files": fingerprint.files_hash(beside)}
 
 
-def _tokens(config: Config, compressor: str, ratio: str) -> Key:
-    grid = config.segments
-    return {"compressor": compressor, "ratio": ratio, "positions": grid.positions, "pool_at": grid.pool_at}
+def _tokens(config: Config) -> Key:
+    return {"positions": config.segments.positions, "pool_at": config.segments.pool_at}
 
 
 def _plugin(folder: str, name: str) -> str:

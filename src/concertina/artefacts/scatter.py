@@ -4,7 +4,6 @@ How many shares there are decides nothing but how the work is spread: what is ga
 number is not a matter of config: a split that is to be gathered from fewer or more than before is made again.
 """
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ def parse(text: str) -> Share:
 
 def plan(config: Config) -> dict[tuple[str, str], list[Share]]:
     """The shares of every split that an experiment uses. Errors: ConfigError (an option of a corpus)."""
-    return {place: shares(config, *place) for place in config.places}
+    return {(corpus, split): shares(config, corpus, split) for corpus, split in config.splits}
 
 
 def shares(config: Config, corpus: str, split: str) -> list[Share]:
@@ -67,9 +66,3 @@ def gathered(folders: Sequence[Path], run_key: str) -> Iterator[Path]:
     for folder in folders:
         verified(folder, run_key)
         yield from sorted(path for path in folder.iterdir() if path.is_dir())
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line of a stage says about shares."""
-    parser.add_argument("--share", type=parse, metavar="I-of-N", help="do one share of a long split, for `--gather`")
-    parser.add_argument("--gather", type=Path, nargs="*", default=[], metavar="FOLDER", help="the shares, in order")

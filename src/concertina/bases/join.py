@@ -8,29 +8,24 @@ INPUTS   build/<name>/data/... of the parts it hears, the encoder's and the LLM'
 OUTPUTS  build/<name>/base/: a Qwen2-Audio checkpoint, curve.jsonl, record.json, and sentences.txt (hashes of the texts)
 """
 
-import argparse
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from concertina import config as configs
 from concertina import console
-from concertina.artefacts import keys, layout
+from concertina.artefacts import dag, stage
+from concertina.artefacts.stage import Run
 from concertina.bases.joined import alignment, finetuning, heard, joined, pretrained
 from concertina.bases.joined.heard import Heard
 from concertina.bases.joined.recipe import Recipe, read_recipe
-from concertina.config import Config, ConfigError
 from concertina.model import devices
 from concertina.model.lalm import Lalm
-from concertina.store import records, sealing
-from concertina.store.provenance import provenance
+from concertina.store import folders, jsonl
 from concertina.training import gradients
 from concertina.training.checkpoints import Checkpoints
 from concertina.training.gradients import backward
@@ -41,62 +36,28 @@ Stop = Callable[[], bool]
 CLIP_NORM = 1.0
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m concertina.bases.join",
-        description="Join the encoder and the LLM of base.assembled by a projector, and train what joins them.",
-        epilog="Reads build/<name>/data and downloads/, writes build/<name>/base.",
-    )
-    parser.add_argument("--config", type=Path, default=configs.DEFAULT, help="config.yaml or an overlay over it")
-    return parser
-
-
-@console.run
-def main(argv: list[str] | None = None) -> int:
-    """Assemble the config's base; a run that fails leaves a failed record."""
-    config = configs.load(parser().parse_args(argv).config)
-    if config.base.assembled is None:
-        raise ConfigError("base.assembled: this config has none; its base is fetched, or there already")
-    recipe = read_recipe(config.base.assembled.recipe, len(config.base.parts))
-    head: Row = {
-        "stage": "assemble",
-        "name": config.name,
-        "config": config.base.assembled.model_dump(mode="json"),
-        "threads": recipe.threads,
-        "seed": recipe.seed,
-        "run_key": "",
-        **provenance(devices.gpu_name()),
-    }
-    with records.failures(layout.failure(config.name, "assemble", "base"), head):
-        assemble(config, recipe, head)
-    return 0
-
-
-def assemble(config: Config, recipe: Recipe, head: Row) -> None:
-    """Make the base and seal its folder; puts the run key into `head`, the record's head. Errors: as `pretrained`."""
-    made = config.base.assembled
-    assert made is not None
+def make(run: Run) -> None:
+    """Join and train the config's base. Errors: as `pretrained`."""
+    section = dag.joined_base(run.config)
+    recipe = read_recipe(section.recipe, len(section.parts))
+    run.head |= {"config": section.model_dump(mode="json"), "threads": recipe.threads, "seed": recipe.seed}
     devices.fix(recipe.threads)
     torch.manual_seed(recipe.seed)
-    model = joined.join(pretrained.whisper(made.encoder), *pretrained.llm(made.llm))
+    model = joined.join(pretrained.whisper(section.encoder), *pretrained.llm(section.llm))
     model.model.to(devices.device())
-    parts, inputs = heard.read(model, config, recipe.longest_s)
-    inputs += [str(sealing.read_seal(part.folder)["run_key"]) for part in (made.encoder, made.llm) if part.comes]
-    head["run_key"] = run_key = keys.run_key(keys.base(config), inputs)
-    with sealing.sealed(layout.base(config.name), {"run_key": run_key}) as folder, console.stopping() as stop:
-        folders = [layout.checkpoints(f"{run_key}-{phase}") for phase in ("ctc", "lm")]
-        kept = [Checkpoints(each, recipe.checkpoint_s) for each in folders]
+    parts = heard.read(model, run.config, recipe.longest_s)
+    phases = [folders.checkpoints(f"{run.run_key}-{phase}") for phase in ("ctc", "lm")]
+    kept = [Checkpoints(folder, recipe.checkpoint_s) for folder in phases]
+    with console.stopping() as stop:
         first = align(model, parts, recipe, kept[0], stop)
         second = finetune(model, parts, recipe, kept[1], stop, first.began)
-        joined.save(model, folder)
-        curve = first.curve + second.curve
-        (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
-        (folder / "sentences.txt").write_text("\n".join(hashes(parts)) + "\n", encoding="ascii")
-        facts = {"utterances": [len(part) for part in parts], "last_loss": curve[-1]["loss"]}
-        records.write(folder / "record.json", records.run(facts=facts, seconds=time.monotonic() - second.began, **head))
-    for phase in kept:
-        phase.clear()
+    joined.save(model, run.folder)
+    curve = first.curve + second.curve
+    jsonl.write(run.folder / "curve.jsonl", curve)
+    (run.folder / "sentences.txt").write_text("\n".join(hashes(parts)) + "\n", encoding="ascii")
+    facts = {"utterances": [len(part) for part in parts], "last_loss": curve[-1]["loss"]}
+    run.record(facts, seconds=time.monotonic() - second.began)
+    run.afterwards(*(phase.clear for phase in kept))
 
 
 def align(model: Lalm, parts: Parts, recipe: Recipe, kept: Checkpoints, stop: Stop) -> Training:
@@ -169,6 +130,14 @@ def hashes(parts: list[list[Heard]]) -> list[str]:
     """16 hexadecimal digits of the SHA-256 of every text that was heard, normalised."""
     texts = {heard.spoken for part in parts for heard in part}
     return sorted(hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts)
+
+
+main = stage.command(
+    "base_join",
+    make,
+    about="Join the encoder and the LLM of base.assembled by a projector, and train what joins them.",
+    device=devices.gpu_name,
+)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ INPUTS   build/<name>/data/... of the transcription sets, the encoder's files
 OUTPUTS  results/<name>/whisper/: record.json (each set's scores with their intervals) and texts (JSON)
 """
 
-import argparse
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,15 @@ import numpy as np
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from concertina import config as configs
 from concertina import console, metrics
-from concertina import features as frames
-from concertina.artefacts import keys, layout
+from concertina.artefacts import dag, stage
+from concertina.artefacts.stage import Run
 from concertina.bases.joined import pretrained
-from concertina.config import Config, ConfigError, Pretrained, TestSet
+from concertina.config import Config, Pretrained, TestSet
 from concertina.metrics import _normaliser
 from concertina.model import batching, devices, encoder
 from concertina.reporting import statistics
-from concertina.store import records, sealing
-from concertina.store.provenance import provenance
+from concertina.store import jsonl, sealing
 from concertina.store.shards import Reader
 
 BATCH = 8
@@ -34,59 +30,25 @@ MOST_TOKENS = 224  # of a window, as Whisper's own decoding has it
 Row = dict[str, Any]
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m concertina.checks.whisper",
-        description="Transcribe the test sets with the whole Whisper whose encoder the base was assembled from.",
-        epilog="Reads build/<name>/data and downloads/, writes results/<name>/whisper.",
-    )
-    parser.add_argument("--config", type=Path, default=configs.DEFAULT, help="config.yaml or an overlay over it")
-    return parser
-
-
-@console.run
-def main(argv: list[str] | None = None) -> int:
-    """Decode and score every transcription set of the config."""
-    config = configs.load(parser().parse_args(argv).config)
-    made = config.base.assembled
-    if made is None:
-        raise ConfigError("base.assembled: this config has none, so there is no Whisper to compare with")
+def make(run: Run) -> None:
+    """Decode and score every transcription set of the config. Errors: DamagedError, as `pretrained`."""
+    config, part = run.config, dag.joined_base(run.config).encoder
+    run.head |= {"config": {"encoder": part.model_dump(mode="json")}, "threads": config.evaluate.threads}
     devices.fix(config.evaluate.threads)
-    head: Row = {
-        "stage": "whisper",
-        "name": config.name,
-        "config": {"encoder": made.encoder.model_dump(mode="json")},
-        "threads": config.evaluate.threads,
-        "run_key": "",
-        **provenance(devices.gpu_name()),
-    }
-    with records.failures(layout.failure(config.name, "whisper", "whisper"), head):
-        stage(config, made.encoder, head)
-    return 0
-
-
-def stage(config: Config, part: Pretrained, head: Row) -> None:
-    """Score each set and seal the folder; puts the run key into `head`, the record's head."""
-    began = time.monotonic()
-    sets = [test_set for test_set in config.evaluate.sets if test_set.task == "transcribe"]
-    seals = [sealing.verify(layout.data(config.name, *place)) for place in sorted({(s.corpus, s.split) for s in sets})]
-    inputs = [str(seal["run_key"]) for seal in seals]
-    inputs += [str(sealing.read_seal(part.folder)["run_key"])] if part.comes else []
-    head["run_key"] = keys.run_key(keys.whisper(config), inputs)
+    for data in run.inputs("data"):
+        sealing.verify(data.folder)
     model: Any = pretrained.whisper(part)
     model.to(devices.device())
-    with sealing.sealed(layout.whisper(config.name), {"run_key": head["run_key"]}) as folder:
-        facts = {test_set.name: measure(model, part, config, test_set, folder) for test_set in sets}
-        records.write(folder / "record.json", records.run(facts=facts, seconds=time.monotonic() - began, **head))
+    sets = [test_set for test_set in config.evaluate.sets if test_set.task == "transcribe"]
+    run.record({test_set.name: measure(model, part, config, test_set, run.folder) for test_set in sets})
 
 
 def measure(
     model: WhisperForConditionalGeneration, part: Pretrained, config: Config, test_set: TestSet, folder: Path
 ) -> Row:
     """One set's scores, each with its interval; its texts go into `folder`."""
-    source = layout.data(config.name, test_set.corpus, test_set.split)
-    audio, rows = Reader(source), frames.manifest(source)
+    source = dag.artefact(config, "data", **test_set.place._asdict()).folder
+    audio, rows = Reader(source), jsonl.read(source / "manifest.jsonl")
     wanted = {
         i: str(batching.reference(rows[i], test_set)) for i in batching.subset(rows, test_set, test_set.utterances)
     }
@@ -154,6 +116,14 @@ def _greedy(
             break
     rows = ids_BS[:, len(start) :].tolist()
     return [row[: row.index(end)] if end in row else row for row in rows]
+
+
+main = stage.command(
+    "evaluate_whisper",
+    make,
+    about="Transcribe the test sets with the whole Whisper whose encoder the base was joined from.",
+    device=devices.gpu_name,
+)
 
 
 if __name__ == "__main__":

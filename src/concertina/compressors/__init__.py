@@ -22,9 +22,9 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from concertina.config import ConfigError, ratio_text
+from concertina.config import Cell, ConfigError, Ratio
 from concertina.nearest import nearest
 
 FOLDER = Path(__file__).parent
@@ -92,14 +92,15 @@ def describe(name: str) -> Compressor:
     return Compressor(name, options, "seeds_B" in read, "frames_TD" in read, **facts)
 
 
-def check_cell(name: str, ratio: float | Literal["natural"], options: dict[str, Any]) -> None:
-    """See that a compressor takes this ratio and these options. Errors: ConfigError naming what it does not take."""
+def check_cell(cell: Cell) -> None:
+    """See that a compressor takes a cell's ratio and options. Errors: ConfigError naming what it does not take."""
+    name, ratio, options = cell.compressor, cell.ratio, cell.options
     compressor = describe(name)
-    if ratio == "natural" and not compressor.natural:
+    if ratio.natural and not compressor.natural:
         raise ConfigError(f"compressor {name} has no ratio 'natural': give frames per token, such as 3")
-    if compressor.ratios is not None and ratio not in compressor.ratios:
-        valid = ", ".join(ratio_text(float(r)) for r in compressor.ratios)
-        raise ConfigError(f"compressor {name} does not take ratio {ratio_text(ratio)} (valid: {valid})")
+    if compressor.ratios is not None and ratio.frames not in compressor.ratios:
+        valid = ", ".join(str(Ratio.parse(r)) for r in compressor.ratios)
+        raise ConfigError(f"compressor {name} does not take ratio {ratio} (valid: {valid})")
     if compressor.cues:
         raise ConfigError(f"compressor {name} needs {', '.join(compressor.cues)}, which no stage makes yet")
     for option in options:

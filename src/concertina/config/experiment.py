@@ -2,35 +2,34 @@
 
 import importlib.util
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
-from concertina.artefacts import layout
 from concertina.config.sections import (
     Base,
-    Cell,
     Corpus,
     Data,
     Evaluate,
     Features,
     Gate,
-    Name,
     Part,
     Report,
     Section,
     Segments,
+    Sweep,
     TestSet,
     Train,
     TrainSet,
-    ratio_text,
 )
+from concertina.config.values import UNCOMPRESSED, Adapter, Cell, Name, Split
 from concertina.nearest import nearest
+from concertina.store import folders
 
 DEFAULT = Path("config.yaml")
-UNCOMPRESSED = ("none", "1")  # the cell that the others are held against
 
 
 class ConfigError(ValueError):
@@ -59,7 +58,7 @@ class Config(Section):
             return values
         if base.get("assembled") and base.get("revision"):
             raise ValueError("base: `revision` (of a model on the hub) and `assembled` exclude each other")
-        made = {"model": str(layout.base(str(values.get("name"))))} if base.get("assembled") else {}
+        made = {"model": folders.BASE.format(name=values.get("name"))} if base.get("assembled") else {}
         return {**values, "base": {**base, "sha256": "", **made}}
 
     @model_validator(mode="before")
@@ -86,27 +85,34 @@ class Config(Section):
         _unique("data.corpora", corpora)
         _unique("train.sets", [s.name for s in self.train.sets])
         _unique("evaluate.sets", [s.name for s in self.evaluate.sets])
-        cells = [f"{c}-{ratio_text(r)}" for c, r in self.cells]
-        _unique("segments.cells", cells)
-        adapted = {train_set for c, r in self.cells for train_set, _ in self.adapters(c, ratio_text(r))}
-        for test_set in self.evaluate.sets:
-            if missing := sorted(set(test_set.cells or []) - set(cells)):
-                near = nearest(missing[0], cells)
-                raise ValueError(f"evaluate.sets.{test_set.name}: no cell {missing[0]!r} in the grid{near}")
-        for cell in cells:
-            if not self.test_sets(*cell.rsplit("-", 1)):
+        cells = [cell.name for cell in self.cells]
+        _unique("segments.cells", cells, "; give one of them other `options`, or put the seeds into one line")
+        for where, names in self._narrowed():
+            if missing := sorted(set(names) - set(cells)):
+                raise ValueError(f"{where}: no cell {missing[0]!r} in the grid{nearest(missing[0], cells)}")
+        for cell in self.cells:
+            if not self.test_sets(cell):
                 raise ValueError(f"evaluate.sets: no set is for the cell {cell}")
         names = [test_set.name for test_set in self.evaluate.sets]
         for name in set(self.gate.figures if self.gate else ()) - self.evaluate.skipped.keys():
-            if name not in names or name not in [s.name for s in self.test_sets(*UNCOMPRESSED)]:
+            if name not in names or name not in [s.name for s in self.test_sets(UNCOMPRESSED)]:
                 raise ValueError(f"gate.figures: none-1 is not scored on a set {name!r}{nearest(name, names)}")
-        for chosen in self.train.sets:
-            if missing := sorted(set(chosen.cells or []) - set(cells)):
+        used_sets = {adapter.train_set for cell in self.cells for adapter in self.adapters(cell)}
+        for train_set in self.train.sets:
+            if train_set.seeds is not None and train_set.name not in used_sets:
                 raise ValueError(
-                    f"train.sets.{chosen.name}: no cell {missing[0]!r} in the grid{nearest(missing[0], cells)}"
+                    f"train.sets.{train_set.name}: no cell of the grid has one of its seeds {train_set.seeds}"
                 )
-            if chosen.seeds is not None and chosen.name not in adapted:
-                raise ValueError(f"train.sets.{chosen.name}: no cell of the grid has one of its seeds {chosen.seeds}")
+        self._check_corpora(corpora)
+        return self
+
+    def _narrowed(self) -> Iterator[tuple[str, list[str]]]:
+        """The lists of cells to which a test set or a training set is narrowed, each with its key."""
+        yield from ((f"evaluate.sets.{s.name}", s.cells or []) for s in self.evaluate.sets)
+        yield from ((f"train.sets.{s.name}", s.cells or []) for s in self.train.sets)
+
+    def _check_corpora(self, corpora: list[str]) -> None:
+        """See that every part names a corpus of the config. Errors: ValueError naming the key and the nearest one."""
         used: list[tuple[str, Part]] = [
             (f"train.sets.{s.name}", p) for s in self.train.sets for p in (*s.parts, *s.dev)
         ]
@@ -115,47 +121,67 @@ class Config(Section):
         for where, part in used:
             if part.corpus not in corpora:
                 raise ValueError(f"{where}: no corpus {part.corpus!r} in data.corpora{nearest(part.corpus, corpora)}")
-        return self
 
     @property
-    def cells(self) -> list[tuple[str, float | str]]:
-        """Every (compressor, ratio) of the grid, in the config's order."""
-        return [(cell.compressor, ratio) for cell in self.segments.cells for ratio in cell.ratios]
+    def cells(self) -> list[Cell]:
+        """Every cell of the grid, in the config's order."""
+        return [Cell(s.compressor, ratio, s.options) for s in self.segments.cells for ratio in s.ratios]
 
-    def cell(self, compressor: str, ratio: str) -> Cell:
-        """The grid line that a compressor and the text of a ratio belong to."""
-        for cell in self.segments.cells:
-            if cell.compressor == compressor and ratio in map(ratio_text, cell.ratios):
-                return cell
-        raise ConfigError(f"segments.cells has no {compressor} at ratio {ratio}")
+    def cell(self, name: str) -> Cell:
+        """The cell of a name such as 'average-3'. Errors: ConfigError naming the nearest one."""
+        cells = {cell.name: cell for cell in self.cells}
+        if name not in cells:
+            raise ConfigError(f"segments.cells has no cell {name!r}{nearest(name, list(cells))}")
+        return cells[name]
 
-    def adapters(self, compressor: str, ratio: str) -> list[tuple[str, int]]:
-        """The (training set, seed) of every adapter of a cell."""
+    def seeds(self, cell: Cell) -> list[int]:
+        """The LoRA seeds of a cell; none for one that the grid does not hold."""
+        sweeps = {c.name: s for s in self.segments.cells for c in self.cells if _belongs(c, s)}
+        return sweeps[cell.name].seeds if cell.name in sweeps else []
+
+    def adapters(self, cell: Cell) -> list[Adapter]:
+        """Every adapter of a cell: one per training set and seed."""
         return [
-            (chosen.name, seed)
-            for chosen in self.train.sets
-            if chosen.cells is None or f"{compressor}-{ratio}" in chosen.cells
-            for seed in self.cell(compressor, ratio).seeds
-            if chosen.seeds is None or seed in chosen.seeds
+            Adapter(train_set.name, cell, seed)
+            for train_set in self.train.sets
+            if train_set.cells is None or cell.name in train_set.cells
+            for seed in self.seeds(cell)
+            if train_set.seeds is None or seed in train_set.seeds
         ]
 
-    def test_sets(self, compressor: str, ratio: str) -> list[TestSet]:
+    def test_sets(self, cell: Cell) -> list[TestSet]:
         """What a cell is scored on."""
-        cell = f"{compressor}-{ratio}"
-        return [test_set for test_set in self.evaluate.sets if test_set.cells is None or cell in test_set.cells]
+        return [test_set for test_set in self.evaluate.sets if test_set.cells is None or cell.name in test_set.cells]
+
+    def test_set(self, name: str) -> TestSet:
+        return _named(self.evaluate.sets, name, "evaluate.sets")
 
     @property
-    def places(self) -> list[tuple[str, str]]:
-        """Every (corpus, split) that is learnt from, watched or scored."""
-        learnt = [part for chosen in self.train.sets for part in (*chosen.parts, *chosen.dev)]
-        used: list[Part] = [*self.evaluate.sets, *learnt, *self.base.parts]
-        return sorted({(part.corpus, part.split) for part in used})
+    def gate_sets(self) -> list[TestSet]:
+        """The test sets whose uncompressed score is compared with a published figure."""
+        return [test_set for test_set in self.evaluate.sets if self.gate and test_set.name in self.gate.figures]
+
+    @property
+    def splits(self) -> list[Split]:
+        """Every split that is trained on, watched or scored, or that a base is made with."""
+        learnt = [part for train_set in self.train.sets for part in (*train_set.parts, *train_set.dev)]
+        return splits_of([*self.evaluate.sets, *learnt, *self.base.parts])
 
     def corpus(self, name: str) -> Corpus:
         return _named(self.data.corpora, name, "data.corpora")
 
     def train_set(self, name: str) -> TrainSet:
         return _named(self.train.sets, name, "train.sets")
+
+
+def splits_of(parts: Iterable[Part]) -> list[Split]:
+    """The splits that some parts are of, each once, in order of name."""
+    return sorted({part.place for part in parts})
+
+
+def _belongs(cell: Cell, sweep: Sweep) -> bool:
+    """Whether a cell is one of a line of the grid."""
+    return (cell.compressor, cell.options) == (sweep.compressor, sweep.options) and cell.ratio in sweep.ratios
 
 
 def merge(base: Any, overlay: Any) -> Any:
@@ -214,9 +240,9 @@ def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-def _unique(where: str, names: list[str]) -> None:
+def _unique(where: str, names: list[str], remedy: str = "") -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{where}: {', '.join(twice)} stands there more than once")
+        raise ValueError(f"{where}: {', '.join(twice)} stands there more than once{remedy}")
 
 
 def _named(items: list[Any], name: str, where: str) -> Any:

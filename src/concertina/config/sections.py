@@ -1,32 +1,14 @@
 """The sections of a config, and the words its values are made of: frozen, and strict about their keys."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from concertina.artefacts import layout
+from concertina.config.values import Language, Name, Plugin, RatioField, Split
+from concertina.store import folders
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-Plugin = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-
-
-def _ratio(value: Any) -> Any:
-    if value == "natural":
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 1:
-        raise ValueError(f"a ratio is 'natural' or a number of frames per token, at least 1; got {value!r}")
-    return float(value)
-
-
-Ratio = Annotated[float | Literal["natural"], BeforeValidator(_ratio)]
-
-
-def ratio_text(ratio: float | str) -> str:
-    """`3.0` -> '3', `2.5` -> '2.5', 'natural' -> 'natural': the spelling used in paths and tables."""
-    return ratio if isinstance(ratio, str) else f"{ratio:g}"
+OptionText = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]  # it stands in the names of folders
 
 
 class Section(BaseModel):
@@ -67,13 +49,13 @@ class Features(Section):
     threads: int = Field(gt=0)
 
 
-class Cell(Section):
-    """One line of the grid: a compressor, its ratios, and what it wants beside them."""
+class Sweep(Section):
+    """One line of the grid: a compressor at some ratios, all with the same options and seeds of adapters."""
 
     compressor: Plugin
-    ratios: list[Ratio] = Field(min_length=1)
+    ratios: list[RatioField] = Field(min_length=1)
     seeds: list[int] = [0]
-    options: dict[str, Any] = {}
+    options: dict[Plugin, bool | int | float | OptionText] = {}
 
 
 class Segments(Section):
@@ -82,7 +64,7 @@ class Segments(Section):
     seed: int
     positions: Literal["renumber", "keep"]
     pool_at: Literal["encoder", "projector"]
-    cells: list[Cell] = Field(min_length=1)
+    cells: list[Sweep] = Field(min_length=1)
 
 
 class Part(Section):
@@ -100,6 +82,16 @@ class Part(Section):
             raise ValueError("`to` (a language) belongs to task translate, and only to it")
         return self
 
+    @property
+    def place(self) -> Split:
+        """The split that it is of."""
+        return Split(self.corpus, self.split)
+
+    @property
+    def answer_language(self) -> str:
+        """The language of what the model has to write."""
+        return self.to or self.language
+
 
 class Pretrained(Section):
     """Published weights that a base is assembled from: a `package` of packages.py, or a `model` (a folder, or a hub id
@@ -116,7 +108,7 @@ class Pretrained(Section):
         return self
 
     @property
-    def comes(self) -> bool:
+    def fetched(self) -> bool:
         """Whether a run fetches it, so that its folder has a seal."""
         return bool(self.package or self.revision)
 
@@ -124,8 +116,8 @@ class Pretrained(Section):
     def folder(self) -> Path:
         """Where its files are."""
         if self.package:
-            return layout.fetched("packages", self.package)
-        return layout.model(self.model, self.revision)
+            return folders.archive("packages", self.package)
+        return folders.hub(self.model, self.revision) if self.revision else Path(self.model)
 
 
 class Assembled(Section):
@@ -153,14 +145,14 @@ class Base(Section):
     recipe: dict[str, Any] = {}
 
     @property
-    def comes(self) -> bool:
-        """Whether a run fetches or makes it, so that its folder has a seal."""
+    def made_here(self) -> bool:
+        """Whether a run fetches or joins it, so that its folder has a seal."""
         return bool(self.revision or self.assembled)
 
     @property
     def folder(self) -> Path:
         """Where its files are."""
-        return layout.model(self.model, self.revision)
+        return folders.hub(self.model, self.revision) if self.revision else Path(self.model)
 
     @property
     def parts(self) -> list[Part]:

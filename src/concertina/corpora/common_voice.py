@@ -18,12 +18,12 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
 
-from concertina.artefacts import layout
 from concertina.config import ConfigError, Name, Section
 from concertina.corpora import Reject, Size, Utterance
 from concertina.corpora._archives import Archive, Files
 from concertina.corpora._tables import Row, Table
 from concertina.nearest import nearest
+from concertina.store import folders
 
 OFFICIAL = ("train", "dev", "test")
 SPLITS = (*OFFICIAL, "validated", "other")
@@ -159,7 +159,7 @@ def release(options: Options) -> Release:
     """What is read. Errors: ConfigError where an archive holds no language, DamagedError."""
     if options.folder:
         return Release(Files(Path(options.folder), sealed=False))
-    files = Files(layout.fetched("common_voice", f"{options.version}-{options.language}"), sealed=True)
+    files = Files(folders.archive("common_voice", f"{options.version}-{options.language}"), sealed=True)
     tables = (name for name in files.names if PurePosixPath(name).name in {f"{split}.tsv" for split in SPLITS})
     if (first := next(tables, None)) is None:
         raise ConfigError(f"{options.archive} is no archive of Common Voice: it holds no train.tsv")

@@ -17,13 +17,13 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from concertina.artefacts import layout
 from concertina.config import ConfigError, Name, Section
 from concertina.corpora import Reject, Size, Utterance
 from concertina.corpora._archives import Archive, Files
 from concertina.corpora._tables import Row, Table
 from concertina.corpora.common_voice import LanguageTag, Release, clip_id, how_to_get, primary, size_of, utterance
 from concertina.nearest import nearest
+from concertina.store import folders
 
 LABELS = {"train": ("train", "train_covost"), "dev": ("dev",), "test": ("test",)}  # in the published tables
 CODES = {"zh": "zh-CN", "sv": "sv-SE"}  # of languages that CoVoST calls otherwise
@@ -162,7 +162,7 @@ def _validated(options: Options) -> Table:
 
 def _table(options: Options, split: str) -> Table:
     """The table of a split, or the published one of all. Errors: ConfigError where there is none, DamagedError."""
-    folder = Path(options.tables) if options.tables else layout.fetched("covost2", options.pair)
+    folder = Path(options.tables) if options.tables else folders.archive("covost2", options.pair)
     files = Files(folder, sealed=not options.tables)
     alone, whole = f"covost_v2.{options.pair}.{split}.tsv", options.file
     if options.tables:

@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field, model_validator
 
-from concertina.artefacts import layout
 from concertina.config import ConfigError, Name, Section
 from concertina.corpora import Reject, Size, Utterance
 from concertina.corpora._archives import Archive, Files
 from concertina.nearest import nearest
+from concertina.store import folders
 
 MIRRORS = ("https://www.openslr.org/resources/12", "https://openslr.trmal.net/resources/12")
 LICENCE = "CC BY 4.0, Vassil Panayotov and others, https://www.openslr.org/12"
@@ -123,7 +123,7 @@ def _chapter(files: Files, transcripts: str, recordings: dict[str, str]) -> Iter
 def _folder(options: Options, split: str) -> Path:
     """Where a split lies. Errors: ConfigError when an unpacked folder does not have it."""
     if options.folder is None:
-        return layout.fetched("librispeech", split)
+        return folders.archive("librispeech", split)
     if not (folder := Path(options.folder, split)).is_dir():
         raise ConfigError(f"{folder}: no such folder; librispeech's `folder` is the one that holds {split}/")
     return folder

@@ -19,11 +19,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from concertina.artefacts import layout
 from concertina.config import Section
 from concertina.corpora import Reject, Size, Utterance
 from concertina.corpora._archives import Archive, Files
 from concertina.metrics import _normaliser
+from concertina.store import folders
 
 KIND = "prompts"
 Split = Literal["train", "dev", "test"]
@@ -118,7 +118,7 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
     except ImportError:
         yield Reject(language, "the package G722 is not installed: pip install G722")
         return
-    files = Files(layout.fetched(KIND, f"{language}-g722"), sealed=True)
+    files = Files(folders.archive(KIND, f"{language}-g722"), sealed=True)
     recordings = {_name(path): path for path in files.matching("usr/share/asterisk/sounds/*.g722")}
     texts = {other: _texts(other) for other in LANGUAGES}
     chosen = _split_of()
@@ -184,7 +184,7 @@ def _name(path: str) -> str:
 @cache
 def _texts(language: str, kind: str = KIND) -> dict[str, str]:
     """What is said in each prompt of a language; without those whose text is not just that."""
-    files = Files(layout.fetched(kind, language), sealed=True)
+    files = Files(folders.archive(kind, language), sealed=True)
     (name,) = files.matching("*/core-sounds-*.txt.gz")
     lines = gzip.decompress(files.read(name)).decode("utf-8-sig").splitlines()
     rows = (line.partition(":") for line in lines if not line.startswith(";"))

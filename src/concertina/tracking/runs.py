@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from concertina.artefacts import layout
-from concertina.config import Config, ratio_text
-from concertina.store import records, sealing
+from concertina.artefacts import dag, stage
+from concertina.config import ZERO_SHOT, Adapter, Config
+from concertina.store import folders, jsonl, records, sealing
+from concertina.store.sealing import SEAL
 
 TAGS = ("commit", "compressor", "ratio", "train_set", "seed", "device", "date")  # fields of a record that become tags
-PLACE = ("compressor", "ratio", "train_set", "seed", "positions")  # and those that become parameters
+PLACE = ("compressor", "ratio", "options", "train_set", "seed", "positions")  # and those that become parameters
 KINDS = {".safetensors", ".json", ".jsonl", ".parquet", ".html", ".csv", ".md", ".txt"}  # files that are handed on
 
 
@@ -32,7 +33,7 @@ class Run:
     trained: Path | None = None
     scored: Path | None = None
     scores_key: str = ""
-    adapter: tuple[str, int] | None = None
+    adapter: Adapter | None = None
     failed: Path | None = None
     error: str = ""
 
@@ -62,55 +63,51 @@ class Told:
 
 def find(config: Config) -> Iterator[Run]:
     """Every run of a config that has an adapter or, without one, scores; and those that failed."""
-    for compressor, ratio in ((compressor, ratio_text(ratio)) for compressor, ratio in config.cells):
-        cell, found = f"{compressor}-{ratio}", False
-        failed = _cell_failure(config.name, cell)
+    for cell in config.cells:
+        adapters, found = config.adapters(cell), False
+        failed = _cell_failure(config.name, cell.name)
         if failed:
             path, failure = failed
             of_cell: dict[str, Any] = {"failed": path, "error": f"{failure.stage} failed: {failure.error}"}
             of_cell["scores_key"] = failure.run_key if failure.stage == "evaluate" else ""
         else:
-            of_cell = _scores(layout.evaluate(config.name, compressor, ratio))
-        for train_set, seed in config.adapters(compressor, ratio):
-            for run in _of_adapter(config.name, compressor, ratio, (train_set, seed), of_cell):
+            of_cell = _scores(dag.artefact(config, "evaluate", cell=cell))
+        for adapter in adapters:
+            for run in _of_adapter(config, adapter, of_cell):
                 found = True
                 yield run
-        if of_cell and not found and (failed or not config.adapters(compressor, ratio)):
-            yield Run(cell, of_cell["scores_key"] or _hash(of_cell["failed"].read_bytes()), **of_cell)
+        if of_cell and not found and (failed or not adapters):
+            yield Run(cell.name, of_cell["scores_key"] or _hash(of_cell["failed"].read_bytes()), **of_cell)
 
 
-def _of_adapter(
-    name: str, compressor: str, ratio: str, adapter: tuple[str, int], of_cell: dict[str, Any]
-) -> Iterator[Run]:
+def _of_adapter(config: Config, adapter: Adapter, of_cell: dict[str, Any]) -> Iterator[Run]:
     """The run of an adapter that is there, and the one of a later attempt that failed."""
-    train_set, seed = adapter
-    place = f"{train_set}/{compressor}-{ratio}/seed{seed}"
-    told = name_of(compressor, ratio, train_set, seed)
-    folder = layout.train(name, train_set, compressor, ratio, seed)
-    key = sealing.read_seal(folder)["run_key"] if (folder / layout.SEAL).exists() else None
+    name = name_of(adapter)
+    trained = dag.artefact(config, "train", **vars(adapter))
+    key = stage.sealed_key(trained) if trained.seal.exists() else None
     if key is not None:
         scored = of_cell.get("scored")
-        older = scored and (scored / layout.SEAL).stat().st_mtime_ns < (folder / layout.SEAL).stat().st_mtime_ns
-        yield Run(told, key, trained=folder, adapter=adapter, **({} if older else of_cell))  # scores of another adapter
-    path = layout.failure(name, "train", place)
+        older = scored and (scored / SEAL).stat().st_mtime_ns < trained.seal.stat().st_mtime_ns
+        yield Run(name, key, trained=trained.folder, adapter=adapter, **({} if older else of_cell))  # else of another
+    path = folders.failure(config.name, "train", str(adapter))
     if path.exists():
         failure = records.read(path)
         own = failure.run_key or _hash(path.read_bytes())
         if own != key:
-            yield Run(told, own, adapter=adapter, failed=path, error=f"train failed: {_error(failure)}")
+            yield Run(name, own, adapter=adapter, failed=path, error=f"train failed: {_error(failure)}")
 
 
-def _scores(folder: Path) -> dict[str, Any]:
+def _scores(scored: dag.Artefact) -> dict[str, Any]:
     """The fields of Run that a cell's scores fill, if they are there."""
-    if not (folder / layout.SEAL).exists():
+    if not scored.seal.exists():
         return {}
-    return {"scored": folder, "scores_key": sealing.read_seal(folder)["run_key"]}
+    return {"scored": scored.folder, "scores_key": stage.sealed_key(scored)}
 
 
 def _cell_failure(name: str, cell: str) -> tuple[Path, records.Failure] | None:
     """What keeps a whole cell from having scores."""
-    segments = layout.failure(name, "segments", "_").parent.glob(f"*/*/{cell}.json")
-    for path in (layout.failure(name, "evaluate", cell), *sorted(segments)):
+    segments = folders.failure(name, "segments", "_").parent.glob(f"*/*/{cell}.json")
+    for path in (folders.failure(name, "evaluate", cell), *sorted(segments)):
         if path.exists() and isinstance(failure := records.read(path), records.Failure):
             return path, failure
     return None
@@ -120,9 +117,9 @@ def _error(record: records.Run) -> str:
     return record.error if isinstance(record, records.Failure) else ""
 
 
-def name_of(compressor: str, ratio: str, train_set: str, seed: int) -> str:
+def name_of(adapter: Adapter) -> str:
     """How the run of an adapter is called in a list of runs."""
-    return f"{compressor}-{ratio} {train_set} seed{seed}"
+    return f"{adapter.cell} {adapter.train_set} seed{adapter.seed}"
 
 
 def tags(record: Mapping[str, Any]) -> dict[str, str]:
@@ -133,7 +130,7 @@ def tags(record: Mapping[str, Any]) -> dict[str, str]:
 
 def params(record: Mapping[str, Any]) -> dict[str, str]:
     """What a run is compared by: its place in the grid, and the config of its stage but for the sets."""
-    place = [(name, record[name]) for name in PLACE if record.get(name) is not None]
+    place = [(name, record[name]) for name in PLACE if record.get(name) not in (None, {})]
     stage = {name: value for name, value in record["config"].items() if name not in ("sets", "skipped")}
     return {name: str(value) for name, value in (*place, *_flat(stage, f"{record['stage']}."))}
 
@@ -156,10 +153,10 @@ def tell(run: Run, first_set: str) -> Told:
     base = records.read(path) if path else next(iter(scored.values()))
     head = base.model_dump(mode="json")
     if run.adapter:
-        head |= {"train_set": run.adapter[0], "seed": run.adapter[1]}
+        head |= {"train_set": run.adapter.train_set, "seed": run.adapter.seed}
     spent_s = sum(record.seconds for record in scored.values())
     stamp = run.trained or run.scored
-    trained_s = (stamp / layout.SEAL if stamp else run.failed or Path()).stat().st_mtime
+    trained_s = (stamp / SEAL if stamp else run.failed or Path()).stat().st_mtime
     realised = [f"{record.realised_ratio:.2f}" for record in scored.values() if record.test_set == first_set]
     more = {"realised_ratio": realised[0]} if realised else {}
     more |= {"error": run.error[:5000]} if run.error else {}
@@ -178,8 +175,8 @@ def tell(run: Run, first_set: str) -> Told:
 
 def report(config: Config) -> tuple[str, dict[str, Path]] | None:
     """The run key of the report and its files; None while there is none. Errors: DamagedError."""
-    folder = layout.report(config.name)
-    if not (folder / layout.SEAL).exists():
+    folder = dag.artefact(config, "report").folder
+    if not (folder / SEAL).exists():
         return None
     return sealing.verify(folder)["run_key"], _files(folder, "report")
 
@@ -189,7 +186,7 @@ def _records(run: Run) -> dict[str, records.Record]:
     if not run.scored:
         return {}
     sealing.verify(run.scored)
-    own = {"zero-shot", *([f"{run.adapter[0]}-seed{run.adapter[1]}"] if run.adapter else [])}
+    own = {ZERO_SHOT, *([run.adapter.name] if run.adapter else [])}
     found = records.read_folder(run.scored).items()
     return {
         path.relative_to(run.scored).with_suffix("").as_posix(): record
@@ -206,7 +203,7 @@ def _metrics(record: records.Record) -> Iterator[tuple[str, float]]:
 
 
 def _curve(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    return jsonl.read(folder / "curve.jsonl")
 
 
 def _predictions(run: Run, scored: Mapping[str, records.Record]) -> dict[str, Path]:

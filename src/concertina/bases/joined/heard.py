@@ -4,20 +4,21 @@ Tensor names: B utterances, T frames of one of them, D width.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.random import Generator
 
-from concertina import console, features
-from concertina.artefacts import layout
+from concertina import console
+from concertina.artefacts import dag
 from concertina.bases.joined.recipe import Recipe
-from concertina.config import Config, ConfigError, Part
+from concertina.config import Config, ConfigError, Part, splits_of
 from concertina.metrics import _normaliser
-from concertina.model import batching, encoder, lalm
+from concertina.model import batching, encoder, encoding, lalm
 from concertina.model.lalm import Lalm, Prompt
-from concertina.store import sealing, shards
+from concertina.store import jsonl, sealing, shards
 
 SHELF = 64  # batches that are sorted by length together
 STRETCH = 1024  # utterances whose samples are in memory together
@@ -35,38 +36,38 @@ class Heard(NamedTuple):
     answer: list[int]
 
 
-def read(model: Lalm, config: Config, longest_s: float) -> tuple[list[list[Heard]], list[str]]:
-    """The utterances of each of the base's parts of at most so many seconds, and the run keys of their data.
+def read(model: Lalm, config: Config, longest_s: float) -> list[list[Heard]]:
+    """The utterances of each of the base's parts of at most so many seconds.
 
     A split that several parts are of is encoded once. Errors: DamagedError; ConfigError when a part has none.
     """
-    parts, run_keys = config.base.parts, []
+    parts = config.base.parts
     found: dict[int, list[Heard]] = {}
-    for place in sorted({(part.corpus, part.split) for part in parts}):
-        folder = layout.data(config.name, *place)
-        run_keys.append(str(sealing.verify(folder)["run_key"]))
-        rows = features.manifest(folder)
-        numbers = [number for number, part in enumerate(parts) if (part.corpus, part.split) == place]
+    for place in splits_of(parts):
+        folder = dag.artefact(config, "data", **place._asdict()).folder
+        sealing.verify(folder)
+        rows = jsonl.read(folder / "manifest.jsonl")
+        numbers = [number for number, part in enumerate(parts) if part.place == place]
         usable = {
             n: [i for i in batching.subset(rows, parts[n]) if rows[i]["duration_s"] <= longest_s] for n in numbers
         }
         if empty := [parts[n] for n in numbers if not usable[n]]:
-            raise ConfigError(f"base.assembled.parts: {'/'.join(place)} has nothing short enough to {empty[0].task}")
-        frames = _encode(model, config, place, sorted({i for indices in usable.values() for i in indices}))
+            raise ConfigError(f"base.assembled.parts: {place} has nothing short enough to {empty[0].task}")
+        frames = _encode(model, config, folder, sorted({i for indices in usable.values() for i in indices}))
         found |= {n: _asked(model, config, parts[n], rows, frames, usable[n]) for n in numbers}
-    return [found[number] for number in range(len(parts))], run_keys
+    return [found[number] for number in range(len(parts))]
 
 
-def _encode(model: Lalm, config: Config, place: Place, indices: list[int]) -> dict[int, torch.Tensor]:
+def _encode(model: Lalm, config: Config, folder: Path, indices: list[int]) -> dict[int, torch.Tensor]:
     """The frames of some utterances of a split, by their number in it."""
-    audio = shards.Reader(layout.data(config.name, *place))
+    audio = shards.Reader(folder)
     budget = int(config.features.batch_seconds * encoder.RATE_HZ)
-    console.say(f"{'/'.join(place)}: {len(indices)} utterances to hear")
+    console.say(f"{folder}: {len(indices)} utterances to hear")
     frames: dict[int, torch.Tensor] = {}
     with console.Progress(len(indices), "utterances") as progress:
         for start in range(0, len(indices), STRETCH):
             some = indices[start : start + STRETCH]
-            encoded = features.encode(model, [audio.one(i) for i in some], budget, progress)
+            encoded = encoding.encode(model, [audio.one(i) for i in some], budget, progress)
             frames |= {i: torch.from_numpy(f.astype(np.float16)) for i, f in zip(some, encoded, strict=True)}
     return frames
 

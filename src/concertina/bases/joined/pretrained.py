@@ -24,7 +24,7 @@ SIDES = ("encoder", "decoder")
 
 def verified(part: Pretrained) -> Path:
     """The folder of a part, its seal checked where it has one. Errors: ConfigError (no such folder), DamagedError."""
-    if part.comes:
+    if part.fetched:
         sealing.verify(part.folder)
     elif not part.folder.is_dir():
         raise ConfigError(f"base.assembled: {part.folder} is no folder; give a hub id its `revision`")

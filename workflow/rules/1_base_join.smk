@@ -4,14 +4,13 @@
 # OUTPUTS  build/<name>/base/seal.json  over a Qwen2-Audio checkpoint (safetensors, JSON), its curve and record.json
 
 
-rule assemble:
+rule base_join:
     input:
-        heard_by_base,
-        parts_of_base,
+        inputs_of("base_join"),
     output:
-        seal(layout.base(NAME)),
+        seal_of("base_join"),
     log:
-        log_of(layout.base(NAME)),
+        log_of("base_join"),
     conda:
         ENVIRONMENT
     threads: 2
@@ -21,8 +20,8 @@ rule assemble:
         gpu=1,
     params:
         config=CONFIG_FILE,
-        key=lambda w: keys.base(CONFIG),
+        key=key_of("base_join"),
     message:
-        "assemble"
+        "base_join"
     shell:
-        "python tools/gpu.py python -m concertina.bases.join --config {params.config} 2>&1 | tee -i {log}"
+        "python tools/gpu.py python -m concertina.base join --config {params.config} 2>&1 | tee -i {log}"

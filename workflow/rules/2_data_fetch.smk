@@ -4,11 +4,11 @@
 # OUTPUTS  downloads/<kind>/<archive>/seal.json  over the archive's files
 
 
-rule fetch:
+rule data_fetch:
     output:
-        seal(layout.fetched("{kind}", "{archive}")),
+        seal_of("data_fetch"),
     log:
-        log_of(layout.fetched("{kind}", "{archive}")),
+        log_of("data_fetch"),
     localrule: True
     conda:
         ENVIRONMENT
@@ -18,9 +18,9 @@ rule fetch:
         runtime=1440,
     params:
         config=CONFIG_FILE,
-        key=lambda w: keys.fetch(CONFIG, w.kind, w.archive),
+        key=key_of("data_fetch"),
     message:
-        "fetch {wildcards.kind}/{wildcards.archive}"
+        "data_fetch {wildcards.kind}/{wildcards.archive}"
     shell:
-        "python -m concertina.fetching.archive --config {params.config} --kind {wildcards.kind}"
+        "python -m concertina.data fetch --config {params.config} --kind {wildcards.kind}"
         " --archive {wildcards.archive} 2>&1 | tee -i {log}"

@@ -4,11 +4,11 @@
 # OUTPUTS  downloads/hub/<org>--<name>/<revision>/seal.json  over the model's files, their commit and licence
 
 
-rule hub:
+rule base_hub:
     output:
-        seal(layout.hub("{model}", "{revision}")),
+        seal_of("base_hub"),
     log:
-        log_of(layout.hub("{model}", "{revision}")),
+        log_of("base_hub"),
     localrule: True
     conda:
         ENVIRONMENT
@@ -18,10 +18,9 @@ rule hub:
         runtime=1440,
     params:
         config=CONFIG_FILE,
-        key=lambda w: keys.hub(*HUB[w.model, w.revision]),
-        named=lambda w: keys.hub(*HUB[w.model, w.revision]),
+        key=key_of("base_hub"),
     message:
-        "hub {wildcards.model}/{wildcards.revision}"
+        "base_hub {wildcards.model}/{wildcards.revision}"
     shell:
-        "python -m concertina.fetching.hub --config {params.config} --model {params.named[model]:q}"
-        " --revision {params.named[revision]:q} 2>&1 | tee -i {log}"
+        "python -m concertina.base hub --config {params.config} --model {wildcards.model:q}"
+        " --revision {wildcards.revision:q} 2>&1 | tee -i {log}"

@@ -4,13 +4,13 @@
 # OUTPUTS  results/<name>/whisper/seal.json  over record.json (scores with intervals) and each set's texts (JSON)
 
 
-rule whisper:
+rule evaluate_whisper:
     input:
-        heard_by_whisper,
+        inputs_of("evaluate_whisper"),
     output:
-        seal(layout.whisper(NAME)),
+        seal_of("evaluate_whisper"),
     log:
-        log_of(layout.whisper(NAME)),
+        log_of("evaluate_whisper"),
     conda:
         ENVIRONMENT
     threads: CONFIG.evaluate.threads
@@ -20,8 +20,8 @@ rule whisper:
         gpu=1,
     params:
         config=CONFIG_FILE,
-        key=lambda w: keys.whisper(CONFIG),
+        key=key_of("evaluate_whisper"),
     message:
-        "whisper"
+        "evaluate_whisper"
     shell:
-        "python tools/gpu.py python -m concertina.checks.whisper --config {params.config} 2>&1 | tee -i {log}"
+        "python tools/gpu.py python -m concertina.evaluate whisper --config {params.config} 2>&1 | tee -i {log}"

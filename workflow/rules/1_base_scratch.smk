@@ -5,7 +5,7 @@
 # OUTPUTS  models/tiny/  safetensors, config, tokenizer, processor (JSON), card (Markdown)
 
 
-rule base:
+rule base_scratch:
     log:
         "logs/base.log",
     conda:
@@ -17,6 +17,6 @@ rule base:
     params:
         config=CONFIG_FILE,
     message:
-        "base"
+        "base_scratch"
     shell:
         "python -m concertina.base --config {params.config} 2>&1 | tee -i {log}"

@@ -5,14 +5,13 @@
 # OUTPUTS  results/<name>/gate/seal.json  over the sets' records and predictions, and record.json with the judgement
 
 
-rule gate:
+rule evaluate_gate:
     input:
-        gate_inputs,
-        base_of,
+        inputs_of("evaluate_gate"),
     output:
-        seal(layout.gate(NAME)),
+        seal_of("evaluate_gate"),
     log:
-        log_of(layout.gate(NAME)),
+        log_of("evaluate_gate"),
     conda:
         ENVIRONMENT
     threads: CONFIG.evaluate.threads
@@ -22,8 +21,8 @@ rule gate:
         gpu=1,
     params:
         config=CONFIG_FILE,
-        key=lambda w: keys.gate(CONFIG),
+        key=key_of("evaluate_gate"),
     message:
-        "gate"
+        "evaluate_gate"
     shell:
-        "python tools/gpu.py python -m concertina.checks.gate --config {params.config} 2>&1 | tee -i {log}"
+        "python tools/gpu.py python -m concertina.evaluate gate --config {params.config} 2>&1 | tee -i {log}"

@@ -4,13 +4,13 @@
 # OUTPUTS  scratch/track/<name>/seal.json  that this was done, where, and how often it failed
 
 
-rule track:
+rule report_track:
     input:
-        seal(layout.report(NAME)),
+        inputs_of("report_track"),
     output:
-        seal(layout.track(NAME)),
+        seal_of("report_track"),
     log:
-        log_of(layout.track(NAME)),
+        log_of("report_track"),
     localrule: True
     conda:
         ENVIRONMENT
@@ -21,8 +21,8 @@ rule track:
     params:
         config=CONFIG_FILE,
         place=mlflow_client.place(),
-        failures=replay.failures(NAME),
+        failures=replay.failures(CONFIG),
     message:
-        "track"
+        "report_track"
     shell:
-        "python -m concertina.tracking.replay --config {params.config} --failures {params.failures} 2>&1 | tee -i {log}"
+        "python -m concertina.report track --config {params.config} --failures {params.failures} 2>&1 | tee -i {log}"

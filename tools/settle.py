@@ -1,0 +1,63 @@
+"""What is true of an experiment's artefacts before Snakemake begins, by run keys alone.
+
+Snakemake remembers what it has made itself. It does not know what DVC, `cp` or a restored backup put in place, nor
+that another experiment in this folder has made the same artefact already. So before it begins, what can be taken over
+is linked, what is whole and belongs here goes on Snakemake's record where it has none, and what is of another config
+or code is named to it, so that it is made again.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import damage
+import tracks
+
+from concertina import console
+from concertina.artefacts import dag, takeover
+from concertina.artefacts.dag import Artefact
+from concertina.artefacts.standing import Standing
+from concertina.config import Config
+
+RECORD = Path(".snakemake/metadata")
+
+
+def settle(config: Config, config_path: Path) -> bool:
+    """Link what can be taken over, and put on record what belongs here; False where Snakemake refuses."""
+    taken = takeover.take_over(Standing(config))
+    if taken:
+        sources = len(taken)
+        console.say(f"{config.name}: {sources} artefacts of other experiments here are taken over, by their run keys")
+    kept = taken if any(RECORD.glob("*")) else _belonging(config)
+    rows = with_rules(kept)
+    return not rows or tracks.on_record([artefact.folder for artefact in rows], str(config_path))
+
+
+def again(config: Config) -> list[str]:
+    """Snakemake's arguments to have made again what is of another config or code."""
+    strangers = with_rules(stranger.artefact for stranger in Standing(config).strangers())
+    return ["--forcerun", *(str(artefact.seal) for artefact in strangers)] if strangers else []
+
+
+def with_rules(artefacts: Iterable[Artefact]) -> list[Artefact]:
+    """Those artefacts that a rule of their own makes."""
+    return [artefact for artefact in artefacts if not dag.row(artefact.kind).inside]
+
+
+def _belonging(config: Config) -> list[Artefact]:
+    """What is here, whole, and of the present config and code: for a folder in which Snakemake has never run."""
+    standing = Standing(config)
+    here = [artefact for artefact in standing.kept if standing.belongs(artefact)]
+    if not here:
+        return []
+    unfit = {folder for trouble in damage.troubles(config) for folder in trouble.remove}
+    return in_order([artefact for artefact in here if artefact.folder not in unfit])
+
+
+def in_order(artefacts: Sequence[Artefact]) -> list[Artefact]:
+    """Give seals rising times in the order in which a run makes them, so that none looks older than its inputs."""
+    for artefact in artefacts:
+        with contextlib.suppress(OSError):
+            os.utime(artefact.seal)
+    return list(artefacts)
