@@ -12,13 +12,14 @@ import torch
 import yaml
 
 from concertina import config, console, features
-from concertina.artefacts import keys, layout
+from concertina.artefacts import keys
 from concertina.bases import join
 from concertina.bases.joined import finetuning, pretrained
 from concertina.config import ConfigError, Pretrained
 from concertina.model import lalm
 from concertina.store import records, sealing
 from helpers import small_parts
+from helpers.artefacts import folder_of
 from helpers.small_parts import OVERLAY, RECIPE
 
 
@@ -92,7 +93,7 @@ def test_a_stopped_finetuning_goes_on_to_the_same_base(project: Path, monkeypatc
 @pytest.mark.slow
 def test_what_reads_a_base_knows_which_one_it_was(project: Path) -> None:
     chosen = config.load("joint.yaml")
-    assert keys.base_seals(chosen) == [sealing.read_seal(layout.base("joint"))["run_key"]]
+    assert keys.base_seals(chosen) == [sealing.read_seal(folder_of("base_join", "joint"))["run_key"]]
     harmed = Path("build/joint/base/config.json")
     whole = harmed.read_bytes()
     harmed.write_bytes(whole + b" ")

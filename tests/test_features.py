@@ -11,12 +11,12 @@ import torch
 import yaml
 
 from concertina import features
-from concertina.artefacts import layout
 from concertina.config import Base
 from concertina.model import encoder, lalm
 from concertina.model.lalm import Lalm
 from concertina.store import sealing, shards
 from helpers import tiny_model
+from helpers.artefacts import folder_of
 
 DEFAULT = Path(__file__).parents[1] / "config.yaml"
 
@@ -99,7 +99,7 @@ def workshop(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
             "features": {"threads": 1, "dtype": "float32", "batch_seconds": 6},
         }
         (tmp_path / "t.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
-        with sealing.sealed(layout.data("t", "synthetic", "dev"), {"run_key": "0" * 16}) as folder:
+        with sealing.sealed(folder_of("data", "t", "synthetic", "dev"), {"run_key": "0" * 16}) as folder:
             writer = shards.Writer(folder, "int16", None, 2**20)
             rows = [{"id": f"u{i}", "duration_s": len(wave) / 16_000} for i, wave in enumerate(waves)]
             for row, wave in zip(rows, waves, strict=True):
@@ -114,7 +114,7 @@ def workshop(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
 def test_the_stage_stores_frames_in_the_manifests_order(workshop: Workshop, model: Lalm) -> None:
     waves = [noise(s, i) for i, s in enumerate([2.0, 0.5, 7.0, 1.0, 0.01])]
     assert features.main(workshop(waves)) == 0
-    folder = layout.features("t", "synthetic", "dev")
+    folder = folder_of("features", "t", "synthetic", "dev")
     seal = sealing.verify(folder)
     assert len(seal["run_key"]) == 16
     frames = shards.Reader(folder)
@@ -126,20 +126,20 @@ def test_the_stage_stores_frames_in_the_manifests_order(workshop: Workshop, mode
 def test_the_stage_makes_the_same_bytes_twice(workshop: Workshop) -> None:
     arguments = workshop([noise(s, i) for i, s in enumerate([2.0, 0.5, 3.0])])
     features.main(arguments)
-    first = sealing.read_seal(layout.features("t", "synthetic", "dev"))
+    first = sealing.read_seal(folder_of("features", "t", "synthetic", "dev"))
     features.main(arguments)
-    assert sealing.read_seal(layout.features("t", "synthetic", "dev")) == first
+    assert sealing.read_seal(folder_of("features", "t", "synthetic", "dev")) == first
 
 
 def test_a_flipped_byte_in_the_data_stops_the_stage(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = workshop([noise(1.0, 1)])
-    shard = next(layout.data("t", "synthetic", "dev").glob("*.safetensors"))
+    shard = next(folder_of("data", "t", "synthetic", "dev").glob("*.safetensors"))
     damaged = bytearray(shard.read_bytes())
     damaged[-10] ^= 1
     shard.write_bytes(damaged)
     assert features.main(arguments) == 1
     assert "damaged" in capsys.readouterr().err
-    assert not layout.features("t", "synthetic", "dev").exists()
+    assert not folder_of("features", "t", "synthetic", "dev").exists()
 
 
 def test_nan_names_the_utterance(
@@ -157,4 +157,4 @@ def test_nan_names_the_utterance(
     message = capsys.readouterr().err
     assert "u0" in message
     assert "NaN" in message
-    assert not layout.features("t", "synthetic", "dev").exists()
+    assert not folder_of("features", "t", "synthetic", "dev").exists()

@@ -13,9 +13,10 @@ from concertina import config, data, evaluate, features, report, segments, train
 from concertina.artefacts import layout
 from concertina.checks import gate
 from concertina.config import ConfigError, ratio_text
-from concertina.store import records, sealing
+from concertina.store import folders, records, sealing
 from concertina.store.records import Record
 from helpers import paper_corpora
+from helpers.artefacts import folder_of
 from helpers.paper_corpora import PAPER, RUN, overlay
 from helpers.project_copy import ROOT
 
@@ -47,7 +48,7 @@ def run(chosen: str) -> int:
     cells = [["--compressor", compressor, "--ratio", ratio_text(ratio)] for compressor, ratio in settings.cells]
     for corpus, split in settings.places:
         place = ["--corpus", corpus, "--split", split]
-        if not (layout.features(name, corpus, split) / layout.SEAL).exists():
+        if not (folder_of("features", name, corpus, split) / sealing.SEAL).exists():
             assert data.main([*flag, *place, "--jobs", "1"]) == 0
             assert features.main([*flag, *place]) == 0
             for cell in cells:
@@ -77,7 +78,7 @@ def test_the_gate_stops_a_base_that_is_off_and_an_override_is_in_every_result(
     assert "set gate.override to the reason" in told
     assert re.search(r"en-de: bleu [\d.]+ \[.*published 29\.6: a warning", told)
     assert not list(Path("build/paper/train").rglob("seal.json"))
-    failure = records.read(layout.failure("paper", "gate", "gate"))
+    failure = records.read(folders.failure("paper", "gate", "gate"))
     assert failure.status == "failed"
     assert "BaselineError" in failure.error  # type: ignore[attr-defined]
     assert report.main(["--config", "small.yaml", "--partial"]) == 0
@@ -99,9 +100,12 @@ def test_the_gate_stops_a_base_that_is_off_and_an_override_is_in_every_result(
     assert not [one for one in scored if one[0] == "segment" and one[1].endswith("-full")]
     asr = next(record for record in found if isinstance(record, Record) and record.test_set == "cv-zh")
     assert set(asr.scores) == {"wer", "wer_qwen"}
-    own = sealing.read_seal(layout.gate("paper"))["files"]["cv-zh/zero-shot.json"]["sha256"]
-    taken = sealing.read_seal(layout.evaluate("paper", "none", "1"))["files"]["cv-zh/zero-shot.json"]["sha256"]
+    own = sealing.read_seal(folder_of("evaluate_gate", "paper"))["files"]["cv-zh/zero-shot.json"]["sha256"]
+    taken = sealing.read_seal(folder_of("evaluate", "paper", "none-1"))["files"]["cv-zh/zero-shot.json"]["sha256"]
     assert own == taken
     page = Path("results/paper/report.html").read_text(encoding="utf-8")
     assert f"The gate was overridden: {reason}" in page
-    assert json.loads((layout.gate("paper") / "record.json").read_text())["facts"]["cv-fr"]["verdict"] == "warn"
+    assert (
+        json.loads((folder_of("evaluate_gate", "paper") / "record.json").read_text())["facts"]["cv-fr"]["verdict"]
+        == "warn"
+    )

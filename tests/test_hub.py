@@ -19,9 +19,10 @@ import torch
 import yaml
 
 from concertina import config
-from concertina.artefacts import keys, layout
+from concertina.artefacts import keys
 from concertina.model import lalm
 from concertina.store import sealing
+from helpers.artefacts import folder_of
 from helpers.project_copy import ROOT, copy_project, python, snakemake
 from helpers.tiny_model import PROMPTS, make
 
@@ -295,7 +296,7 @@ def test_what_rests_on_a_pinned_commit_belongs_before_the_base_is_there(
         base = keys.run_key(keys.hub_at(MODEL, revision, COMMIT))
         speech = keys.run_key(keys.data(chosen, "synthetic", "dev"))
         sealed = keys.run_key(keys.features(chosen, "synthetic", "dev"), [speech, base])
-        folder = layout.features("far", "synthetic", "dev")
+        folder = folder_of("features", "far", "synthetic", "dev")
         with sealing.sealed(folder, {"run_key": sealed}) as temporary:
             (temporary / "x").write_bytes(b"x")
         assert (folder not in artefacts.strangers(chosen)) == known

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from concertina.artefacts import layout
 from concertina.config import load
 from concertina.store import sealing
+from helpers.artefacts import folder_of
 from helpers.mounts import mounted
 from helpers.project_copy import ROOT, copy_project, finish, python
 from helpers.reruns import edit, overlay
@@ -183,7 +183,7 @@ def adapter(base: str, seconds: float) -> None:
     """The record of a training of the default config that took so long."""
     values = load().train.model_dump(mode="json")
     head = {"stage": "train", "name": "tiny", "ratio": "3", "train_set": "english", "device": "cpu (made up)"}
-    with sealing.sealed(layout.train("tiny", "english", "average", "3", 0)) as folder:
+    with sealing.sealed(folder_of("train", "tiny", "english", "average-3", 0)) as folder:
         sealing.write_json(folder / "record.json", {**head, "config": values, "seconds": seconds, "status": "ok"})
         sealing.write_json(folder / "compressor.json", {"base": base})
 

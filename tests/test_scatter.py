@@ -14,6 +14,7 @@ import pytest
 from concertina.artefacts import layout
 from concertina.artefacts.scatter import Share, parse
 from concertina.store import sealing
+from helpers.artefacts import folder_of
 from helpers.project_copy import ROOT, copy_project, plan, snakemake
 
 CORPUS = '''"""Beeps in six parts; one id stands in two of them, and one beep is silence without a text."""
@@ -63,8 +64,8 @@ evaluate:
   sets: [{name: short, corpus: beeps, split: short, task: transcribe, language: en}]
 """
 SHARES = ["1-of-4", "2-of-4", "3-of-4", "4-of-4"]
-STORES = [layout.data("beeps", "beeps", "long"), layout.features("beeps", "beeps", "long")]
-CUTS = f"{layout.segments('beeps', 'beeps', 'long', 'average', '3')}/seal.json"
+STORES = [folder_of("data", "beeps", "beeps", "long"), folder_of("features", "beeps", "beeps", "long")]
+CUTS = f"{folder_of('segments', 'beeps', 'beeps', 'long', 'average-3')}/seal.json"
 
 
 def make(folder: Path) -> Path:
@@ -170,7 +171,11 @@ def test_after_a_kill_only_the_unfinished_share_is_done_again(whole: Path, tmp_p
 def test_a_share_that_was_altered_is_named_and_nothing_is_made_of_it(whole: Path, tmp_path: Path, stage: str) -> None:
     project = Path(shutil.copytree(whole, tmp_path / "project", symlinks=True))
     scatter(project)
-    store = layout.data("beeps", "beeps", "long") if stage == "data" else layout.features("beeps", "beeps", "long")
+    store = (
+        folder_of("data", "beeps", "beeps", "long")
+        if stage == "data"
+        else folder_of("features", "beeps", "beeps", "long")
+    )
     shutil.rmtree(project / store)
     shares = [layout.share("beeps", stage, "beeps", "long", share) for share in SHARES]
     run(project, "--notemp", "--", *map(str, shares))

@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 
 from concertina import config, segments
+from concertina.model.batching import Speech
 from concertina.store import sealing, shards
 from helpers import tiny_model
 from helpers.artefacts import folder_of
@@ -106,6 +107,12 @@ def split(overlay: Path, name: str, utterances: int, seed: int) -> None:
     for cell in config.load(overlay).cells:
         where = ["--corpus", "synthetic", "--split", name, "--cell", str(cell)]
         assert segments.main(["--config", str(overlay), *where]) == 0
+
+
+def speech(split: str, cell: str = "average-3") -> Speech:
+    """A split as a cell has cut it, in the working directory."""
+    where = (NAME, "synthetic", split)
+    return Speech(folder_of("features", *where), folder_of("segments", *where, cell))
 
 
 def train_arguments(overlay: Path, cell: str = "average-3", seed: int = 0) -> list[str]:
