@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 def make(run: Run) -> None:
     """Decode and score every transcription set of the config. Errors: DamagedError, as `pretrained`."""
-    config, part = run.config, dag.joined_base(run.config).encoder
+    config, part = run.config, run.config.joined.encoder
     run.head |= {"config": {"encoder": part.model_dump(mode="json")}, "threads": config.evaluate.threads}
     devices.fix(config.evaluate.threads)
     for data in run.inputs("data"):
