@@ -14,11 +14,12 @@ from xml.etree import ElementTree
 import pytest
 
 import made_results
-from concertina import report
+from concertina import corpora, report
 from concertina.artefacts import layout
-from concertina.config import Config, load
-from concertina.reporting import browser, findings, prose, readme
-from concertina.reporting.board import Board, cells
+from concertina.config import Config, Corpus, load
+from concertina.config.values import UNCOMPRESSED, Cell, Ratio
+from concertina.reporting import browser, findings, prose, readme, scores
+from concertina.reporting.board import Board, System, cells
 from concertina.reporting.evidence import read
 from concertina.reporting.statistics import Interval
 from concertina.store import records, sealing
@@ -110,12 +111,12 @@ def test_the_tables_hold_the_records_numbers(made: Config) -> None:
     rows = [row for row in Page(page()).rows if len(row) == 10]
     markdown = Path("results/tiny/report/table.md").read_text().splitlines()[2:]
     for place, cell in enumerate(cells(made)):
-        folder = layout.evaluate("tiny", cell.compressor, cell.ratio) / "clean"
+        folder = layout.evaluate("tiny", cell.compressor, str(cell.ratio)) / "clean"
         zero, adapted = (records.read(folder / f"{run}.json") for run in ("zero-shot", "english-seed0"))
         row = [text.strip() for text in rows[place + 1]]
         assert isinstance(zero, records.Record)
         assert isinstance(adapted, records.Record)
-        assert row[:3] == [cell.compressor, cell.ratio, f"{zero.realised_ratio:.2f}"]
+        assert row[:3] == [cell.compressor, str(cell.ratio), f"{zero.realised_ratio:.2f}"]
         assert row[3].startswith(f"{zero.audio_tokens_per_second.mean:.1f}")
         assert row[4].startswith(f"{zero.scores['wer'].value:.1f}[")
         assert row[5].startswith(f"{adapted.scores['wer'].value:.1f}[")
@@ -125,12 +126,59 @@ def test_the_tables_hold_the_records_numbers(made: Config) -> None:
         assert fields[5].startswith(f"{adapted.scores['wer'].value:.1f} [")
 
 
-def test_the_readmes_caption_says_what_it_took(made: Config) -> None:
-    found = read(made)
-    decoded = statistics.median(result.record.seconds for result in found.results)
-    adapter = statistics.median(training.record.seconds for training in found.trainings)
-    told = f"Seconds (medians): an adapter {adapter:,.0f}, a set decoded {decoded:,.0f}."
-    assert told in Path("results/tiny/report/table.md").read_text()
+def test_the_caption_says_how_long_it_took(made: Config) -> None:
+    evidence = read(made)
+    decoded = statistics.median(result.record.seconds for result in evidence.results)
+    adapter = statistics.median(training.record.seconds for training in evidence.trainings)
+    sentence = f"Median time: {adapter:,.0f} s per adapter, {decoded:,.0f} s per test set."
+    assert sentence in Path("results/tiny/report/table.md").read_text()
+
+
+def test_recoveries_have_their_interval_and_a_dash_where_nothing_was_surely_lost(here: Path) -> None:
+    def harmless(compressor: str, ratio: str, adapted: bool, seed: int | None) -> float:
+        return 0.1 if compressor in ("none", "average") else made_results.damage(compressor, ratio, adapted, seed)
+
+    config, path = made_results.config(here, **SECTIONS)
+    made_results.write(config, UTTERANCES, wrong=harmless)
+    report.make(config, path)
+    board = clean_board(config)
+    for row in findings.main_rows(board, cells(config), "english", {}):
+        gap = board.paired(lambda z, n: z - n, System(row.cell, None), System(UNCOMPRESSED, "english"))
+        assert gap is not None
+        assert (row.recovery is not None) == (gap.low is not None and gap.low > 0)
+    text = Path("results/tiny/report/table.md").read_text()
+    shares = {
+        tuple(f.strip() for f in line.split("|")[1:3]): line.split("|")[7].strip()
+        for line in text.splitlines()
+        if line.startswith("| ")
+    }
+    assert shares["none", "1"] == "reference"
+    assert shares["average", "2"] == "–"
+    assert re.fullmatch(r"\d+\s% \[\d+, \d+\]", shares["sample", "3"])
+
+
+def test_the_headline_is_five_columns_at_the_ratio_where_most_meet(made: Config) -> None:
+    table, caption = Path("results/tiny/report/headline.md").read_text(encoding="utf-8").rstrip("\n").split("\n\n")
+    rows = [[field.strip() for field in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert [len(row) for row in rows] == [5] * 6
+    assert [row[0] for row in rows[2:]] == ["none-1", "average-3", "sample-3", "segment-3"]
+    values = {
+        row["compressor"]: float(row["value"])
+        for row in tidy()
+        if of_clean(row) and row["adapted"] == "true" and row["ratio"] in "13"
+    }
+    for row in rows[3:]:
+        cell = Cell(row[0].removesuffix("-3"), Ratio.parse(3))
+        difference = clean_board(made).difference(System(cell, "english"), System(UNCOMPRESSED, "english"))
+        assert difference is not None
+        assert difference.value == pytest.approx(values[cell.compressor] - values["none"], abs=1e-3)
+        assert row[4] == prose.signed(difference.value) + prose.bounds(difference, prose.signed)
+    assert "clean: 24 utterances" in caption
+
+
+def of_clean(row: dict[str, str]) -> bool:
+    """Whether a row of scores.csv is a WER on the test set `clean`."""
+    return (row["metric"], row["split"], row["task"]) == ("wer", "clean", "transcribe")
 
 
 def test_metrics_and_picture_are_the_tables_own(made: Config) -> None:
@@ -154,25 +202,57 @@ def test_metrics_and_picture_are_the_tables_own(made: Config) -> None:
     }
     picture = ElementTree.parse("results/tiny/report/quality.svg").getroot()
     assert picture.tag == "{http://www.w3.org/2000/svg}svg"
-    told = " ".join(picture.itertext())
-    assert all(name in told for name in ("clean: English transcription", "average", "segment", "zero-shot"))
+    words = " ".join(picture.itertext())
+    assert all(name in words for name in ("clean: English transcription", "average", "segment", "zero-shot"))
     used = set(re.findall(r"var\((--[\w-]+)\)", Path("results/tiny/report/quality.svg").read_text(encoding="utf-8")))
-    assert used <= set(re.findall(r"(--[\w-]+):", told)), "colours are its own"
+    assert used <= set(re.findall(r"(--[\w-]+):", words)), "colours are its own"
 
 
 def clean_board(config: Config) -> Board:
-    return Board(config.evaluate.sets[0], [r for r in read(config).results if r.record.test_set == "clean"], config)
+    results = [r for r in read(config).results if r.record.test_set == "clean"]
+    drawn = scores.bootstraps(results, config.report.bootstrap_samples, config.report.confidence_percent)
+    return Board(config.evaluate.sets[0], results, drawn["clean"], config.evaluate.metrics["transcribe"])
 
 
 def test_intervals_are_those_of_the_tidy_table(made: Config) -> None:
     board = clean_board(made)
-    for row in tidy():
-        if row["metric"] == "wer" and row["split"] == "clean" and row["task"] == "transcribe":
-            interval = board.interval((row["compressor"], row["ratio"], row["train_set"] or None))
-            assert interval is not None
-            assert [interval.value, interval.low, interval.high] == pytest.approx(
-                [float(row["value"]), float(row["low"]), float(row["high"])], abs=1e-4
-            )
+    for row in filter(of_clean, tidy()):
+        cell = Cell(row["compressor"], Ratio.parse(row["ratio"]))
+        interval = board.interval(System(cell, row["train_set"] or None))
+        assert interval is not None
+        assert [interval.value, interval.low, interval.high] == pytest.approx(
+            [float(row["value"]), float(row["low"]), float(row["high"])], abs=1e-4
+        )
+
+
+def test_an_exact_tie_is_a_tie(here: Path) -> None:
+    config, path = made_results.config(here, **SECTIONS)
+    made_results.write(config, UTTERANCES)
+    for run in ("zero-shot", "english-seed0"):
+        for kind in ("json", "parquet"):
+            source = layout.evaluate("tiny", "average", "3") / "clean" / f"{run}.{kind}"
+            shutil.copy(source, layout.evaluate("tiny", "segment", "3") / "clean" / f"{run}.{kind}")
+        twin = layout.evaluate("tiny", "segment", "3") / "clean" / f"{run}.json"
+        twin.write_text(twin.read_text().replace('"average"', '"segment"'))
+    reseal(layout.evaluate("tiny", "segment", "3"))
+    report.make(config, path)
+    rows = {str(row.cell): row for row in findings.main_rows(clean_board(config), cells(config), "english", {})}
+    assert [name for name, row in rows.items() if row.best and name.endswith("-3")] == ["average-3", "segment-3"]
+    assert "at 3 frames per token, average and segment tie for best: WER" in page()
+    assert ["average − segment", "3", "0.0[0.0, 0.0]", "0.0[0.0, 0.0]", "tie"] in Page(page()).rows
+    assert "3 average, segment" in Path("results/tiny/report/summary.txt").read_text()
+
+
+def reseal(folder: Path) -> None:
+    """Seal a folder again whose files were changed."""
+    with sealing.sealed(folder, {"run_key": folder.name}) as again:
+        shutil.copytree(folder, again, dirs_exist_ok=True, ignore=shutil.ignore_patterns(layout.SEAL))
+
+
+def test_speech_is_called_synthetic_where_a_machine_speaks_the_test_set(made: Config, here: Path) -> None:
+    assert "The speech of clean and hard-en-de is synthetic" in page()
+    kinds = {"synthetic": True, "read_aloud": True, "prompts": False, "manifest": False, "librispeech": False}
+    assert {kind: corpora.is_synthetic(Corpus(name="x", kind=kind)) for kind in kinds} == kinds
 
 
 def test_three_seeds_are_pooled_and_their_spread_stands_beside(here: Path) -> None:
@@ -182,7 +262,7 @@ def test_three_seeds_are_pooled_and_their_spread_stands_beside(here: Path) -> No
     report.make(config, path)
     board = clean_board(config)
     for row in findings.main_rows(board, cells(config), "english", {}):
-        found = [run.record.scores["wer"].value for run in board.runs[row.cell.system("english")]]
+        found = [run.record.scores["wer"].value for run in board.runs[System(row.cell, "english")]]
         assert list(row.seeds) == found
         assert len(found) == 3
         assert row.adapted is not None
@@ -287,8 +367,8 @@ def test_trainings_of_unlike_budgets_are_not_compared(here: Path) -> None:
             sealing.write_json(again / "record.json", record)
             (again / "curve.jsonl").write_text(kept["curve.jsonl"])
     report.make(config, path)
-    told = f"trained with steps: 7, not {config.train.steps} like others; run `make reproduce`"
-    assert ["train", "english/sample-2/seed0", told] in Page(page()).rows
+    error = f"trained with steps: 7, not {config.train.steps} like others; run `make reproduce`"
+    assert ["train", "english/sample-2/seed0", error] in Page(page()).rows
     assert ("sample", "2", "true") not in {(row["compressor"], row["ratio"], row["adapted"]) for row in tidy()}
 
 
@@ -301,17 +381,18 @@ def test_the_command_prints_the_summary(made: Config, capsys: pytest.CaptureFixt
 
 
 def test_natural_is_compared_on_the_curve_and_never_outside_it(made: Config) -> None:
-    grid, board = cells(made), clean_board(made)
-    natural = next(cell for cell in grid if cell.ratio == "natural")
-    three = board.values["average", "3", "english"]
-    assert board.against_curve(natural, [c for c in grid if c.compressor == "average"], "english") == (None, None)
-    middle = next(cell for cell in grid if str(cell) == "sample at 2")
-    curve = [c for c in grid if str(c) in ("average at 3", "none")]
-    value, difference = board.against_curve(middle, curve, "english")
+    grid, board = {str(cell): cell for cell in cells(made)}, clean_board(made)
+
+    def adapted(name: str) -> float:
+        return board.score(System(grid[name], "english"))
+
+    averages = [cell for cell in grid.values() if cell.compressor == "average"]
+    assert board.against_curve(grid["segment-natural"], averages, "english") == (None, None)
+    value, difference = board.against_curve(grid["sample-2"], [grid["average-3"], UNCOMPRESSED], "english")
     assert value is not None
     assert difference is not None
-    assert min(three, board.values["none", "1", "english"]) < value < three
-    assert difference.value == pytest.approx(board.values["sample", "2", "english"] - value)
+    assert adapted("none-1") < value < adapted("average-3")
+    assert difference.value == pytest.approx(adapted("sample-2") - value)
 
 
 def test_transfer_is_shown_where_there_are_several_training_sets(here: Path) -> None:
@@ -337,7 +418,7 @@ def test_transfer_is_shown_where_there_are_several_training_sets(here: Path) -> 
     ]
 
 
-def test_a_readme_tells_the_test_sets_that_do_not_fit_its_table(here: Path) -> None:
+def test_a_table_has_the_test_sets_that_do_not_fit_its_table(here: Path) -> None:
     part = {"corpus": "synthetic", "split": "clean", "task": "transcribe", "language": "en"}
     sets = [{**part, "name": name} for name in ("one", "two", "three", "four")]
     config, path = made_results.config(here, **SECTIONS | {"evaluate": {"sets": sets}})
@@ -368,29 +449,41 @@ def test_numbers_are_written_alike(value: float | None, text: str) -> None:
 
 def test_signs() -> None:
     assert [prose.signed(x) for x in (0.5, -0.5, 0.01, None)] == ["+0.5", "−0.5", "0.0", "–"]
-    assert prose.bounds(Interval(1.0, -1.0, 2.0, None, ""), prose.signed) == " [−1.0, +2.0]"
+    assert prose.bounds(Interval(1.0, -1.0, 2.0), prose.signed) == " [−1.0, +2.0]"
 
 
 def test_markdown_cannot_be_broken_out_of() -> None:
     assert readme.escape("a|b <i> [x](y) `c`\nd") == "a\\|b &lt;i&gt; [x] (y) 'c' d"
 
 
-def test_the_readme_gets_its_table(made: Config, here: Path) -> None:
+def test_the_pages_get_their_tables_and_the_picture(made: Config, here: Path) -> None:
     tool = importlib.util.spec_from_file_location("readme", REPOSITORY / "tools" / "readme.py")
     assert tool is not None
     assert tool.loader is not None
     readme = importlib.util.module_from_spec(tool)
     tool.loader.exec_module(readme)
-    file = here / "README.md"
-    around = "# Top\n<!-- results:tiny -->\n{}<!-- /results:tiny -->\n"
-    around += "<!-- results:other -->\nkept\n<!-- /results:other -->\n"
-    file.write_text(around.format("old\n"))
-    assert readme.main([str(file), "--check"]) == 1
-    assert readme.main([str(file)]) == 0
-    assert readme.main([str(file), "--check"]) == 0
-    assert file.read_text() == around.format(Path("results/tiny/report/table.md").read_text())
-    file.write_text("no markers")
-    assert readme.main([str(file)]) == 1
+    around = {
+        Path("README.md"): "# Top\n<!-- headline: tiny -->\n{}<!-- end -->\nprose\n",
+        Path(
+            "docs/results.md"
+        ): "<!-- results: tiny -->\n{}<!-- end -->\n<!-- results: other -->\nkept\n<!-- end -->\n",
+    }
+    Path("docs").mkdir()
+    for page, text in around.items():
+        page.write_text(text.format("old\n"), encoding="utf-8")
+    assert readme.main(["--check"]) == 1
+    assert readme.main([]) == 0
+    assert readme.main(["--check"]) == 0
+    made_tables = {
+        page: Path("results/tiny/report", name) for page, name in zip(around, ("headline.md", "table.md"), strict=True)
+    }
+    for page, text in around.items():
+        assert page.read_text(encoding="utf-8") == text.format(made_tables[page].read_text(encoding="utf-8"))
+    assert Path("docs/quality.svg").read_bytes() == Path("results/tiny/report/quality.svg").read_bytes()
+    Path("docs/quality.svg").write_text("older")
+    assert readme.main(["--check"]) == 1
+    Path("README.md").write_text("no markers")
+    assert readme.main([]) == 1
 
 
 def test_what_is_shown_is_what_the_config_asks(made: Config, here: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from concertina.artefacts import layout
 from concertina.config import Config, Train
-from concertina.reporting.board import Cell, cells
+from concertina.config.values import Cell, Ratio
+from concertina.reporting.board import cells
 from concertina.reporting.scores import Result
 from concertina.store import records, sealing
 
@@ -35,8 +36,7 @@ class Failed:
     stage: str
     run: str
     error: str
-    compressor: str
-    ratio: str
+    cell: Cell
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def read(config: Config, partial: bool = False) -> Evidence:
     failed += _unlike(trainings, config.train)
     results: list[Result] = []
     for cell in cells(config):
-        folder = layout.evaluate(config.name, cell.compressor, cell.ratio)
-        of_cell = [f for f in failed if (f.compressor, f.ratio) == (cell.compressor, cell.ratio)]
+        folder = layout.evaluate(config.name, cell.compressor, str(cell.ratio))
+        of_cell = [failure for failure in failed if failure.cell == cell]
         if any(f.stage != "train" for f in of_cell):
             continue
         if (folder / layout.SEAL).exists() or not (of_cell or partial):
@@ -111,8 +111,7 @@ def read(config: Config, partial: bool = False) -> Evidence:
             without = {f.run for f in of_cell}
             results += (result for result in _results(config, cell, folder) if _run(result) not in without)
         elif not of_cell:
-            run = f"{cell.compressor}-{cell.ratio}"
-            failed.append(Failed("evaluate", run, UNFINISHED, cell.compressor, cell.ratio))
+            failed.append(Failed("evaluate", cell.name, UNFINISHED, cell))
     whisper = _beside(layout.whisper(config.name), inputs, partial) if config.base.assembled else None
     gate = _beside(layout.gate(config.name), inputs, partial) if config.gate else None
     datasets = list(_datasets(config))
@@ -138,7 +137,7 @@ def _assembled(config: Config) -> records.Run | None:
 def _run(result: Result) -> str:
     """The name of the training that a result rests on; of a zero-shot one, none."""
     record = result.record
-    return f"{record.train_set}/{record.compressor}-{record.ratio}/seed{record.seed}" if record.adapted else ""
+    return f"{record.train_set}/{result.cell}/seed{record.seed}" if record.adapted else ""
 
 
 def _unlike(trainings: Sequence[Training], budget: Train) -> Iterator[Failed]:
@@ -149,16 +148,15 @@ def _unlike(trainings: Sequence[Training], budget: Train) -> Iterator[Failed]:
         return
     for training, made in zip(trainings, budgets, strict=True):
         if odd := [key for key in wanted if made[key] != wanted[key]]:
-            cell = training.cell
-            run = f"{training.train_set}/{cell.compressor}-{cell.ratio}/seed{training.seed}"
+            run = f"{training.train_set}/{training.cell}/seed{training.seed}"
             error = f"trained with {odd[0]}: {made[odd[0]]}, not {wanted[odd[0]]} like others; run `make reproduce`"
-            yield Failed("train", run, error, cell.compressor, cell.ratio)
+            yield Failed("train", run, error, training.cell)
 
 
 def _results(config: Config, cell: Cell, folder: Path) -> Iterator[Result]:
     """The results of one cell that belong to this config: its test sets, train sets and seeds."""
-    adapters = {(None, None), *config.adapters(cell.compressor, cell.ratio)}
-    sets = {test_set.name for test_set in config.test_sets(cell.compressor, cell.ratio)}
+    adapters = {(None, None), *config.adapters(cell.compressor, str(cell.ratio))}
+    sets = {test_set.name for test_set in config.test_sets(cell.compressor, str(cell.ratio))}
     for path, record in records.read_folder(folder).items():
         if (
             isinstance(record, records.Record)
@@ -169,26 +167,28 @@ def _results(config: Config, cell: Cell, folder: Path) -> Iterator[Result]:
 
 
 def _failures(config: Config) -> Iterator[Failed]:
-    grid = {(cell.compressor, cell.ratio) for cell in cells(config)}
+    grid = set(cells(config))
     places = set(_uses(config))
     for stage in STAGES:
         folder = layout.failure(config.name, stage, "_").parent
         for path, record in records.read_folder(folder).items():
-            where = (record.compressor, record.ratio)
-            if not isinstance(record, records.Failure) or where not in grid:
+            if not isinstance(record, records.Failure) or not record.compressor or not record.ratio:
+                continue
+            cell = Cell(record.compressor, Ratio.parse(record.ratio))
+            if cell not in grid:
                 continue
             if stage == "segments" and path.relative_to(folder).parts[:2] not in places:
                 continue
-            if stage != "train" or (record.train_set, record.seed) in config.adapters(*map(str, where)):
+            if stage != "train" or (record.train_set, record.seed) in config.adapters(cell.compressor, str(cell.ratio)):
                 run = path.relative_to(folder).with_suffix("").as_posix()
-                yield Failed(stage, run, record.error, str(record.compressor), str(record.ratio))
+                yield Failed(stage, run, record.error, cell)
 
 
 def _trainings(config: Config, inputs: list[str]) -> Iterator[Training]:
     """Every adapter's curve that is on this machine; `inputs` gains the run keys."""
     for cell in cells(config):
-        for train_set, seed in config.adapters(cell.compressor, cell.ratio):
-            folder = layout.train(config.name, train_set, cell.compressor, cell.ratio, seed)
+        for train_set, seed in config.adapters(cell.compressor, str(cell.ratio)):
+            folder = layout.train(config.name, train_set, cell.compressor, str(cell.ratio), seed)
             if (folder / layout.SEAL).exists():
                 inputs.append(str(sealing.read_seal(folder).get("run_key", "")))
                 yield _training(cell, train_set, seed, folder)

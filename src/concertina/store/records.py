@@ -263,11 +263,14 @@ class Predictions:
         return self.columns[name]
 
     def statistics(self, metric: str) -> np.ndarray:
-        """stats_UK of a metric, in the order of its `columns`. Errors: RecordError when it was not scored."""
+        """stats_UK of a metric, in the order of its `columns`, whole or not as it was scored.
+
+        Errors: RecordError when it was not scored.
+        """
         names = [f"{metric}.{name}" for name in metrics.load(metric).columns]
         if missing := [name for name in names if name not in self.columns]:
             raise RecordError(f"the predictions have no column {missing[0]}: evaluate again with metric {metric}")
-        return np.array([self.columns[name] for name in names], dtype=np.int64).T
+        return np.array([self.columns[name] for name in names]).T
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -1,0 +1,125 @@
+"""Small values: a ratio, a cell of the grid, an adapter, a split, a language. Each has one spelling and one order."""
+
+import functools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Plugin = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+LANGUAGES = {  # as prompts and reports name them; any other is named by its code
+    **{"de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ja": "Japanese"},
+    **{"ru": "Russian", "yue": "Cantonese", "zh": "Chinese"},
+}
+
+
+def language_name(code: str) -> str:
+    """Return the English name of a language code, or the code where no name is known."""
+    return LANGUAGES.get(code, code)
+
+
+@functools.total_ordering
+@dataclass(frozen=True)
+class Ratio:
+    """Frames per audio token: a number of at least 1, or (`frames` is None) the compressor's own, 'natural' rate."""
+
+    frames: float | None
+
+    @classmethod
+    def parse(cls, value: Any) -> "Ratio":
+        """Read a ratio from a number, from its text ('3', '3.0', '2.5') or from 'natural'. Errors: ValueError."""
+        if isinstance(value, Ratio):
+            return value
+        if value == "natural":
+            return cls(None)
+        if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value):
+            value = float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 1:
+            raise ValueError(f"a ratio is 'natural' or a number of frames per token, at least 1; got {value!r}")
+        return cls(float(value))
+
+    @property
+    def natural(self) -> bool:
+        """Whether the compressor decides by itself how many tokens it makes."""
+        return self.frames is None
+
+    @property
+    def value(self) -> float | str:
+        """The ratio as a compressor takes it: a float, or 'natural'."""
+        return "natural" if self.frames is None else self.frames
+
+    def __str__(self) -> str:
+        return "natural" if self.frames is None else f"{self.frames:.12g}"
+
+    def __lt__(self, other: "Ratio") -> bool:
+        """Order by frames per token; 'natural' comes last."""
+        return (self.frames or math.inf) < (other.frames or math.inf)
+
+
+RatioField = Annotated[Ratio, BeforeValidator(Ratio.parse), PlainSerializer(lambda ratio: ratio.value)]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the grid: a compressor at a ratio, with its options where the config gives any."""
+
+    compressor: str
+    ratio: Ratio
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        """The cell as paths, configs and logs spell it: 'average-3', 'sample-2.5-phase=1', 'segment-natural'."""
+        return "-".join([self.compressor, str(self.ratio), *(f"{k}={v}" for k, v in sorted(self.options.items()))])
+
+    @property
+    def title(self) -> str:
+        """The cell as a reader sees it: 'average at 3', 'sample at 3, phase 1', 'segment, natural rate', 'none'."""
+        if self == UNCOMPRESSED:
+            return self.compressor
+        at = ", natural rate" if self.ratio.natural else f" at {self.ratio}"
+        return ", ".join([f"{self.compressor}{at}", *(f"{key} {value}" for key, value in sorted(self.options.items()))])
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __lt__(self, other: "Cell") -> bool:
+        return (self.compressor, self.ratio, self.name) < (other.compressor, other.ratio, other.name)
+
+
+UNCOMPRESSED = Cell("none", Ratio(1.0))  # the cell that the others are compared with
+
+
+class Split(NamedTuple):
+    """One split of one corpus."""
+
+    corpus: str
+    split: str
+
+    def __str__(self) -> str:
+        return f"{self.corpus}/{self.split}"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One LoRA adapter: trained on a training set, for a cell, from a seed."""
+
+    train_set: str
+    cell: Cell
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The adapter among those of its cell, as files of results spell it: 'english-seed0'."""
+        return f"{self.train_set}-seed{self.seed}"
+
+    def __str__(self) -> str:
+        return f"{self.train_set}/{self.cell}/seed{self.seed}"
+
+
+ZERO_SHOT = "zero-shot"  # the name, among an adapter's, of a result without any adapter
