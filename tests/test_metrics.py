@@ -138,7 +138,7 @@ class TestContract:
         texts = corpus(12)
         score = metric.score(*texts, "en")
         fact = {"audio_tokens": 1, "frames": 2, "duration_s": 1.0, "new_tokens": 1, "cap_hit": False, "loop": False}
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"id": f"u{i}", "reference": r, "hypothesis": h, "speaker": None, "tags": {}, **fact}
             for i, (r, h) in enumerate(zip(*texts, strict=True))
         ]
