@@ -76,7 +76,7 @@ style:
 quick:
 	@OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile -m "not slow"
 
-readme: setup   ## put the tables of results/ into README.md
+readme: setup   ## put the tables and the picture of results/ into README.md and docs/
 	@python tools/readme.py
 
 accept: setup ## record that an edit changes no result, and keep what is there [CONFIG=..] WHY="..."

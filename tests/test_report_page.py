@@ -1,4 +1,4 @@
-"""The report's page: hostile text stays text, nothing comes from outside, and what is missing or failed is a row."""
+"""The report's page: hostile text stays text, failures are rows, and the same records give the same bytes."""
 
 import json
 import re
@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from concertina import report
+from concertina import corpora, report
 from concertina.artefacts import layout
-from concertina.config import Config, load
+from concertina.config import Config, Corpus, load
 from concertina.reporting.board import cells
 from concertina.reporting.evidence import read
 from concertina.store import records, sealing
-from helpers import made_results, reports
-from helpers.project_copy import ROOT
-from helpers.reports import GRID, SECTIONS, UTTERANCES, Page, page, tidy
+from helpers import reports
+from helpers.reports import GRID, ROOT, SECTIONS, UTTERANCES, Page, made_results, page, tidy
 
 
 @pytest.fixture
@@ -28,7 +27,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with made-up results of the small grid, hostile texts among them, and their report."""
     return reports.make(tmp_path_factory.mktemp("made"))
 
 
@@ -37,6 +35,12 @@ def made(made_once: Path, here: Path) -> Config:
     """The made-up results with their report, in the working folder."""
     shutil.copytree(made_once, here, dirs_exist_ok=True)
     return load("overlay.yaml")
+
+
+def test_speech_is_called_synthetic_where_a_machine_speaks_the_test_set(made: Config, here: Path) -> None:
+    assert "The speech of clean and hard-en-de is synthetic" in page()
+    kinds = {"synthetic": True, "read_aloud": True, "prompts": False, "manifest": False, "librispeech": False}
+    assert {kind: corpora.is_synthetic(Corpus(name="x", kind=kind)) for kind in kinds} == kinds
 
 
 def test_hostile_text_stays_text(made: Config) -> None:
@@ -135,8 +139,8 @@ def test_trainings_of_unlike_budgets_are_not_compared(here: Path) -> None:
             sealing.write_json(again / "record.json", record)
             (again / "curve.jsonl").write_text(kept["curve.jsonl"])
     report.make(config, path)
-    told = f"trained with steps: 7, not {config.train.steps} like others; run `make reproduce`"
-    assert ["train", "english/sample-2/seed0", told] in Page(page()).rows
+    error = f"trained with steps: 7, not {config.train.steps} like others; run `make reproduce`"
+    assert ["train", "english/sample-2/seed0", error] in Page(page()).rows
     assert ("sample", "2", "true") not in {(row["compressor"], row["ratio"], row["adapted"]) for row in tidy()}
 
 

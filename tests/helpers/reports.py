@@ -7,9 +7,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import made_results
 from concertina import report
-from helpers import made_results
-from helpers.project_copy import ROOT
+from concertina.artefacts import layout
+from concertina.config import Config
+from concertina.reporting import scores
+from concertina.reporting.board import Board
+from concertina.reporting.evidence import read
+from concertina.store import sealing
+
+ROOT = Path(__file__).parents[2]
 
 HOSTILE = "open </script><img src=x onerror=alert(1)> the gate | `x` [link](y) \x07 & 'go'"
 GRID = [
@@ -74,3 +81,20 @@ def tidy() -> list[dict[str, str]]:
 
 def page() -> str:
     return Path("results/tiny/report.html").read_text(encoding="utf-8")
+
+
+def clean_board(config: Config) -> Board:
+    results = [r for r in read(config).results if r.record.test_set == "clean"]
+    drawn = scores.bootstraps(results, config.report.bootstrap_samples, config.report.confidence_percent)
+    return Board(config.evaluate.sets[0], results, drawn["clean"], config.evaluate.metrics["transcribe"])
+
+
+def reseal(folder: Path) -> None:
+    """Seal a folder again whose files were changed."""
+    with sealing.sealed(folder, {"run_key": folder.name}) as again:
+        shutil.copytree(folder, again, dirs_exist_ok=True, ignore=shutil.ignore_patterns(layout.SEAL))
+
+
+def of_clean(row: dict[str, str]) -> bool:
+    """Whether a row of scores.csv is a WER on the test set `clean`."""
+    return (row["metric"], row["split"], row["task"]) == ("wer", "clean", "transcribe")

@@ -97,9 +97,7 @@ def on_the_hub(config: Config) -> list[tuple[str, str]]:
 
 def base(config: Config) -> Key:
     """A joined base: what it is made of besides the speech and the packages, and how."""
-    joined = config.base.assembled
-    if joined is None:
-        raise ConfigError("base.assembled: this config has none; its base is fetched, or there already")
+    joined = config.joined
     sources = [_source(part) for part in (joined.encoder, joined.llm)]
     about = {"prompts": config.base.prompts, "parts": [part.model_dump() for part in joined.parts], "sources": sources}
     return {**_code("bases.join"), **about, "recipe": joined.recipe, "batch_seconds": config.features.batch_seconds}

@@ -6,6 +6,7 @@ INPUTS   build/<name>/data/... of the transcription sets, the encoder's files
 OUTPUTS  results/<name>/whisper/: record.json (each set's scores with their intervals) and texts (JSON)
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from concertina.bases.joined import pretrained
 from concertina.config import Config, Pretrained, TestSet
 from concertina.metrics import _normaliser
 from concertina.model import batching, devices, encoder
-from concertina.reporting import statistics
+from concertina.reporting.statistics import Bootstrap
 from concertina.store import jsonl, sealing
 from concertina.store.shards import Reader
 
@@ -32,7 +33,7 @@ Row = dict[str, Any]
 
 def make(run: Run) -> None:
     """Decode and score every transcription set of the config. Errors: DamagedError, as `pretrained`."""
-    config, part = run.config, dag.joined_base(run.config).encoder
+    config, part = run.config, run.config.joined.encoder
     run.head |= {"config": {"encoder": part.model_dump(mode="json")}, "threads": config.evaluate.threads}
     devices.fix(config.evaluate.threads)
     for data in run.inputs("data"):
@@ -56,20 +57,20 @@ def measure(
     references = [wanted[i] for i in chosen]
     console.say(f"{test_set.name}, by Whisper's own decoder")
     texts = decode(model, part, [audio.one(i) for i in chosen], test_set.language)
-    drawn = statistics.units([rows[i].get("speaker") for i in chosen])
-    report, found = config.report, {}
-    for name in config.evaluate.metrics["transcribe"]:
-        metric = metrics.load(name)
-        score = metric.score(references, texts, test_set.language)
-        sums_SK = statistics.resampled_sums(score.stats_UK, drawn, report.bootstrap_samples)
-        interval = statistics.percentile(score.value, metric.combine(sums_SK), drawn.label, report.confidence_percent)
-        found[name] = {"value": score.value, "low": interval.low, "high": interval.high}
+    speakers, report = [rows[i].get("speaker") for i in chosen], config.report
+    bootstrap = Bootstrap(speakers, report.bootstrap_samples, report.confidence_percent)
+    systems = {
+        name: (name, metrics.load(name).score(references, texts, test_set.language).stats_UK)
+        for name in config.evaluate.metrics["transcribe"]
+    }
+    intervals = {name: bootstrap.interval(scored) for name, scored in bootstrap.resampled(systems).items()}
+    scores = {name: dataclasses.asdict(interval) for name, interval in intervals.items()}
     lines = [
         {"id": rows[i]["id"], "reference": reference, "hypothesis": text}
         for i, reference, text in zip(chosen, references, texts, strict=True)
     ]
     sealing.write_json(folder / f"{test_set.name}.json", lines)
-    return {"n_utterances": len(chosen), "scores": found}
+    return {"n_utterances": len(chosen), "scores": scores}
 
 
 def decode(

@@ -26,6 +26,7 @@ from concertina.corpora._archives import Archive
 from concertina.corpora.synthesis import noise, telephone, voices
 from concertina.metrics import _normaliser
 
+synthetic = True
 KIND = "read_aloud"
 Split = Literal["train", "dev", "adapt"]
 SPLITS = ("train", "dev", "adapt")

@@ -30,6 +30,7 @@ from concertina.corpora import Reject, Size, Utterance, _audio
 from concertina.corpora.synthesis import grammar, noise, voices
 from concertina.corpora.synthesis.grammar import Sentence
 
+synthetic = True
 PART = 250  # utterances: small enough to share out, large enough to start a process for
 RATE_HZ = 16_000
 TALKERS = 16  # whom the babble of a part is mixed from; they say none of its sentences

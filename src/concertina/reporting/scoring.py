@@ -23,7 +23,7 @@ def score_unit(run: stage.Run, unit: Artefact) -> records.Record:
     decoded = records.read(unit.folder / "record.json")
     rows = predictions.read(unit.folder / DECODED)
     scores = score(config, test_set, rows)
-    adapter = None if unit.where["run"] == ZERO_SHOT else dag.adapter(config, cell, unit.where["run"])
+    adapter = None if unit.where["run"] == ZERO_SHOT else config.adapter(cell, unit.where["run"])
     facts: dict[str, Any] = dict(decoded.facts)
     record = records.build(
         **{**run.head, "stage": "evaluate", "device": decoded.device, "threads": decoded.threads},

@@ -83,7 +83,7 @@ class Predictions:
         names = [name for name in self.columns if name.startswith(f"{metric}.")]
         if not names:
             raise RecordError(f"the predictions have no statistics of {metric}: evaluate again with that metric")
-        return np.array([self.columns[name] for name in names], dtype=np.float64).T
+        return np.array([self.columns[name] for name in names]).T
 
 
 def read(path: Path) -> Predictions:
