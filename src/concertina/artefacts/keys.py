@@ -148,6 +148,13 @@ def decode(config: Config, cell: Cell, test_set: str, run: str) -> Key:
     }
 
 
+def scores(config: Config, task: str) -> Key:
+    """The scores of one decoded test set: the metrics of its task, and the reason why a gate was passed over."""
+    names = {str(task): names for task, names in config.evaluate.metrics.items()}.get(task, [])
+    override = {"override": config.gate.override} if config.gate and config.gate.override else {}
+    return {**_code("reporting.scoring", *(_plugin("metrics", name) for name in names)), "metrics": names, **override}
+
+
 def evaluate(config: Config, cell: Cell) -> Key:
     """The scores of one cell: which metrics, of which decoded texts."""
     sets = config.test_sets(cell)
