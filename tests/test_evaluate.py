@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from concertina import config, evaluate, train
+from concertina.artefacts import keys
 from concertina.model import batching, decoding, lalm
 from concertina.store import predictions, records, sealing
 from helpers import tiny_run
@@ -34,7 +35,7 @@ def _there(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_test_set_has_a_record_and_predictions_of_every_run() -> None:
     folder = folder_of("evaluate", "t", "average-3")
-    key = sealing.verify(folder)["run_key"]
+    sealing.verify(folder)
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*.*")} == {
         "seal.json",
         *(
@@ -46,7 +47,6 @@ def test_every_test_set_has_a_record_and_predictions_of_every_run() -> None:
     }
     for path, record in records.read_folder(folder).items():
         assert isinstance(record, records.Record)
-        assert record.run_key == key
         rows = predictions.read(path.with_suffix(".parquet"))
         assert len(rows) == record.n_utterances == {"clean": 8, "clean-en-de": 5}[record.test_set]
         assert record.adapted == (path.stem != "zero-shot")
@@ -58,6 +58,20 @@ def test_every_test_set_has_a_record_and_predictions_of_every_run() -> None:
         assert rate.mean == pytest.approx(sum(rows["audio_tokens"]) / sum(rows["duration_s"]))
         assert rate.p05 <= rate.mean <= rate.p95
         assert json.dumps(rows["tags"][0]) == '{"kind": "digits"}'
+
+
+def test_a_records_key_is_of_its_own_texts_and_metrics() -> None:
+    found = [
+        record
+        for record in records.read_folder(folder_of("evaluate", "t", "average-3")).values()
+        if isinstance(record, records.Record)
+    ]
+    assert len({record.run_key for record in found}) == len(found) == 4
+    experiment = config.load("t.yaml")
+    for record in found:
+        run = f"{record.train_set}-seed{record.seed}" if record.adapted else "zero-shot"
+        unit = sealing.verify(folder_of("evaluate_decode", "t", "average-3", record.test_set, run))["run_key"]
+        assert record.run_key == keys.run_key(keys.scores(experiment, record.task), [unit])
 
 
 def test_a_reference_without_words_is_left_out_and_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,12 +24,14 @@ from helpers.reports import SECTIONS
 
 pytestmark = pytest.mark.slow
 MINE, SPLIT = ["--config", "t.yaml"], ["--corpus", "synthetic", "--split", "long"]
+UNIT = folder_of("evaluate_decode", "t", "average-3", "clean-en-de", "english-seed0")
 WORKS = {
     "features": Work(["features", *MINE, *SPLIT], folder_of("features", "t", "synthetic", "long"), "shard-00000.*"),
     "segments": Work(
         ["segments", *MINE, *SPLIT, *CELL], folder_of("segments", "t", "synthetic", "long", "average-3"), ""
     ),
     "train": Work(["train", *MINE, *TRAIN], ADAPTER, ""),
+    "evaluate_decode": Work(["evaluate", *MINE, *CELL], UNIT, ""),
     "evaluate": Work(["evaluate", *MINE, *CELL], folder_of("evaluate", "t", "average-3"), "*/zero-shot.json"),
     "report": Work(["report", "--config", "overlay.yaml"], folder_of("report", "tiny"), "scores.csv"),
 }
@@ -149,9 +151,9 @@ def test_a_stage_that_cannot_write_says_so_in_one_line(
         ("segments", folder_of("features", "t", "synthetic", "long"), "index.json"),
         ("train", DEV, "shard-00000.safetensors"),
         ("train", DEV, "manifest.jsonl"),
-        ("evaluate", DEV, "shard-00000.safetensors"),
-        ("evaluate", folder_of("segments", "t", "synthetic", "dev", "average-3"), "segments.safetensors"),
-        ("evaluate", ADAPTER, "adapter_model.safetensors"),
+        ("evaluate_decode", DEV, "shard-00000.safetensors"),
+        ("evaluate_decode", folder_of("segments", "t", "synthetic", "dev", "average-3"), "segments.safetensors"),
+        ("evaluate_decode", ADAPTER, "adapter_model.safetensors"),
         ("report", SCORED, "clean/zero-shot.json"),
         ("report", SCORED, "clean/zero-shot.parquet"),
         ("report", folder_of("train", "tiny", "english", "average-3", 0), "curve.jsonl"),
@@ -161,12 +163,15 @@ def test_a_flipped_byte_is_named_before_work_begins(
     project: Project, undisturbed: dict[str, dict[str, Any]], stage: str, folder: Path, file: str
 ) -> None:
     path, work = folder / file, WORKS[stage]
+    held = work.folder.rename(work.folder.with_name("held"))  # so that there is something to do
     sound = path.read_bytes()
     path.write_bytes(sound[:-3] + bytes([sound[-3] ^ 1]) + sound[-2:])
     try:
         status, told = project.run(*work.command)
     finally:
         path.write_bytes(sound)
+        assert not work.folder.exists()
+        held.rename(work.folder)
     assert status == 1
     assert told[-1].startswith(f"error: {path} is ")
     assert "damaged" in told[-1]

@@ -67,11 +67,16 @@ def test_a_finished_run_has_nothing_to_do(finished: Path) -> None:
 def test_a_changed_value_is_named_with_both_values(project: Path) -> None:
     overlay(project, "train: {learning_rate: 0.002, lora: {rank: 8}}")
     reason = "train.learning_rate 0.004 -> 0.002; train.lora.rank 16 -> 8"
-    assert told(project) == {"train": (12, reason), "evaluate": (12, AGAIN), "report": (1, AGAIN), "track": (1, AGAIN)}
+    assert told(project) == {
+        "train": (12, reason),
+        "evaluate": (12, AGAIN),
+        "report": (1, AGAIN),
+        "report_track": (1, AGAIN),
+    }
 
 
 def test_a_compressors_option_and_a_metric_are_named(project: Path) -> None:
-    edit(project / "config.yaml", "options: {phase: 0}", "options: {phase: 1}")
+    edit(project / "config.yaml", "ratios: [2, 3, 4]}  #", "ratios: [2, 3, 4], options: {phase: 1}}  #")
     edit(project / "config.yaml", "transcribe: [wer, cer]", "transcribe: [wer]")
     result = python(project, "tools/plan.py", "--each").stdout
     assert "segments.cells.sample.options.phase 0 -> 1" in result

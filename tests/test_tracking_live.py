@@ -25,13 +25,13 @@ pytestmark = pytest.mark.slow
 CROWD = 16
 WITHOUT = """
 import sys
-from concertina import train
+from concertina import config, train
 from concertina.tracking import replay as track
 from concertina.tracking import mlflow_client as tracking
 assert tracking.uri() == "sqlite:///mlflow.db"
 with tracking.live({}, []):
     pass
-print("mlflow" in sys.modules, track.failures("tiny"))
+print("mlflow" in sys.modules, track.failures(config.load()))
 """
 # Importing MLflow takes seconds, so one process does it, and each of the crowd is a fork of it that has opened nothing.
 CROWDED = """

@@ -238,7 +238,7 @@ def test_a_dead_server_is_told_in_one_line_and_counted(
     assert told.startswith(f"error: cannot record runs at {where.replace('me:hush-hush@', '')}: ")
     assert "Connection refused" in told
     assert len(told.splitlines()) == 1
-    assert replay.failures("tiny") == 0
+    assert replay.failures(load("tiny.yaml")) == 0
     assert replay.main(["--config", "tiny.yaml", "--failures", "0"]) == 0
-    assert replay.failures("tiny") == 1
+    assert replay.failures(load("tiny.yaml")) == 1
     assert "hush" not in (folder_of("report_track", "tiny") / sealing.SEAL).read_text(encoding="utf-8")

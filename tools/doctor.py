@@ -24,6 +24,7 @@ import plan
 
 from concertina import console
 from concertina.artefacts import keys
+from concertina.artefacts.sizes import Estimate
 from concertina.config import Config, ConfigError, load
 from concertina.model import broken_releases
 from concertina.store import sealing
@@ -91,20 +92,19 @@ def graphics() -> Iterator[Line]:
         yield Line("note", f"torch {torch.__version__} {cause}: jobs compute on the CPU; see envs/cuda.yaml")
 
 
-def disk(arguments: Sequence[str]) -> Iterator[Line]:
+def disk(config: Config, arguments: Sequence[str]) -> Iterator[Line]:
     """Room for what would run, and for its largest job's memory."""
     try:
-        planned = plan.jobs(arguments)
+        planned = plan.planned(arguments, config, Estimate(config))
     except plan.PlanError as error:
         yield Line("FAIL", f"plan: {' '.join(str(error).removeprefix('error: ').split())}")
         return
-    size = plan.Estimate(load(plan.experiment(arguments)))
-    if short := plan.shortage(planned, size) if planned else None:
+    if short := plan.shortage(planned):
         yield Line("FAIL", f"disk: {short}")
     else:
-        text = f"{plan.bytes_text(sum(map(size.bytes, planned)))} to write"
+        text = f"{plan.bytes_text(sum(job.written for job in planned))} to write"
         yield Line("ok", f"disk: {text}, {plan.bytes_text(shutil.disk_usage(Path()).free)} free")
-    wanted = max((job["resources"].get("mem_mb", 0) for job in planned), default=0) * 1e6
+    wanted = max((job.memory_mb for job in planned), default=0) * 1e6
     told = re.search(r"^MemAvailable: +(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"), flags=re.MULTILINE)
     free = int(told[1]) * 1024 if told else wanted
     text = f"memory: {plan.bytes_text(free)} free, a job may take {plan.bytes_text(wanted)}"
@@ -187,11 +187,11 @@ def model(config: Config) -> Iterator[Line]:
         yield Line("FAIL", f"torch or transformers cannot be imported ({' '.join(str(error).split())}); {SETUP}")
         return
     folder = config.base.folder
-    if config.base.comes and not folder.exists():
+    if config.base.made_here and not folder.exists():
         yield Line("ok", f"model: {folder}: a run fetches or assembles it")
         return
     again = "get it again (`git checkout models`), or make one (`make base`)"
-    if config.base.comes:
+    if config.base.made_here:
         again = f"remove {folder}, and a run makes it again"
     try:
         found = lalm.fingerprint(folder)
@@ -263,7 +263,7 @@ def main(argv: list[str] | None = None) -> int:
         config = load(plan.experiment(arguments))
         keys.check(config)
         checks += [lambda: model(config), lambda: four_bits(config, arguments)]
-        checks += [lambda: synthesis(config), lambda: disk(arguments)]
+        checks += [lambda: synthesis(config), lambda: disk(config, arguments)]
     except ValueError as error:
         wrong = Line("FAIL", f"config: {error}")
         checks.append(lambda: iter([wrong]))
