@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from concertina import report
-from concertina.artefacts import layout
 from concertina.config import Config, load
 from concertina.config.values import UNCOMPRESSED, Cell, Ratio
 from concertina.reporting import browser, findings, prose, readme
-from concertina.reporting.board import System, cells
+from concertina.reporting.board import System
 from concertina.reporting.evidence import read
 from concertina.reporting.statistics import Interval
 from helpers import reports
@@ -23,6 +22,7 @@ from helpers.reports import (
     UTTERANCES,
     Page,
     clean_board,
+    evaluated,
     made_results,
     of_clean,
     page,
@@ -78,7 +78,7 @@ def test_recoveries_have_their_interval_and_a_dash_where_nothing_was_surely_lost
     made_results.write(config, UTTERANCES, wrong=harmless)
     report.make(config, path)
     board = clean_board(config)
-    for row in findings.main_rows(board, cells(config), "english", {}):
+    for row in findings.main_rows(board, config.cells, "english", {}):
         gap = board.paired(lambda z, n: z - n, System(row.cell, None), System(UNCOMPRESSED, "english"))
         assert gap is not None
         assert (row.recovery is not None) == (gap.low is not None and gap.low > 0)
@@ -106,13 +106,13 @@ def test_an_exact_tie_is_a_tie(here: Path) -> None:
     made_results.write(config, UTTERANCES)
     for run in ("zero-shot", "english-seed0"):
         for kind in ("json", "parquet"):
-            source = layout.evaluate("tiny", "average", "3") / "clean" / f"{run}.{kind}"
-            shutil.copy(source, layout.evaluate("tiny", "segment", "3") / "clean" / f"{run}.{kind}")
-        twin = layout.evaluate("tiny", "segment", "3") / "clean" / f"{run}.json"
+            source = evaluated("average-3") / "clean" / f"{run}.{kind}"
+            shutil.copy(source, evaluated("segment-3") / "clean" / f"{run}.{kind}")
+        twin = evaluated("segment-3") / "clean" / f"{run}.json"
         twin.write_text(twin.read_text().replace('"average"', '"segment"'))
-    reseal(layout.evaluate("tiny", "segment", "3"))
+    reseal(evaluated("segment-3"))
     report.make(config, path)
-    rows = {str(row.cell): row for row in findings.main_rows(clean_board(config), cells(config), "english", {})}
+    rows = {str(row.cell): row for row in findings.main_rows(clean_board(config), config.cells, "english", {})}
     assert [name for name, row in rows.items() if row.best and name.endswith("-3")] == ["average-3", "segment-3"]
     assert "at 3 frames per token, average and segment tie for best: WER" in page()
     assert ["average − segment", "3", "0.0[0.0, 0.0]", "0.0[0.0, 0.0]", "tie"] in Page(page()).rows
