@@ -36,6 +36,7 @@ def made(made_once: Path, here: Path) -> Config:
     return load("overlay.yaml")
 
 
+@pytest.mark.slow
 def test_a_readme_tells_the_test_sets_that_do_not_fit_its_table(here: Path) -> None:
     part = {"corpus": "synthetic", "split": "clean", "task": "transcribe", "language": "en"}
     sets = [{**part, "name": name} for name in ("one", "two", "three", "four")]
@@ -74,6 +75,7 @@ def test_markdown_cannot_be_broken_out_of() -> None:
     assert readme.escape("a|b <i> [x](y) `c`\nd") == "a\\|b &lt;i&gt; [x] (y) 'c' d"
 
 
+@pytest.mark.slow
 def test_the_readme_gets_its_table(made: Config, here: Path) -> None:
     tool = importlib.util.spec_from_file_location("readme", ROOT / "tools" / "readme.py")
     assert tool is not None
