@@ -14,6 +14,8 @@ from concertina.store import records, sealing
 from concertina.store.predictions import read_predictions
 from helpers import tiny_run
 
+pytestmark = pytest.mark.slow  # a cell is trained first
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:

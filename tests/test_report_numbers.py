@@ -107,6 +107,7 @@ def test_intervals_are_those_of_the_tidy_table(made: Config) -> None:
         )
 
 
+@pytest.mark.slow
 def test_three_seeds_are_pooled_and_their_spread_stands_beside(here: Path) -> None:
     grid = [{**cell, "seeds": [0, 1, 2]} for cell in GRID[:2]]
     config, path = made_results.config(here, **SECTIONS | {"segments": {"cells": grid}})
@@ -138,6 +139,7 @@ def test_natural_is_compared_on_the_curve_and_never_outside_it(made: Config) -> 
     assert difference.value == pytest.approx(adapted("sample-2") - value)
 
 
+@pytest.mark.slow
 def test_transfer_is_shown_where_there_are_several_training_sets(here: Path) -> None:
     part = {"corpus": "synthetic", "split": "train", "task": "transcribe", "language": "en"}
     dev = {**part, "split": "dev"}

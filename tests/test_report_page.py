@@ -70,6 +70,7 @@ def test_the_same_records_give_the_same_bytes(made: Config) -> None:
         assert sealing.sha256(Path("results/tiny", name)) == before["files"][name]["sha256"]
 
 
+@pytest.mark.slow
 def test_cells_without_an_adapter_show_their_zero_shot_score(here: Path) -> None:
     config, path = made_results.config(here, **SECTIONS)
     every = [cell.name for cell in config.cells]
@@ -84,6 +85,7 @@ def test_cells_without_an_adapter_show_their_zero_shot_score(here: Path) -> None
     assert "zero-shot" in Path("results/tiny/report/summary.txt").read_text()
 
 
+@pytest.mark.slow
 def test_failed_runs_are_rows(here: Path) -> None:
     config, path = made_results.config(here, **SECTIONS)
     made_results.write(config, UTTERANCES, cells=["sample-2"], adapted=["average-2"])
@@ -125,6 +127,7 @@ def test_a_failure_of_a_split_that_is_no_longer_used_hides_nothing(made: Config)
     shutil.rmtree("results/tiny/failed")
 
 
+@pytest.mark.slow
 def test_trainings_of_unlike_budgets_are_not_compared(here: Path) -> None:
     config, path = made_results.config(here, **SECTIONS)
     made_results.write(config, UTTERANCES)
@@ -150,6 +153,7 @@ def test_the_command_prints_the_summary(made: Config, capsys: pytest.CaptureFixt
     assert "make reproduce CONFIG=overlay.yaml" in page()
 
 
+@pytest.mark.slow
 def test_what_is_shown_is_what_the_config_asks(made: Config, here: Path) -> None:
     smaller = [cell for cell in GRID if cell["compressor"] in ("none", "average")]
     fewer, path = made_results.config(here, **SECTIONS | {"segments": {"cells": smaller}})

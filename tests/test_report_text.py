@@ -70,6 +70,7 @@ def test_the_headline_is_five_columns_at_the_ratio_where_most_meet(made: Config)
     assert "clean: 24 utterances" in caption
 
 
+@pytest.mark.slow
 def test_recoveries_have_their_interval_and_a_dash_where_nothing_was_surely_lost(here: Path) -> None:
     def harmless(compressor: str, ratio: str, adapted: bool, seed: int | None) -> float:
         return 0.1 if compressor in ("none", "average") else made_results.damage(compressor, ratio, adapted, seed)
@@ -101,6 +102,7 @@ def test_the_caption_says_how_long_it_took(made: Config) -> None:
     assert sentence in Path("results/tiny/report/table.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_exact_tie_is_a_tie(here: Path) -> None:
     config, path = made_results.config(here, **SECTIONS)
     made_results.write(config, UTTERANCES)
@@ -119,6 +121,7 @@ def test_an_exact_tie_is_a_tie(here: Path) -> None:
     assert "3 average, segment" in Path("results/tiny/report/summary.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_table_has_the_test_sets_that_do_not_fit_its_table(here: Path) -> None:
     part = {"corpus": "synthetic", "split": "clean", "task": "transcribe", "language": "en"}
     sets = [{**part, "name": name} for name in ("one", "two", "three", "four")]
@@ -157,6 +160,7 @@ def test_markdown_cannot_be_broken_out_of() -> None:
     assert readme.escape("a|b <i> [x](y) `c`\nd") == "a\\|b &lt;i&gt; [x] (y) 'c' d"
 
 
+@pytest.mark.slow
 def test_the_pages_get_their_tables_and_the_picture(made: Config, here: Path) -> None:
     tool = importlib.util.spec_from_file_location("readme", ROOT / "tools" / "readme.py")
     assert tool is not None

@@ -15,6 +15,7 @@ def test_a_fresh_project_plans_every_stage_once_per_artefact(tmp_path: Path) -> 
     assert counts == {"data": 4, "evaluate": 12, "features": 4, "report": 1, "segments": 48, "track": 1, "train": 12}
 
 
+@pytest.mark.slow
 def test_an_unknown_key_is_one_line_with_the_nearest_valid_one(tmp_path: Path) -> None:
     copy_project(tmp_path)
     (tmp_path / "typo.yaml").write_text("train: {stepps: 3}\n", encoding="utf-8")
@@ -24,6 +25,7 @@ def test_an_unknown_key_is_one_line_with_the_nearest_valid_one(tmp_path: Path) -
     assert complaint == ["error: typo.yaml: unknown key train.stepps (did you mean 'steps'?)"]
 
 
+@pytest.mark.slow
 def test_a_compressor_without_a_file_is_one_line_naming_the_file(tmp_path: Path) -> None:
     copy_project(tmp_path)
     text = "segments: {cells: [{compressor: averge, ratios: [2]}]}\n"
