@@ -27,7 +27,7 @@ ROOMS = [  # from top to bottom; those of one line do not know each other, but f
     {"metrics"},
     {"config"},
     {"store"},
-    {"console", "nearest"},
+    {"console", "nearest", "units"},
 ]
 
 
