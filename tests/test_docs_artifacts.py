@@ -284,13 +284,13 @@ def test_what_dvc_put_in_place_is_judged_by_run_keys(judged: Path) -> None:
         os.utime(seal, (1_700_000_000 + number,) * 2)  # in an order that says nothing
     config = (judged / "config.yaml").read_text(encoding="utf-8")
     (judged / "config.yaml").write_text(config.replace("learning_rate: 0.1", "learning_rate: 0.2"), encoding="utf-8")
-    planned = python(judged, "tools/repro.py", "--config", "config.yaml", "-n")
+    planned = python(judged, "-m", "tools.dvc.repro", "--config", "config.yaml", "-n")
     (judged / "config.yaml").write_text(config, encoding="utf-8")
     assert planned.returncode == 0, planned.stdout + planned.stderr
     jobs = re.findall(r"^Job \d+: (\w+(?: \S+)?)$", planned.stdout + planned.stderr, flags=re.MULTILINE)
     assert sorted(jobs) == ["evaluate average-3", "report", "track", "train english/average-3/seed0"]
     shutil.rmtree(judged / ".snakemake")
-    same = python(judged, "tools/repro.py", "--config", "config.yaml", "-n")
+    same = python(judged, "-m", "tools.dvc.repro", "--config", "config.yaml", "-n")
     assert re.findall(r"^Job \d+: (\w+(?: \S+)?)$", same.stdout + same.stderr, flags=re.MULTILINE) == ["track"]
 
 
@@ -300,6 +300,6 @@ def test_what_was_accepted_belongs(judged: Path) -> None:
     asked = "import sys; sys.path.insert(0, 'tools'); import artefacts; from concertina.config import load"
     asked += "; print(*artefacts.strangers(load('config.yaml')))"
     assert python(judged, "-c", asked).stdout.split()[0] == str(Path(KINDS["adapter"]).parent)
-    accepted = python(judged, "tools/accept.py", "--why", "nothing reads it")
+    accepted = python(judged, "-m", "tools.dvc.accept", "--why", "nothing reads it")
     assert accepted.returncode == 0, accepted.stdout + accepted.stderr
     assert python(judged, "-c", asked).stdout.split() == []

@@ -44,7 +44,7 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     with open(tmp_path / "scratch/run.lock", "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        second = python(tmp_path, "tools/run.py", "-n")
+        second = python(tmp_path, "-m", "tools.run", "-n")
         assert second.returncode == 1
         assert second.stderr == "error: another run is going on in this folder; wait for it to end\n"
-    assert python(tmp_path, "tools/run.py", "-n").returncode == 0
+    assert python(tmp_path, "-m", "tools.run", "-n").returncode == 0
