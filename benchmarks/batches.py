@@ -37,7 +37,8 @@ from transformers import (
 
 from concertina import config, features, train
 from concertina.config import Config
-from concertina.model import devices, encoder, lalm, packed_attention
+from concertina.model import devices, lalm, packed_attention
+from concertina.units import RATE_HZ
 
 ANSWER = "the red light is over there at three"
 LARGE: dict[str, Any] = {
@@ -83,7 +84,7 @@ def main() -> int:
 def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float, float]:
     """From cached frames, true lengths, the head on labels alone: utterances per second, and the mean loss."""
     model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
-    frames = features.encode(model, waves, int(experiment.features.batch_seconds * encoder.RATE_HZ))
+    frames = features.encode(model, waves, int(experiment.features.batch_seconds * RATE_HZ))
     batch = experiment.train.batch
     if experiment.train.layout == "packed":
         model.llm.config._attn_implementation = packed_attention.NAME
@@ -144,7 +145,7 @@ def plain(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[floa
         row = processor(
             text=prompt + ANSWER + processor.tokenizer.eos_token,
             audio=wave.astype(np.float32) / 32768,
-            sampling_rate=encoder.RATE_HZ,
+            sampling_rate=RATE_HZ,
             return_tensors="pt",
         )
         labels = row["input_ids"][0].clone()

@@ -22,8 +22,9 @@ from features import speech as recordings
 from concertina import config, features, segments, train
 from concertina.compressors._segments import positions
 from concertina.config import ratio_text
-from concertina.model import batching, devices, encoder, lalm
+from concertina.model import batching, devices, lalm
 from concertina.model.lalm import Lalm
+from concertina.units import RATE_HZ
 
 ANSWER = "the red light is over there at three"
 Frames = Callable[[list[int]], list[np.ndarray]]
@@ -43,7 +44,7 @@ def main() -> int:
     ratio = next(ratio for ratio in cell.ratios if ratio_text(ratio) == asked.ratio)
     decide = segments.decider(cell.compressor, ratio, cell.options)
     waves = recordings(asked.data, asked.steps * experiment.train.batch)
-    budget = int(experiment.features.batch_seconds * encoder.RATE_HZ)
+    budget = int(experiment.features.batch_seconds * RATE_HZ)
 
     model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
     cached = features.encode(model, waves, budget)

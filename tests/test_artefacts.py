@@ -28,7 +28,7 @@ def test_the_artefacts_are_those_that_a_run_makes(tmp_path: Path, monkeypatch: p
 
 def test_a_pull_is_refused_where_nothing_says_which_commit_of_a_branch_is_meant(tmp_path: Path) -> None:
     copy_project(tmp_path)
-    done = python(tmp_path, "tools/pull.py", "--config", "configs/paper.yaml")
+    done = python(tmp_path, "-m", "tools.dvc.pull", "--config", "configs/paper.yaml")
     assert done.returncode != 0
     assert re.search(r"base: Qwen/Qwen2-Audio-7B at revision 'main' is not here.*set `revision` to", done.stderr)
     assert not (tmp_path / "scratch").exists()

@@ -70,6 +70,7 @@ def test_an_archive_of_something_else_is_named(project: Path, capsys: pytest.Cap
     assert "x.tar.gz is no archive of Common Voice" in refused(chosen, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", [{"version": "17.0"}, {"language": "de"}])
 def test_another_version_or_language_than_the_config_says_is_named(
     project: Path, capsys: pytest.CaptureFixture[str], entry: dict[str, str]

@@ -29,7 +29,7 @@ def project(whole: Path, tmp_path: Path) -> Path:
 
 def asked(project: Path, *arguments: str) -> tuple[int, list[str]]:
     """The doctor's status, and its lines other than `ok`."""
-    result = python(project, "tools/doctor.py", *arguments)
+    result = python(project, "-m", "tools.doctor", *arguments)
     assert re.fullmatch(r"((ok  |note|FAIL) \S.*\n)+", result.stdout), result.stdout + result.stderr
     return result.returncode, [line for line in result.stdout.splitlines() if not line.startswith("ok")]
 

@@ -13,6 +13,8 @@ from concertina.store import predictions, records, sealing
 from helpers import tiny_run
 from helpers.artefacts import folder_of
 
+pytestmark = pytest.mark.slow  # a cell is trained first
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:

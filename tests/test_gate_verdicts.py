@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from concertina import report
-from concertina.artefacts import layout
 from concertina.checks import gate
 from concertina.config import Config, Gate
 from concertina.reporting import prose
 from concertina.store import records
-from helpers.reports import ROOT, SECTIONS, UTTERANCES, made_results, of_clean, tidy
+from helpers.reports import ROOT, SECTIONS, UTTERANCES, evaluated, made_results, of_clean, tidy
 
 SETTINGS = Gate(published="x", figures={"clean": "a", "hard-en-de": "b"}, wer_points=0.2, bleu_points=3.0)
 
@@ -28,7 +27,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 def judge(config: Config, metric: str, test_set: str, off: float, stops: bool = True) -> dict[str, object]:
     """The verdict on a set whose published figure is this far below ours."""
-    folder = layout.evaluate("tiny", "none", "1")
+    folder = evaluated("none-1")
     record = records.read(folder / test_set / "zero-shot.json")
     assert isinstance(record, records.Record)
     figure = gate.Figure(metric=metric, value=record.scores[metric].value - off, stops=stops)

@@ -151,9 +151,9 @@ def test_no_more_jobs_are_started_than_have_a_place(tmp_path: Path) -> None:
     environment = os.environ | {
         "CUDA_VISIBLE_DEVICES": "0,1",
         "CONCERTINA_JOBS_PER_GPU": "2",
-        "PYTHONPATH": str(ROOT / "tools"),
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}",
     }
-    asked = "import run; print(*run.gpu_limit([]), *run.gpu_limit(['--profile', 'profiles/slurm']))"
+    asked = "from tools import run; print(*run.gpu_limit([]), *run.gpu_limit(['--profile', 'profiles/slurm']))"
     result = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout == "--resources gpu=4\n"
     for rule in ("1_base_join", "3_features", "5_train", "6_evaluate", "6_evaluate_gate", "6_evaluate_whisper"):

@@ -264,10 +264,10 @@ def test_the_tools_know_a_base_that_is_not_there_yet_and_one_that_is_damaged(tmp
     copy_project(tmp_path)
     base = {"model": MODEL, "revision": "main", "prompts": PROMPTS, "four_bit": True}
     (tmp_path / "far.yaml").write_text(yaml.safe_dump({"name": "far", "base": base}), encoding="utf-8")
-    planned = python(tmp_path, "tools/plan.py", "--config", "experiment=far.yaml").stdout
+    planned = python(tmp_path, "-m", "tools.plan", "--config", "experiment=far.yaml").stdout
     assert re.search(r"^base_hub +1 +\S+ +16\.8 GB .* new$", planned, flags=re.MULTILINE), planned
     assert "How long base_hub takes is up to the network." in planned
-    told = python(tmp_path, "tools/doctor.py", "--config", "experiment=far.yaml").stdout
+    told = python(tmp_path, "-m", "tools.doctor", "--config", "experiment=far.yaml").stdout
     assert f"ok   model: {FOLDER}/main: a run fetches or assembles it" in told
     assert torch.cuda.is_available() or "FAIL base.four_bit: it needs a CUDA GPU" in told
     with sealing.sealed(tmp_path / FOLDER / "main", {"run_key": "0" * 16}) as temporary:
@@ -275,9 +275,9 @@ def test_the_tools_know_a_base_that_is_not_there_yet_and_one_that_is_damaged(tmp
     weights = tmp_path / FOLDER / "main/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     remedy = f'rm -rf {FOLDER}/main && make reproduce CONFIG=far.yaml ONLY="{FOLDER}/main/seal.json"'
-    assert remedy in python(tmp_path, "tools/verify.py", "--config", "far.yaml").stderr
+    assert remedy in python(tmp_path, "-m", "tools.verify", "--config", "far.yaml").stderr
     weights.unlink()
-    told = python(tmp_path, "tools/doctor.py", "--config", "experiment=far.yaml").stdout
+    told = python(tmp_path, "-m", "tools.doctor", "--config", "experiment=far.yaml").stdout
     assert f"remove {FOLDER}/main, and a run makes it again" in told
 
 

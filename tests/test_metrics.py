@@ -16,7 +16,7 @@ from concertina import metrics
 from concertina.config import Gate
 from concertina.metrics import ScoreError, _edits, _normaliser
 from concertina.metrics._loops import loops
-from concertina.store import records
+from concertina.store import predictions
 
 TEXT = "the red boat sails past nine quiet islands while eleven gulls follow a small green light"
 WORDS = TEXT.split()
@@ -142,9 +142,9 @@ class TestContract:
             {"id": f"u{i}", "reference": r, "hypothesis": h, "speaker": None, "tags": {}, **fact}
             for i, (r, h) in enumerate(zip(*texts, strict=True))
         ]
-        records.write_predictions(tmp_path / "p.parquet", rows, {"this": score})
+        predictions.write(tmp_path / "p.parquet", rows, {"this": score})
         monkeypatch.setattr(metrics, "load", lambda name: metric)
-        back = records.read_predictions(tmp_path / "p.parquet").statistics("this")
+        back = predictions.read(tmp_path / "p.parquet").statistics("this")
         assert (back == score.stats_UK).all()
         assert back.dtype == score.stats_UK.dtype
 

@@ -79,7 +79,7 @@ def test_the_plan_holds_every_cell_and_says_what_it_costs_by_card(project: Path)
     assert sorted(what for name, what in jobs if name == "evaluate") == sorted(map(str, config.load(chosen).cells))
     names = [name for name, _ in jobs]
     assert names.index("base_hub") < names.index("features") < names.index("evaluate_gate") < names.index("train")
-    told = python(project, "tools/plan.py", "--config", f"experiment={chosen}").stdout
+    told = python(project, "-m", "tools.plan", "--config", f"experiment={chosen}").stdout
     assert re.search(r"24 GB \(RTX 4090 \).*not .*train.*set base\.four_bit", told), told
     assert re.search(r"141 GB \(H200     \).* yes", told)
     assert "Hours are arithmetic: 35 % of the peak" in told
@@ -88,7 +88,7 @@ def test_the_plan_holds_every_cell_and_says_what_it_costs_by_card(project: Path)
 @pytest.mark.slow
 def test_the_plan_answers_before_what_a_user_brings_is_there(tmp_path: Path) -> None:
     copy_project(tmp_path)
-    told = python(tmp_path, "tools/plan.py", "--config", "experiment=configs/paper.yaml").stdout
+    told = python(tmp_path, "-m", "tools.plan", "--config", "experiment=configs/paper.yaml").stdout
     assert re.search(r"cv-en is yet to bring: corpora/\S+/en: no such folder.*https://commonvoice\.mozilla\.org", told)
     assert "en-de is yet to bring: corpora/cv-corpus-4/en: no such folder" in told
     assert re.search(r"^train +39 ", told, flags=re.MULTILINE)

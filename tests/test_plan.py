@@ -47,7 +47,7 @@ def project(finished: Path, tmp_path: Path) -> Path:
 
 def told(project: Path, *arguments: str) -> dict[str, tuple[int, str]]:
     """Each stage's number of jobs and the reason, of a plan whose stages have one reason each."""
-    result = python(project, "tools/plan.py", *arguments)
+    result = python(project, "-m", "tools.plan", *arguments)
     assert result.returncode == 0, result.stdout + result.stderr
     rows = re.findall(r"^(\w+) +(\d+)  .*?  (\S[^\n]*?)$", result.stdout.split("\n\n")[1], flags=re.MULTILINE)
     reasons = {stage: (int(count), re.split(r"  +", rest)[-1]) for stage, count, rest in rows}
@@ -59,7 +59,7 @@ AGAIN = "inputs are made again"
 
 
 def test_a_finished_run_has_nothing_to_do(finished: Path) -> None:
-    result = python(finished, "tools/plan.py")
+    result = python(finished, "-m", "tools.plan")
     assert (result.returncode, result.stdout.count("\n")) == (0, 1)
     assert result.stdout.startswith("tiny (config.yaml): nothing to do")
 
@@ -78,7 +78,7 @@ def test_a_changed_value_is_named_with_both_values(project: Path) -> None:
 def test_a_compressors_option_and_a_metric_are_named(project: Path) -> None:
     edit(project / "config.yaml", "ratios: [2, 3, 4]}  #", "ratios: [2, 3, 4], options: {phase: 1}}  #")
     edit(project / "config.yaml", "transcribe: [wer, cer]", "transcribe: [wer]")
-    result = python(project, "tools/plan.py", "--each").stdout
+    result = python(project, "-m", "tools.plan", "--each").stdout
     assert "segments.cells.sample.options.phase 0 -> 1" in result
     assert "evaluate.metrics.transcribe - cer" in result
     assert len(re.findall(r"^ +synthetic/\w+/sample-\d$", result, flags=re.MULTILINE)) == 12
@@ -94,7 +94,7 @@ def test_what_was_lost_is_told_from_what_is_new(project: Path) -> None:
     shutil.rmtree(project / "build/tiny/train/english/average-3")
     shutil.rmtree(project / "results/tiny/evaluate/average-3")
     edit(project / "config.yaml", "{compressor: random, ratios: [3]}", "{compressor: random, ratios: [5]}")
-    result = python(project, "tools/plan.py").stdout
+    result = python(project, "-m", "tools.plan").stdout
     for row in ("train +1 .* gone", "train +1 .* new", "segments +4 .* new", "evaluate +1 .* gone"):
         assert re.search(f"^{row}$", result, flags=re.MULTILINE), result
     assert re.search(r"^report .* report.cells \+ random-5 - random-3; ", result, flags=re.MULTILINE)
@@ -115,7 +115,7 @@ def test_your_own_speech_is_counted_and_a_replaced_recording_named(project: Path
     (project / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     record(project / "a.wav", 1)
     mine = ["--config", "experiment=mine.yaml"]
-    assert re.search(r"^data +1 .* 230 MB ", python(project, "tools/plan.py", *mine).stdout, flags=re.MULTILINE)
+    assert re.search(r"^data +1 .* 230 MB ", python(project, "-m", "tools.plan", *mine).stdout, flags=re.MULTILINE)
     finish(project, "mine.yaml")
     record(project / "a.wav", 2)
     assert told(project, *mine)["data"] == (1, "files of the corpus changed")
@@ -128,9 +128,9 @@ def test_a_corpus_tells_its_size_or_is_said_to_be_unknown(project: Path) -> None
     edit(project / "config.yaml", "    - name: synthetic\n", "    - {name: beeps}\n    - name: synthetic\n")
     new = "    - {name: beeps, corpus: beeps, split: all, task: transcribe, language: en}\n"
     edit(project / "config.yaml", "    - {name: hard,", new + "    - {name: hard,")
-    assert "How much speech beeps/all holds is not known" in python(project, "tools/plan.py").stdout
+    assert "How much speech beeps/all holds is not known" in python(project, "-m", "tools.plan").stdout
     own.write_text(text + "def size(options, split): return 1000, 10.0\n", encoding="utf-8")
-    result = python(project, "tools/plan.py").stdout
+    result = python(project, "-m", "tools.plan").stdout
     assert re.search(r"^data +1 .* 1\.15 GB ", result, flags=re.MULTILINE)
     assert "not known" not in result
 
@@ -139,7 +139,7 @@ def test_a_run_that_the_disk_will_not_hold_is_refused(project: Path) -> None:
     shutil.rmtree(project / "build")
     with mounted(project / "build", "-t", "tmpfs", "-o", "size=100m", "tmpfs") as small:
         for tool in ("plan", "run"):
-            result = python(project, f"tools/{tool}.py", "--quiet", "all")
+            result = python(project, "-m", f"tools.{tool}", "--quiet", "all")
             assert result.returncode == 1
             [error] = [line for line in result.stderr.splitlines() if line.startswith("error")]
             assert re.match(r"error: the run needs about 1\.\d+ GB of disk in .*/build, and \d+ MB are free; ", error)
@@ -148,7 +148,7 @@ def test_a_run_that_the_disk_will_not_hold_is_refused(project: Path) -> None:
 
 def test_a_config_that_is_wrong_is_one_line(project: Path) -> None:
     (project / "typo.yaml").write_text("train: {stepps: 3}\n", encoding="utf-8")
-    result = python(project, "tools/plan.py", "--config", "experiment=typo.yaml")
+    result = python(project, "-m", "tools.plan", "--config", "experiment=typo.yaml")
     assert result.returncode == 1
     assert result.stderr == "error: typo.yaml: unknown key train.stepps (did you mean 'steps'?)\n"
 
@@ -199,7 +199,7 @@ def tool(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
 
 
 def test_a_base_that_is_to_be_assembled_is_sized_by_its_parts(project: Path) -> None:
-    result = python(project, "tools/plan.py", "--config", "experiment=configs/small.yaml").stdout
+    result = python(project, "-m", "tools.plan", "--config", "experiment=configs/small.yaml").stdout
     assert re.search(r"^assemble +1 ", result, flags=re.MULTILINE), result
     assert re.search(r"^fetch +\d+ ", result, flags=re.MULTILINE)
     assert "Qwen2-Audio-7B" not in result

@@ -9,14 +9,25 @@ from xml.etree import ElementTree
 import pytest
 
 from concertina import report
-from concertina.artefacts import layout
 from concertina.config import Config, load
 from concertina.config.values import UNCOMPRESSED, Cell, Ratio
 from concertina.reporting import findings
-from concertina.reporting.board import System, cells
+from concertina.reporting.board import System
 from concertina.store import records
 from helpers import reports
-from helpers.reports import GRID, ROOT, SECTIONS, UTTERANCES, Page, clean_board, made_results, of_clean, page, tidy
+from helpers.reports import (
+    GRID,
+    ROOT,
+    SECTIONS,
+    UTTERANCES,
+    Page,
+    clean_board,
+    evaluated,
+    made_results,
+    of_clean,
+    page,
+    tidy,
+)
 
 
 @pytest.fixture
@@ -42,8 +53,8 @@ def made(made_once: Path, here: Path) -> Config:
 def test_the_tables_hold_the_records_numbers(made: Config) -> None:
     rows = [row for row in Page(page()).rows if len(row) == 10]
     markdown = Path("results/tiny/report/table.md").read_text().splitlines()[2:]
-    for place, cell in enumerate(cells(made)):
-        folder = layout.evaluate("tiny", cell.compressor, str(cell.ratio)) / "clean"
+    for place, cell in enumerate(made.cells):
+        folder = evaluated(cell.name) / "clean"
         zero, adapted = (records.read(folder / f"{run}.json") for run in ("zero-shot", "english-seed0"))
         row = [text.strip() for text in rows[place + 1]]
         assert isinstance(zero, records.Record)
@@ -96,13 +107,14 @@ def test_intervals_are_those_of_the_tidy_table(made: Config) -> None:
         )
 
 
+@pytest.mark.slow
 def test_three_seeds_are_pooled_and_their_spread_stands_beside(here: Path) -> None:
     grid = [{**cell, "seeds": [0, 1, 2]} for cell in GRID[:2]]
     config, path = made_results.config(here, **SECTIONS | {"segments": {"cells": grid}})
     made_results.write(config, UTTERANCES)
     report.make(config, path)
     board = clean_board(config)
-    for row in findings.main_rows(board, cells(config), "english", {}):
+    for row in findings.main_rows(board, config.cells, "english", {}):
         found = [run.record.scores["wer"].value for run in board.runs[System(row.cell, "english")]]
         assert list(row.seeds) == found
         assert len(found) == 3
@@ -113,7 +125,7 @@ def test_three_seeds_are_pooled_and_their_spread_stands_beside(here: Path) -> No
 
 
 def test_natural_is_compared_on_the_curve_and_never_outside_it(made: Config) -> None:
-    grid, board = {str(cell): cell for cell in cells(made)}, clean_board(made)
+    grid, board = {str(cell): cell for cell in made.cells}, clean_board(made)
 
     def adapted(name: str) -> float:
         return board.score(System(grid[name], "english"))
@@ -127,6 +139,7 @@ def test_natural_is_compared_on_the_curve_and_never_outside_it(made: Config) -> 
     assert difference.value == pytest.approx(adapted("sample-2") - value)
 
 
+@pytest.mark.slow
 def test_transfer_is_shown_where_there_are_several_training_sets(here: Path) -> None:
     part = {"corpus": "synthetic", "split": "train", "task": "transcribe", "language": "en"}
     dev = {**part, "split": "dev"}

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from concertina import report
-from concertina.artefacts import layout
 from concertina.config import Config, load
 from concertina.config.values import UNCOMPRESSED, Cell, Ratio
 from concertina.reporting import browser, findings, prose, readme
-from concertina.reporting.board import System, cells
+from concertina.reporting.board import System
 from concertina.reporting.evidence import read
 from concertina.reporting.statistics import Interval
 from helpers import reports
@@ -23,6 +22,7 @@ from helpers.reports import (
     UTTERANCES,
     Page,
     clean_board,
+    evaluated,
     made_results,
     of_clean,
     page,
@@ -70,6 +70,7 @@ def test_the_headline_is_five_columns_at_the_ratio_where_most_meet(made: Config)
     assert "clean: 24 utterances" in caption
 
 
+@pytest.mark.slow
 def test_recoveries_have_their_interval_and_a_dash_where_nothing_was_surely_lost(here: Path) -> None:
     def harmless(compressor: str, ratio: str, adapted: bool, seed: int | None) -> float:
         return 0.1 if compressor in ("none", "average") else made_results.damage(compressor, ratio, adapted, seed)
@@ -78,7 +79,7 @@ def test_recoveries_have_their_interval_and_a_dash_where_nothing_was_surely_lost
     made_results.write(config, UTTERANCES, wrong=harmless)
     report.make(config, path)
     board = clean_board(config)
-    for row in findings.main_rows(board, cells(config), "english", {}):
+    for row in findings.main_rows(board, config.cells, "english", {}):
         gap = board.paired(lambda z, n: z - n, System(row.cell, None), System(UNCOMPRESSED, "english"))
         assert gap is not None
         assert (row.recovery is not None) == (gap.low is not None and gap.low > 0)
@@ -101,24 +102,26 @@ def test_the_caption_says_how_long_it_took(made: Config) -> None:
     assert sentence in Path("results/tiny/report/table.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_exact_tie_is_a_tie(here: Path) -> None:
     config, path = made_results.config(here, **SECTIONS)
     made_results.write(config, UTTERANCES)
     for run in ("zero-shot", "english-seed0"):
         for kind in ("json", "parquet"):
-            source = layout.evaluate("tiny", "average", "3") / "clean" / f"{run}.{kind}"
-            shutil.copy(source, layout.evaluate("tiny", "segment", "3") / "clean" / f"{run}.{kind}")
-        twin = layout.evaluate("tiny", "segment", "3") / "clean" / f"{run}.json"
+            source = evaluated("average-3") / "clean" / f"{run}.{kind}"
+            shutil.copy(source, evaluated("segment-3") / "clean" / f"{run}.{kind}")
+        twin = evaluated("segment-3") / "clean" / f"{run}.json"
         twin.write_text(twin.read_text().replace('"average"', '"segment"'))
-    reseal(layout.evaluate("tiny", "segment", "3"))
+    reseal(evaluated("segment-3"))
     report.make(config, path)
-    rows = {str(row.cell): row for row in findings.main_rows(clean_board(config), cells(config), "english", {})}
+    rows = {str(row.cell): row for row in findings.main_rows(clean_board(config), config.cells, "english", {})}
     assert [name for name, row in rows.items() if row.best and name.endswith("-3")] == ["average-3", "segment-3"]
     assert "at 3 frames per token, average and segment tie for best: WER" in page()
     assert ["average − segment", "3", "0.0[0.0, 0.0]", "0.0[0.0, 0.0]", "tie"] in Page(page()).rows
     assert "3 average, segment" in Path("results/tiny/report/summary.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_table_has_the_test_sets_that_do_not_fit_its_table(here: Path) -> None:
     part = {"corpus": "synthetic", "split": "clean", "task": "transcribe", "language": "en"}
     sets = [{**part, "name": name} for name in ("one", "two", "three", "four")]
@@ -157,6 +160,7 @@ def test_markdown_cannot_be_broken_out_of() -> None:
     assert readme.escape("a|b <i> [x](y) `c`\nd") == "a\\|b &lt;i&gt; [x] (y) 'c' d"
 
 
+@pytest.mark.slow
 def test_the_pages_get_their_tables_and_the_picture(made: Config, here: Path) -> None:
     tool = importlib.util.spec_from_file_location("readme", ROOT / "tools" / "readme.py")
     assert tool is not None

@@ -182,7 +182,7 @@ def test_a_touched_or_rewritten_recording_plans_nothing(own_speech: Path) -> Non
 
 
 def accept(project: Path, why: str) -> subprocess.CompletedProcess[str]:
-    return python(project, "tools/accept.py", "--config", "config.yaml", "--why", why)
+    return python(project, "-m", "tools.dvc.accept", "--config", "config.yaml", "--why", why)
 
 
 @pytest.mark.slow

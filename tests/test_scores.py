@@ -12,12 +12,13 @@ from concertina import metrics
 from concertina.reporting import scores
 from concertina.reporting.scores import Result
 from concertina.reporting.statistics import CONDITIONAL, Bootstrap
-from concertina.store import records
+from concertina.store import predictions, records
+from concertina.store.provenance import provenance
 from concertina.store.sealing import DamagedError
 
 HEADER = (
     "name,corpus,split,task,source_language,target_language,compressor,ratio,positions,adapted,train_set,seed,metric,"
-    "value,n_utterances,low,high,realised_ratio,audio_tokens_per_second,signature,run_key"
+    "value,n_utterances,low,high,realised_ratio,audio_tokens_per_second,signature,run_key,options"
 )
 UTTERANCES = 60
 
@@ -30,7 +31,7 @@ def write(folder: Path, compressor: str, ratio: str, wrong: float, task: str = "
     names = ["wer", "cer"] if task == "transcribe" else ["bleu", "chrf"]
     found = {name: metrics.load(name).score(references, hypotheses, "en") for name in names}
     record = records.build(
-        **records.provenance(),
+        **provenance(),
         **{"name": "tiny", "test_set": "clean", "corpus": "synthetic", "split": "clean", "source_language": "en"},
         **{"target_language": None if task == "transcribe" else "de", "task": task, "positions": "renumber"},
         **{"compressor": compressor, "ratio": ratio, "scores": found, "n_utterances": UTTERANCES, "loops": 0},
@@ -45,7 +46,7 @@ def write(folder: Path, compressor: str, ratio: str, wrong: float, task: str = "
     run = f"{changes['train_set']}-seed{changes['seed']}" if record.adapted else "zero-shot"
     path = folder / f"{compressor}-{ratio}" / f"clean-{task}" / run
     records.write(path.with_suffix(".json"), record)
-    records.write_predictions(path.with_suffix(".parquet"), rows, found)
+    predictions.write(path.with_suffix(".parquet"), rows, found)
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
 
 def read(folder: Path) -> list[Result]:
     return [
-        Result(record, records.read_predictions(path.with_suffix(".parquet")))
+        Result(record, predictions.read(path.with_suffix(".parquet")))
         for path, record in records.read_folder(folder).items()
         if isinstance(record, records.Record)
     ]
@@ -112,11 +113,11 @@ def test_cells_are_spelled_for_tools(folder: Path) -> None:
 
 def test_every_score_has_the_interval_of_its_bootstrap(folder: Path) -> None:
     found = {(r["task"], r["compressor"], r["ratio"], r["adapted"], r["metric"]): r for r in rows(folder)}
-    for record, predictions in read(folder):
+    for record, decoded in read(folder):
         for metric in record.scores:
             row = found[record.task, record.compressor, record.ratio, record.adapted, metric]
-            alone = Bootstrap(predictions["speaker"], samples=300)
-            scored = alone.resampled({0: (metric, predictions.statistics(metric))})[0]
+            alone = Bootstrap(decoded["speaker"], samples=300)
+            scored = alone.resampled({0: (metric, decoded.statistics(metric))})[0]
             interval = alone.interval(scored)
             assert [row["value"], row["low"], row["high"]] == [interval.value, interval.low, interval.high]
             assert row["low"] < row["value"] < row["high"]
@@ -133,6 +134,6 @@ def test_sets_of_the_same_utterances_share_their_resamples(folder: Path) -> None
 def test_a_result_on_other_utterances_is_refused(folder: Path) -> None:
     results = read(folder)
     columns = results[0].predictions.columns
-    fewer = records.Predictions({name: values[1:] for name, values in columns.items()})
+    fewer = predictions.Predictions({name: values[1:] for name, values in columns.items()})
     with pytest.raises(DamagedError, match=r"average-10 was scored on other utterances of clean"):
         scores.bootstraps([results[1], Result(results[0].record, fewer)], 50, 95)

@@ -169,7 +169,7 @@ def test_the_plan_foretold_what_was_written(config: Config, tmp_path: Path, monk
     monkeypatch.syspath_prepend(str(tmp_path / "tools"))
     sizes = __import__("estimate").Estimate(config)
     foretold: Counter[str] = Counter()
-    for line in python(tmp_path, "tools/dryrun.py", "--config", f"experiment={SMOKE}").stdout.splitlines():
+    for line in python(tmp_path, "-m", "tools.plan.dryrun", "--config", f"experiment={SMOKE}").stdout.splitlines():
         job = json.loads(line)
         foretold[job["stage"]] += sizes.bytes(job)
     for stage in STAGES:
@@ -201,7 +201,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_scores(
         for folder in ("train/english", "evaluate"):
             shutil.rmtree(Path(made, config.name, folder, "average-3"), ignore_errors=True)
     root = Path("results" if stage == "evaluate" else "build", config.name, stage)
-    command = [sys.executable, "tools/run.py", "--config", f"experiment={SMOKE}"]
+    command = [sys.executable, "-m", "tools.run", "--config", f"experiment={SMOKE}"]
     environment = {**os.environ, "PYTHONPATH": str(done / "src")}
     with open("console.txt", "w", encoding="utf-8") as console:
         run = subprocess.Popen(command, env=environment, stdout=console, stderr=console, start_new_session=True)
@@ -211,7 +211,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_scores(
         assert run.poll() is None, Path("console.txt").read_text(encoding="utf-8")
         os.killpg(run.pid, how)
         assert run.wait(PATIENCE_S) != 0
-    again = python(done, "tools/run.py", "--config", f"experiment={SMOKE}")
+    again = python(done, "-m", "tools.run", "--config", f"experiment={SMOKE}")
     assert again.returncode == 0, again.stdout + again.stderr
     assert rows(config.name) == before
     assert not list(root.rglob(".*.tmp"))

@@ -110,6 +110,7 @@ def test_spelled_items_are_kept_out_of_the_test_splits_and_have_their_own() -> N
     assert {u.tags["kind"] for u in speak("spelled", {"en": 5})} == {grammar.SPELLED}
 
 
+@pytest.mark.slow
 def test_hard_is_graded_noise_of_unseen_kinds() -> None:
     spoken = speak("hard", {"en": 60})
     assert {u.tags["snr_db"] for u in spoken} == {0.0, 5.0, 10.0, 15.0}

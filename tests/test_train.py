@@ -66,6 +66,7 @@ def test_the_adapter_is_pefts_own_and_leaves_the_encoder_alone(overlay: Path) ->
         assert lalm.loss(model, inputs) < before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "steps"), [("float32", 10), ("bfloat16", 2)])
 def test_a_second_run_makes_the_same_bytes(overlay: Path, precision: str, steps: int) -> None:
     tiny_run.change(overlay, precision=precision, steps=steps)

@@ -18,6 +18,7 @@ def test_a_fresh_project_plans_every_stage_once_per_artefact(tmp_path: Path) -> 
     }
 
 
+@pytest.mark.slow
 def test_an_unknown_key_is_one_line_with_the_nearest_valid_one(tmp_path: Path) -> None:
     copy_project(tmp_path)
     (tmp_path / "typo.yaml").write_text("train: {stepps: 3}\n", encoding="utf-8")
@@ -27,6 +28,7 @@ def test_an_unknown_key_is_one_line_with_the_nearest_valid_one(tmp_path: Path) -
     assert complaint == ["error: typo.yaml: unknown key train.stepps (did you mean 'steps'?)"]
 
 
+@pytest.mark.slow
 def test_a_compressor_without_a_file_is_one_line_naming_the_file(tmp_path: Path) -> None:
     copy_project(tmp_path)
     text = "segments: {cells: [{compressor: averge, ratios: [2]}]}\n"
@@ -45,7 +47,7 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     with open(tmp_path / "scratch/run.lock", "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        second = python(tmp_path, "tools/run.py", "-n")
+        second = python(tmp_path, "-m", "tools.run", "-n")
         assert second.returncode == 1
         assert second.stderr == "error: another run is going on in this folder; wait for it to end\n"
-    assert python(tmp_path, "tools/run.py", "-n").returncode == 0
+    assert python(tmp_path, "-m", "tools.run", "-n").returncode == 0

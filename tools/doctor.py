@@ -1,4 +1,4 @@
-"""Whether this machine can run an experiment: `python tools/doctor.py [arguments of snakemake]`, one line per check.
+"""Whether this machine can run an experiment: `python -m tools.doctor [arguments of snakemake]`, one line per check.
 
 `ok` is fine, `note` is worth knowing, `FAIL` would stop a run or spoil its results, and says what to do. Ends with
 status 1 where anything fails.
@@ -19,15 +19,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-import gpu
-import plan
-
 from concertina import console
 from concertina.artefacts import keys
 from concertina.artefacts.sizes import Estimate
 from concertina.config import Config, ConfigError, load
 from concertina.model import broken_releases
 from concertina.store import sealing
+from tools import gpu
+from tools.plan.disk import bytes_text, shortage
+from tools.plan.jobs import PlanError, experiment, planned
 
 ESPEAK_LONGEST = 159  # characters of the path of eSpeak NG's data: it has room for no more
 WRITTEN = ("build", "results", "scratch", "logs")
@@ -95,19 +95,21 @@ def graphics() -> Iterator[Line]:
 def disk(config: Config, arguments: Sequence[str]) -> Iterator[Line]:
     """Room for what would run, and for its largest job's memory."""
     try:
-        planned = plan.planned(arguments, config, Estimate(config))
-    except plan.PlanError as error:
+        jobs = planned(arguments, config, Estimate(config))
+    except PlanError as error:
         yield Line("FAIL", f"plan: {' '.join(str(error).removeprefix('error: ').split())}")
         return
-    if short := plan.shortage(planned):
+    if short := shortage(jobs):
         yield Line("FAIL", f"disk: {short}")
     else:
-        text = f"{plan.bytes_text(sum(job.written for job in planned))} to write"
-        yield Line("ok", f"disk: {text}, {plan.bytes_text(shutil.disk_usage(Path()).free)} free")
-    wanted = max((job.memory_mb for job in planned), default=0) * 1e6
-    told = re.search(r"^MemAvailable: +(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    free = int(told[1]) * 1024 if told else wanted
-    text = f"memory: {plan.bytes_text(free)} free, a job may take {plan.bytes_text(wanted)}"
+        text = f"{bytes_text(sum(job.written for job in jobs))} to write"
+        yield Line("ok", f"disk: {text}, {bytes_text(shutil.disk_usage(Path()).free)} free")
+    wanted = max((job.memory_mb for job in jobs), default=0) * 1e6
+    available = re.search(
+        r"^MemAvailable: +(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    free = int(available[1]) * 1024 if available else wanted
+    text = f"memory: {bytes_text(free)} free, a job may take {bytes_text(wanted)}"
     few = f"{text}; end other programs, or run fewer jobs at once (--cores)"
     yield Line("note", few) if free < wanted else Line("ok", text)
 
@@ -260,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     ]  # fmt: skip
     failed = False
     try:
-        config = load(plan.experiment(arguments))
+        config = load(experiment(arguments))
         keys.check(config)
         checks += [lambda: model(config), lambda: four_bits(config, arguments)]
         checks += [lambda: synthesis(config), lambda: disk(config, arguments)]

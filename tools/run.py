@@ -1,4 +1,4 @@
-"""Run Snakemake with this folder to itself: `python tools/run.py [arguments of snakemake]`.
+"""Run Snakemake with this folder to itself: `python -m tools.run [arguments of snakemake]`.
 
 The lock is the operating system's, so it goes when the run goes, however it ends; Snakemake's own would stay behind
 after a kill and refuse the next run. A run that the disk will not hold is refused before it starts; jobs that a run
@@ -15,9 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-import gpu
-
 from concertina.config import ConfigError, load
+from tools import gpu
 
 LOCK = Path("scratch/run.lock")
 HELD = "CONCERTINA_LOCK_HELD"  # says that whoever started this run has the lock and keeps it until the end
@@ -55,8 +54,8 @@ def cancel_orphans() -> None:
 
 def orphans() -> list[str]:
     """The numbers of such jobs, by the name that the profile gives them; none where SLURM does not answer."""
-    asked = ["squeue", "--me", "--noheader", "--format=%i %j %Z"]
-    lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
+    command = ["squeue", "--me", "--noheader", "--format=%i %j %Z"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
     jobs = [line.split(maxsplit=2) for line in lines]
     return [number for number, name, folder in jobs if name.startswith("concertina_") and Path(folder) == Path.cwd()]
 
@@ -78,16 +77,16 @@ def go(arguments: list[str]) -> int:
     again: list[str] = []
     if not MAKES_NOTHING & set(arguments):
         cancel_orphans()
-        import plan  # not above: other tools import this file for its lock alone
-        import settle
+        from tools import settle  # not above: other tools import this file for its lock alone
+        from tools.plan import disk, jobs
 
         with contextlib.suppress(ConfigError):  # Snakemake reads the config too, and says what is wrong
-            path = plan.experiment(arguments)
+            path = jobs.experiment(arguments)
             config = load(path)
             if not settle.settle(config, path):
                 return 1
             again = settle.again(config)
-        if short := plan.short_of_disk(arguments):
+        if short := disk.short_of_disk(arguments):
             print(f"error: {short}", file=sys.stderr)
             return 1
     command = [sys.executable, "-m", "snakemake", "--nolock", *gpu_limit(arguments), *again, *arguments]

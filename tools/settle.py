@@ -11,14 +11,13 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import damage
-import tracks
-
 from concertina import console
 from concertina.artefacts import dag, takeover
 from concertina.artefacts.dag import Artefact
 from concertina.artefacts.standing import Standing
 from concertina.config import Config
+from tools import damage
+from tools.dvc import tracks
 
 RECORD = Path(".snakemake/metadata")
 

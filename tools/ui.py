@@ -1,4 +1,4 @@
-"""Serve MLflow's pages over what was recorded, on this computer alone: `python tools/ui.py [--port 5000]`.
+"""Serve MLflow's pages over what was recorded, on this computer alone: `python -m tools.ui [--port 5000]`.
 
 It prints the address of every experiment and serves until Ctrl-C.
 """
@@ -20,8 +20,8 @@ SETTINGS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUT
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=5000, help=f"on {HOST}")
-    asked = parser.parse_args(argv)
-    address = mlflow_client.place() if mlflow_client.served() else f"http://{HOST}:{asked.port}"
+    args = parser.parse_args(argv)
+    address = mlflow_client.place() if mlflow_client.served() else f"http://{HOST}:{args.port}"
     pages = mlflow_client.experiments()
     if not pages:
         console.say(f"error: nothing is recorded at {mlflow_client.place()} yet; run `make reproduce`, or `make track`")
@@ -31,12 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     if mlflow_client.served():
         return 0
     with socket.socket() as probe:
-        if probe.connect_ex((HOST, asked.port)) == 0:
-            console.say(f"error: port {asked.port} is taken; choose another: make ui PORT={asked.port + 1}")
+        if probe.connect_ex((HOST, args.port)) == 0:
+            console.say(f"error: port {args.port} is taken; choose another: make ui PORT={args.port + 1}")
             return 1
     # The address of a database may hold a password, which a command line would show to everybody.
     os.environ |= {**SETTINGS, "MLFLOW_BACKEND_STORE_URI": mlflow_client.uri()}
-    server = ["-m", "mlflow", "server", "--host", HOST, "--port", str(asked.port), "--workers", "1"]
+    server = ["-m", "mlflow", "server", "--host", HOST, "--port", str(args.port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, *server])
 
 

@@ -20,9 +20,10 @@ from concertina.corpora import _audio
 from concertina.model import batching, decoding, devices, encoder, encoding, lalm
 from concertina.model.lalm import Lalm, Prompt
 from concertina.store import sealing
+from concertina.units import RATE_HZ
 
 PROJECT = Path(__file__).parents[2]
-HUSH_SAMPLES = encoder.RATE_HZ // 5  # a place to cut is the quietest stretch of this length
+HUSH_SAMPLES = RATE_HZ // 5  # a place to cut is the quietest stretch of this length
 
 
 class Method(NamedTuple):
@@ -144,7 +145,7 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
     """Decode one recording, int16 at 16 kHz: window by window, the texts joined."""
     spans = windows(samples_T, encoder.window_samples(model.encoder))
     waves = [samples_T[start:stop] for start, stop in spans]
-    frames = encoding.encode(model, waves, int(config.features.batch_seconds * encoder.RATE_HZ))
+    frames = encoding.encode(model, waves, int(config.features.batch_seconds * RATE_HZ))
     texts: list[str] = []
     tokens = 0
     for first in range(0, len(waves), config.evaluate.batch):
@@ -163,10 +164,10 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
             pool_at=config.segments.pool_at,
             pad_left=True,
         )
-        caps = [decoding.cap(len(wave) / encoder.RATE_HZ, config) for wave in waves[of_batch]]
+        caps = [decoding.cap(len(wave) / RATE_HZ, config) for wave in waves[of_batch]]
         texts += [result.text for result in lalm.generate(model, inputs, caps)]
         tokens += len(cut.lengths_N)
-    seconds = len(samples_T) / encoder.RATE_HZ
+    seconds = len(samples_T) / RATE_HZ
     return Transcript(" ".join(filter(None, texts)), seconds, len(spans), sum(map(len, frames)), tokens)
 
 

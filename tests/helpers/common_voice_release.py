@@ -1,5 +1,6 @@
 """A miniature of Common Voice in its true layout: clips as MP3, tables with their oddities; read as a user reads it."""
 
+import functools
 import io
 import json
 import shutil
@@ -52,6 +53,7 @@ def write(folder: Path) -> None:
         path.write_bytes(content)
 
 
+@functools.cache
 def mp3(seconds: float, rate_hz: int) -> bytes:
     file = io.BytesIO()
     times_T = np.arange(round(seconds * rate_hz)) / rate_hz

@@ -7,14 +7,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import made_results
 from concertina import report
-from concertina.artefacts import layout
 from concertina.config import Config
 from concertina.reporting import scores
 from concertina.reporting.board import Board
 from concertina.reporting.evidence import read
 from concertina.store import sealing
+from helpers import made_results
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,6 +74,11 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
 
+def evaluated(cell: str) -> Path:
+    """Where the scores of a cell lie."""
+    return Path("results/tiny/evaluate", cell)
+
+
 def tidy() -> list[dict[str, str]]:
     return list(csv.DictReader(Path("results/tiny/scores.csv").read_text(encoding="utf-8").splitlines()))
 
@@ -92,7 +96,7 @@ def clean_board(config: Config) -> Board:
 def reseal(folder: Path) -> None:
     """Seal a folder again whose files were changed."""
     with sealing.sealed(folder, {"run_key": folder.name}) as again:
-        shutil.copytree(folder, again, dirs_exist_ok=True, ignore=shutil.ignore_patterns(layout.SEAL))
+        shutil.copytree(folder, again, dirs_exist_ok=True, ignore=shutil.ignore_patterns(sealing.SEAL))
 
 
 def of_clean(row: dict[str, str]) -> bool:

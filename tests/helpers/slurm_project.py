@@ -125,7 +125,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder, self.began = folder, time.monotonic()
         target = ["--workflow-profile", "profiles/slurm", "--", f"{ADAPTER}/seal.json"]
-        command = [sys.executable, "tools/run.py", *target]
+        command = [sys.executable, "-m", "tools.run", *target]
         self.console = folder / f"console-{self.began}.txt"
         with open(self.console, "w", encoding="utf-8") as console:
             self.process = subprocess.Popen(

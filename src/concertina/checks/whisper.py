@@ -20,10 +20,11 @@ from concertina.artefacts.stage import Run
 from concertina.bases.joined import pretrained
 from concertina.config import Config, Pretrained, TestSet
 from concertina.metrics import _normaliser
-from concertina.model import batching, devices, encoder
+from concertina.model import batching, devices
 from concertina.reporting.statistics import Bootstrap
-from concertina.store import jsonl, sealing
+from concertina.store import folders, jsonl, sealing
 from concertina.store.shards import Reader
+from concertina.units import RATE_HZ
 
 BATCH = 8
 MULTILINGUAL = 51_865  # tokens of a Whisper that knows more languages than English
@@ -49,7 +50,7 @@ def measure(
 ) -> Row:
     """One set's scores, each with its interval; its texts go into `folder`."""
     source = dag.artefact(config, "data", **test_set.place._asdict()).folder
-    audio, rows = Reader(source), jsonl.read(source / "manifest.jsonl")
+    audio, rows = Reader(source), jsonl.read(source / folders.MANIFEST)
     wanted = {
         i: str(batching.reference(rows[i], test_set)) for i in batching.subset(rows, test_set, test_set.utterances)
     }
@@ -92,7 +93,7 @@ def decode(
         for first in range(0, len(pieces), BATCH):
             batch = pieces[first : first + BATCH]
             waves = [wave.astype(np.float32) / 32768 for _, wave in batch]
-            mel_BML = extractor(waves, sampling_rate=encoder.RATE_HZ, return_tensors="pt").input_features
+            mel_BML = extractor(waves, sampling_rate=RATE_HZ, return_tensors="pt").input_features
             ids = _greedy(model, mel_BML, start, tokenizer.eos_token_id)
             for (i, _), text in zip(batch, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
                 texts[i].append(text.strip())

@@ -211,7 +211,7 @@ def _datasets(config: Config) -> Iterator[Dataset]:
     for (corpus, split), used in _uses(config).items():
         folder = dag.artefact(config, "data", corpus=corpus, split=split).folder
         if (folder / sealing.SEAL).exists():
-            rows = jsonl.read(_checked(folder, "manifest.jsonl"))
+            rows = jsonl.read(_checked(folder, folders.MANIFEST))
             durations = [row["duration_s"] for row in rows]
             speakers = {row["speaker"] for row in rows if row.get("speaker") is not None}
             rejects = len(jsonl.read(_checked(folder, "rejects.jsonl")))

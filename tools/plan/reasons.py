@@ -1,6 +1,6 @@
 """Why Snakemake would run a job, in a user's words: what is new or gone, and which config key or code has changed.
 
-A job is what tools/dryrun.py prints. Its reason holds the stage's key (see concertina.artefacts.keys) before and now.
+A job is what tools.plan.dryrun prints. Its reason holds the stage's key (see concertina.artefacts.keys) before and now.
 """
 
 import ast

@@ -1,6 +1,6 @@
 """Bless an edit that cannot change results: what is there stays, and results/<name>/accepted.jsonl says so.
 
-    python tools/accept.py --config config.yaml --why "renamed a variable"
+    python -m tools.dvc.accept --config config.yaml --why "renamed a variable"
 
 Only what is planned is accepted, and only where its artefact exists. Nothing is recomputed: the run keys in the
 seals go on saying which code made them.
@@ -14,30 +14,29 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-import run
-
 from concertina.artefacts import dag
 from concertina.artefacts.standing import Standing
 from concertina.config import ConfigError, load
+from tools import run
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="config.yaml")
     parser.add_argument("--why", required=True, help="why the edit cannot change any result")
-    chosen = parser.parse_args()
-    if not chosen.why.strip():
+    args = parser.parse_args()
+    if not args.why.strip():
         return complain('say why the edit cannot change any result: make accept WHY="..."')
     if not run.hold():
         return 1
     try:
-        config = load(chosen.config)
+        config = load(args.config)
         name = config.name
     except ConfigError as error:
         return complain(str(error))
 
     by_job = {str(artefact): artefact for artefact in dag.every(config)}
-    plan = snakemake("-n", "--config", f"experiment={chosen.config}")
+    plan = snakemake("-n", "--config", f"experiment={args.config}")
     if plan.returncode:
         return complain(plan.stdout + plan.stderr)
     jobs = re.findall(r"^Job \d+: (\w+(?: \S+)?)$", plan.stdout + plan.stderr, flags=re.MULTILINE)
@@ -52,13 +51,13 @@ def main() -> int:
 
     entry = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "why": chosen.why,
+        "why": args.why,
         "commit": git("rev-parse", "HEAD"),
         "uncommitted": git("diff", "--name-only", "HEAD").split(),
         "jobs": sorted(jobs),
         "keys": {one.wanted: one.sealed for one in Standing(config, accepting).strangers()},
     }
-    touched = snakemake("--touch", "--config", f"experiment={chosen.config}")
+    touched = snakemake("--touch", "--config", f"experiment={args.config}")
     if touched.returncode:
         return complain(touched.stdout + touched.stderr)
     with open(Path("results", name, "accepted.jsonl"), "a", encoding="utf-8") as file:

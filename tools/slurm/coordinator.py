@@ -1,7 +1,7 @@
 """Run Snakemake itself as a SLURM job, so that nobody has to stay logged in; and look after it.
 
-    python tools/coordinator.py submit [--sbatch=OPTIONS] --workflow-profile profiles/slurm [arguments of snakemake]
-    python tools/coordinator.py attach      follows its log until it ends; Ctrl-C stops the following, not the run
+    python -m tools.slurm.coordinator submit [--sbatch=OPTIONS] --workflow-profile FOLDER [arguments of snakemake]
+    python -m tools.slurm.coordinator attach   follows its log until it ends; Ctrl-C stops the following alone
 
 The job needs one CPU and little memory. Before its time limit, or when its node is needed, it ends its jobs in good
 order and is queued again; `scancel` of it ends them too. `submit` goes on from whatever is there.
@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 
 import yaml
-from run import HELD, cancel, hold, orphans
+
+from tools.run import HELD, cancel, hold, orphans
 
 STATE = Path("scratch/coordinator.json")
 LOGS = Path("logs/coordinator")
@@ -40,11 +41,11 @@ def main() -> int:
     submitting.add_argument("--sbatch", default="", help="more options of sbatch, such as '--time=2-0 --partition=cpu'")
     submitting.add_argument("--workflow-profile", required=True)
     kinds.add_parser("attach")
-    asked, arguments = parser.parse_known_args()
+    args, arguments = parser.parse_known_args()
     if not shutil.which("sbatch"):
         return complain("there is no sbatch here; do this where SLURM's commands are, such as on a login node")
-    if asked.kind == "submit":
-        return submit(asked.workflow_profile, arguments, asked.sbatch)
+    if args.kind == "submit":
+        return submit(args.workflow_profile, arguments, args.sbatch)
     return attach()
 
 
@@ -55,7 +56,7 @@ def submit(profile: str, arguments: list[str], options: str) -> int:
         return complain(f"job {before['job']} is running in this folder; `make attach` follows it")
     LOGS.mkdir(parents=True, exist_ok=True)
     STATE.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "tools/coordinator.py", "job", "--workflow-profile", profile, *arguments]
+    command = [sys.executable, "-m", "tools.slurm.coordinator", "job", "--workflow-profile", profile, *arguments]
     sbatch = ["sbatch", "--parsable", "--job-name=concertina", f"--output={LOGS}/%j.log", "--open-mode=append"]
     sbatch += ["--requeue", f"--signal=B:USR1@{WARNED_S}", "--cpus-per-task=1", "--mem=2000", *where(profile)]
     done = subprocess.run(
@@ -81,13 +82,13 @@ def attach() -> int:
     state = read_state()
     if not state:
         return complain("no job was submitted from this folder; `make submit` does that")
-    number, log, told = state["job"], Path(state["log"]), ""
+    number, log, shown = state["job"], Path(state["log"]), ""
     at = tail(log)
     try:
         while living := alive(number):
-            if living not in (told, "RUNNING"):
+            if living not in (shown, "RUNNING"):
                 print(f"job {number}: {living.lower()}", flush=True)
-            told, at = living, show(log, at)
+            shown, at = living, show(log, at)
             time.sleep(POLL_S)
     except KeyboardInterrupt:
         print(f"\njob {number} goes on; `make attach` follows it again, `scancel {number}` stops it")
@@ -108,7 +109,7 @@ def job(arguments: list[str]) -> int:
     number = os.environ["SLURM_JOB_ID"]
     if not hold(WAIT_S):
         return ended(number, 1)
-    run = subprocess.Popen([sys.executable, "tools/run.py", *arguments], env=os.environ | {HELD: "yes"})
+    run = subprocess.Popen([sys.executable, "-m", "tools.run", *arguments], env=os.environ | {HELD: "yes"})
     heard: dict[int, float] = {}  # signals, and when
 
     def stop(name: int, _: object) -> None:
@@ -145,11 +146,11 @@ def ended(number: str, status: int) -> int:
 
 def alive(number: str) -> str:
     """The state of a job that is queued or running, such as PENDING; else ''."""
-    asked = ["squeue", "-h", "-o", "%T", "-t", "PENDING,RUNNING,SUSPENDED,COMPLETING,CONFIGURING", "-j", number]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    command = ["squeue", "-h", "-o", "%T", "-t", "PENDING,RUNNING,SUSPENDED,COMPLETING,CONFIGURING", "-j", number]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     while done.returncode and "Invalid job id" not in done.stderr:  # the controller does not answer just now
         time.sleep(5 * POLL_S)
-        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 

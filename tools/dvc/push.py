@@ -1,6 +1,6 @@
 """Put the artefacts of a track where others can pull them: `dvc commit`, then `dvc push`.
 
-    python tools/push.py --config config.yaml
+    python -m tools.dvc.push --config config.yaml
 
 Nothing is pushed unless everything is whole and belongs to the present config and code, so that dvc.lock says what
 is true. Afterwards commit dvc.lock: it names what was pushed.
@@ -8,13 +8,11 @@ is true. Afterwards commit dvc.lock: it names what was pushed.
 
 import argparse
 
-import damage
-import run
-import tracks
-
 from concertina import console
 from concertina.artefacts.standing import Standing
 from concertina.config import load
+from tools import damage, run
+from tools.dvc import tracks
 
 
 @console.run
@@ -22,22 +20,22 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="config.yaml")
     parser.add_argument("--remote", help="a remote of DVC (default: its default)")
-    chosen = parser.parse_args(argv)
-    config, where = load(chosen.config), ["--remote", chosen.remote] if chosen.remote else []
-    track = tracks.stage(config, chosen.config)
+    args = parser.parse_args(argv)
+    config, where = load(args.config), ["--remote", args.remote] if args.remote else []
+    track = tracks.stage(config, args.config)
     if not run.hold():
         return 1
     if found := damage.troubles(config):
-        damage.tell(found, chosen.config)
+        damage.tell(found, args.config)
         console.say("error: nothing was pushed: not everything is whole")
         return 1
     if strangers := list(Standing(config).strangers()):
         console.say("\n".join(f"{one.artefact.folder} was made by another config or code" for one in strangers))
-        console.say(f"error: nothing was pushed; run `make reproduce CONFIG={chosen.config}` first")
+        console.say(f"error: nothing was pushed; run `make reproduce CONFIG={args.config}` first")
         return 1
     if not tracks.dvc("commit", "--force", track) or not tracks.dvc("push", track, *where):
         return 1
-    console.say(f"{config.name} is pushed; now commit dvc.lock, and others can `make pull CONFIG={chosen.config}`")
+    console.say(f"{config.name} is pushed; now commit dvc.lock, and others can `make pull CONFIG={args.config}`")
     return 0
 
 

@@ -5,12 +5,10 @@ memory gives the weights once per step. The peaks (bfloat16, dense) and bandwidt
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from concertina.artefacts.sizes import BYTES, Estimate
-
-if TYPE_CHECKING:
-    from plan import Planned
+from tools.plan.jobs import Planned
 
 LARGE = 1e9  # parameters of an LLM from which cards matter
 SHARE = 0.35  # of the peak that dense work gets, assumed
@@ -36,7 +34,7 @@ CARDS = (
 )
 
 
-def rows(planned: "Sequence[Planned]", estimate: Estimate) -> Iterator[str]:
+def rows(planned: Sequence[Planned], estimate: Estimate) -> Iterator[str]:
     """A line per card; nothing for a base that any machine holds."""
     jobs = [job for job in planned if job.rule.removesuffix("_share") in STAGES]
     if estimate.model.llm < LARGE or not jobs:
@@ -58,7 +56,7 @@ def rows(planned: "Sequence[Planned]", estimate: Estimate) -> Iterator[str]:
     )
 
 
-def _seconds(job: "Planned", estimate: Estimate, card: Card) -> float:
+def _seconds(job: Planned, estimate: Estimate, card: Card) -> float:
     dense = sum(part.work * part.flop_per_work for part in job.parts) / (SHARE * card.flops)
     steps = sum(part.answered for part in job.parts) / estimate.config.evaluate.batch
     weights = BYTES[estimate.config.evaluate.precision] * (estimate.model.llm + estimate.model.embeddings / 2)

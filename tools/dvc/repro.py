@@ -1,16 +1,15 @@
 """What a stage of dvc.yaml runs: the same as `make reproduce`.
 
-    python tools/repro.py --config config.yaml [arguments of snakemake]
+    python -m tools.dvc.repro --config config.yaml [arguments of snakemake]
 
-DVC puts the artefacts of another commit or experiment in place without telling Snakemake; tools/settle.py sorts out,
+DVC puts the artefacts of another commit or experiment in place without telling Snakemake; tools.settle sorts out,
 by run keys, what may stay.
 """
 
 import argparse
 
-import run
-
 from concertina import console
+from tools import run
 
 
 @console.run

@@ -1,4 +1,4 @@
-"""What Snakemake would do, as one JSON per job on stdout: `python tools/dryrun.py [arguments of snakemake]`.
+"""What Snakemake would do, as one JSON per job on stdout: `python -m tools.plan.dryrun [arguments of snakemake]`.
 
 It is Snakemake's own dry run, with a logger (its interface for such plug-ins) that keeps the jobs, passes errors on
 to stderr and drops the rest. A corpus that its user has yet to bring is no error here.

@@ -1,6 +1,6 @@
 """Bring back the artefacts of a track: `dvc pull`, then see what may be used.
 
-    python tools/pull.py --config config.yaml
+    python -m tools.dvc.pull --config config.yaml
 
 What is whole and belongs to the present config and code is put on Snakemake's record, so that nothing of it is made
 again. What is damaged, or was made by another config or code, is listed with the reason and removed: the next run
@@ -11,14 +11,12 @@ import argparse
 import shutil
 from pathlib import Path
 
-import damage
-import run
-import tracks
-
 from concertina import console
 from concertina.artefacts import dag, standing
 from concertina.config import load
 from concertina.tracking import replay
+from tools import damage, run
+from tools.dvc import tracks
 
 
 @console.run
@@ -26,10 +24,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="config.yaml")
     parser.add_argument("--remote", help="a remote of DVC (default: its default)")
-    chosen = parser.parse_args(argv)
-    config, where = load(chosen.config), ["--remote", chosen.remote] if chosen.remote else []
+    args = parser.parse_args(argv)
+    config, where = load(args.config), ["--remote", args.remote] if args.remote else []
     standing.check_pinned(config)
-    track = tracks.stage(config, chosen.config)
+    track = tracks.stage(config, args.config)
     tracks.pushed(track)
     if not run.hold() or not tracks.dvc("pull", track, *where):
         return 1
@@ -46,9 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     kept = [artefact.folder for artefact in damage.kept(config) if artefact.seal.exists()]
     here = []
     if report in kept:  # MLflow's copy of the runs is this clone's own
-        replay.main(["--config", chosen.config, "--failures", "0"])
+        replay.main(["--config", args.config, "--failures", "0"])
         here.append(dag.artefact(config, "report_track").folder)
-    if kept and not tracks.on_record([*kept, *here], chosen.config):
+    if kept and not tracks.on_record([*kept, *here], args.config):
         return 1
     for folder in others:
         console.say(f"{folder} was made by another config or code; removed: the next run makes it")
@@ -57,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             console.say(f"{trouble.remove[0]} is not in {track} as dvc.lock has it: the next run makes it")
     console.say(f"{config.name}: {len(kept)} artefacts are whole, belong to this config and code, and are on record")
     if damaged:
-        damage.tell(damaged, chosen.config)
+        damage.tell(damaged, args.config)
         console.say("error: not everything was whole; damaged artefacts were removed, here and from DVC's cache")
     return int(bool(damaged))
 
