@@ -45,7 +45,7 @@ def why(job: Job) -> str:
             ("Set of input files has changed", "reads other inputs"),
             ("Code has changed", "the rule's shell line"),
             ("Software environment definition has changed", "environment (envs/)"),
-            ("Forced execution", "forced"),
+            ("Forced execution", "what is there is of another config or code"),
         )
         if sign in said
     ]
