@@ -47,7 +47,9 @@ def _check_split(config: Config, corpus: str, split: str) -> None:
     """See that a corpus which lists its splits has this one. Errors: ConfigError naming the nearest."""
     splits = config.corpus(corpus).options.get("splits")
     if isinstance(splits, dict | list) and split not in splits:
-        raise ConfigError(f"data.corpora: {corpus} has no split {split!r}{nearest(split, [str(s) for s in splits])}")
+        raise ConfigError(
+            f"data.corpora: {corpus} has no split {split!r} among its splits{nearest(split, [str(s) for s in splits])}"
+        )
 
 
 def data(config: Config, corpus: str, split: str, **_: Any) -> Key:
