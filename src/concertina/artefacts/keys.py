@@ -13,7 +13,7 @@ from typing import Any
 
 from concertina import compressors, corpora
 from concertina.artefacts import fingerprint, packages
-from concertina.config import Base, Cell, Config, ConfigError, Corpus, Part, Pretrained
+from concertina.config import Base, Cell, Config, ConfigError, Corpus, Part, Pretrained, TestSet
 from concertina.nearest import nearest
 from concertina.store import sealing
 
@@ -149,19 +149,21 @@ def decode(config: Config, cell: Cell, test_set: str, run: str) -> Key:
 
 
 def evaluate(config: Config, cell: Cell) -> Key:
-    """The scores of one cell: which metrics, of which decoded texts."""
+    """The scores of one cell: by which metrics, on which test sets, of which adapters."""
     sets = config.test_sets(cell)
-    tasks = {test_set.task for test_set in sets}
-    metrics = {task: names for task, names in config.evaluate.metrics.items() if task in tasks}
-    plugins = [_plugin("metrics", name) for names in metrics.values() for name in names]
-    override = config.gate.override if config.gate else ""
     return {
-        **_code("evaluate", *plugins),
-        "metrics": metrics,
+        **{test_set.task: scores(config, test_set) for test_set in sets},
         "sets": [test_set.name for test_set in sets],
         "adapters": [adapter.name for adapter in config.adapters(cell)],
-        **({"override": override} if override else {}),
     }
+
+
+def scores(config: Config, test_set: TestSet) -> Key:
+    """The scores of one decoded test set: by which metrics; and the reason for which a gate was passed over."""
+    metrics = config.evaluate.metrics.get(test_set.task, [])
+    override = config.gate.override if config.gate else ""
+    code = _code("evaluate", *(_plugin("metrics", name) for name in metrics))
+    return {**code, "metrics": metrics, **({"override": override} if override else {})}
 
 
 def gate(config: Config) -> Key:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from concertina import metrics
-from concertina.artefacts import dag, keys, stage
+from concertina.artefacts import keys, stage
 from concertina.artefacts.dag import Artefact
 from concertina.config import ZERO_SHOT, Config, ConfigError, TestSet
 from concertina.store import predictions, records
@@ -25,11 +25,11 @@ def score_unit(run: stage.Run, unit: Artefact) -> records.Record:
     scores = score(config, test_set, rows)
     adapter = None if unit.where["run"] == ZERO_SHOT else config.adapter(cell, unit.where["run"])
     facts: dict[str, Any] = dict(decoded.facts)
+    place = {"train_set": adapter.train_set, "seed": adapter.seed} if adapter else {"train_set": None, "seed": None}
+    place |= {**stage.cell_fields(cell), "positions": config.segments.positions, "stage": "evaluate"}
     record = records.build(
-        **{**run.head, "stage": "evaluate", "device": decoded.device, "threads": decoded.threads},
-        **stage.cell_fields(cell),
-        positions=config.segments.positions,
-        run_key=keys.run_key(dag.key(config, run.artefact), [stage.sealed_key(unit)]),
+        **run.head | place | {"device": decoded.device, "threads": decoded.threads},
+        run_key=keys.run_key(keys.scores(config, test_set), [stage.sealed_key(unit)]),
         test_set=test_set.name,
         corpus=test_set.corpus,
         split=test_set.split,
@@ -37,8 +37,6 @@ def score_unit(run: stage.Run, unit: Artefact) -> records.Record:
         source_language=test_set.language,
         target_language=test_set.to,
         adapted=adapter is not None,
-        train_set=adapter.train_set if adapter else None,
-        seed=adapter.seed if adapter else None,
         scores=scores,
         n_utterances=len(rows),
         facts={"left_out": facts.pop("left_out")},
