@@ -45,7 +45,7 @@ begins = time.time() + 1
 children = []
 for i in range(int(sys.argv[1])):
     if not (child := os.fork()):
-        time.sleep(begins - time.time())
+        time.sleep(max(0, begins - time.time()))
         if i % 2:
             track.replay(config.load(f"e{i % 4}.yaml"))
         else:
