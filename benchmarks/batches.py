@@ -36,8 +36,9 @@ from transformers import (
 )
 
 from concertina import config, features, train
+from concertina.compressors._segments import Segments
 from concertina.config import Config
-from concertina.model import devices, lalm, packed_attention
+from concertina.model import batching, devices, lalm, packed_attention
 from concertina.units import RATE_HZ
 
 ANSWER = "the red light is over there at three"
@@ -100,13 +101,11 @@ def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float
     for step in range(steps):
         began = time.process_time()
         read = frames[step * batch : (step + 1) * batch]
-        counts = [len(one) for one in read]
-        tokens_ND = lalm.project(model, torch.from_numpy(np.concatenate(read)))
-        places = torch.cat([torch.arange(count) for count in counts])
-        inputs, told = (
-            lalm.embed(model, [prompt] * batch, tokens_ND, counts, places, counts, [answer] * batch),
-            dict[str, Any](),
-        )
+        frames_TD, lengths_B = torch.from_numpy(np.concatenate(read)), torch.tensor([len(one) for one in read])
+        every_frame = Segments.cut(torch.ones(len(frames_TD), dtype=torch.bool), lengths_B)
+        prompts, answers = [prompt] * batch, [answer] * batch
+        inputs = batching.inputs(model, frames_TD, lengths_B.tolist(), every_frame, prompts, answers)
+        told = dict[str, Any]()
         if experiment.train.layout == "packed":
             inputs, told["packing"] = packed_attention.pack(inputs)
         loss = lalm.loss(model, inputs, **told)

@@ -20,7 +20,6 @@ import torch
 from features import speech as recordings
 
 from concertina import config, features, segments, train
-from concertina.compressors._segments import positions
 from concertina.config import ratio_text
 from concertina.model import batching, devices, lalm
 from concertina.model.lalm import Lalm
@@ -89,10 +88,14 @@ def steps(
             lengths_B = torch.tensor([len(one) for one in read])
             frames_TD = torch.from_numpy(np.concatenate(read))
             cut = decide(frames_TD, lengths_B, torch.zeros(batch, dtype=torch.long))
-            tokens_ND = batching.compress(model, frames_TD, cut, experiment.segments.pool_at)
-            counts = cut.counts_B.tolist()
-            inputs = lalm.embed(
-                model, [prompt] * batch, tokens_ND, counts, positions(cut, "renumber"), counts, [answer] * batch
+            inputs = batching.inputs(
+                model,
+                frames_TD,
+                lengths_B.tolist(),
+                cut,
+                [prompt] * batch,
+                [answer] * batch,
+                pool_at=experiment.segments.pool_at,
             )
             loss = lalm.loss(model, inputs)
         optimizer.zero_grad()

@@ -1,6 +1,7 @@
 """A base that is joined from a Whisper and an LLM: the stage as a user runs it, stopped, run again, and read."""
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -87,6 +88,29 @@ def test_a_stopped_finetuning_goes_on_to_the_same_base(project: Path, monkeypatc
     assert join.main(["--config", "often.yaml"]) == 0
     assert len(done) == 3 + 2  # two of four steps were kept
     assert sealing.sha256(weights) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 6])
+def test_a_stopped_alignment_goes_on_to_the_same_base(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], step: int
+) -> None:
+    weights = Path("build/joint/base/model.safetensors")
+    before, forward, done = sealing.sha256(weights), alignment.Aligner.forward, list[int]()
+
+    def signals(self: alignment.Aligner, batch: list[heard.Heard]) -> torch.Tensor:
+        done.append(1)
+        if len(done) == step:
+            signal.raise_signal(signal.SIGTERM)
+        return forward(self, batch)
+
+    monkeypatch.setattr(alignment.Aligner, "forward", signals)
+    assert join.main(["--config", "joint.yaml"]) == 130
+    assert f"stopped after {'step 2' if step == 2 else 'step 1'}; " in capsys.readouterr().err
+    assert join.main(["--config", "joint.yaml"]) == 0
+    assert len(done) == 6  # no step twice
+    assert sealing.sha256(weights) == before
+    assert list(Path("scratch").glob("*-ctc")) == list(Path("scratch").glob("*-lm")) == []
 
 
 @pytest.mark.slow
