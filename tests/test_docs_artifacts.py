@@ -1,7 +1,6 @@
 """docs/artifacts.md, run as printed on a track that takes seconds: every command, and what it must have done."""
 
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from tools import verify as verify_tool
 
 from helpers import dvc_project
 from helpers.dvc_project import commands, shell
@@ -214,9 +214,7 @@ def judged(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def verify(judged: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[], Any]:
     """The tool behind `make verify`: its exit status and what it said."""
     monkeypatch.chdir(judged)
-    monkeypatch.syspath_prepend(str(judged / "tools"))
-    tool = importlib.import_module("verify")
-    return lambda: (tool.main(["--config", "config.yaml"]), capsys.readouterr().err)
+    return lambda: (verify_tool.main(["--config", "config.yaml"]), capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("kind", KINDS)

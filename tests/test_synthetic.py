@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from concertina import corpora, data
-from concertina.artefacts import layout
 from concertina.config import ConfigError, Corpus
 from concertina.corpora import Utterance, synthetic
 from concertina.corpora.synthesis import grammar, noise, voices
 from concertina.corpora.synthesis.grammar import BUCKETS, KINDS, LANGUAGES, Sentence, bucket, sentences
 from concertina.store import sealing
+from helpers.artefacts import folder_of
 
 MODEL = Path(__file__).parents[1] / "models" / "tiny"
 
@@ -169,7 +169,7 @@ def test_shards_are_the_same_bytes_on_any_number_of_cores(
     seals = []
     for jobs in ("1", "2"):
         assert data.main(["--config", "many.yaml", "--corpus", "synthetic", "--split", split, "--jobs", jobs]) == 0
-        seals.append(sealing.verify(layout.data("tiny", "synthetic", split)))
+        seals.append(sealing.verify(folder_of("data", "tiny", "synthetic", split)))
     assert seals[0]["files"] == seals[1]["files"]
     assert seals[0]["utterances"] == 260
 

@@ -27,14 +27,14 @@ PLACES = {  # first key of a stage's own key -> where a user finds it; what is n
     "budget": "train",
     "decode": "evaluate",
     "options": {"data": "data.corpora.{corpus}", "segments": "segments.cells.{compressor}.options"},
-    "set": "train.sets.{train_set}",
+    "set": {"train": "train.sets.{train_set}", "evaluate": "evaluate.sets.{test_set}"},
     "adapters": "adapters of the cell",
 }
 
 
 def why(job: Job) -> str:
     """The reason of a job in a user's words."""
-    said, reasons = job["reason"], list(changes(job))
+    said, reasons = job["reason"], list(dict.fromkeys(changes(job)))
     if "Missing output files" in said:
         reasons.append("gone" if _made_before(job) else "new")
     reasons += [
@@ -65,6 +65,12 @@ def changes(job: Job) -> Iterator[str]:
         return
     stage = job["rule"].partition("_")[0]
     for path, old, new in _differences(before, now):
+        where = dict(job["wildcards"])
+        if "/" in path[0]:  # the key of something that the job makes on the way: <cell>/<test set>/<run>
+            _, where["test_set"], _ = path[0].split("/")
+            path = path[1:]
+        if not path:  # it is new or gone: the lists of test sets and adapters say so
+            continue
         known = PLACES.get(path[0], f"{stage}.{path[0]}")
         place = str(known.get(stage, path[0]) if isinstance(known, dict) else known)
         place = " ".join((place, *path[1:])) if place == "package" else ".".join((place, *path[1:]))
@@ -73,7 +79,7 @@ def changes(job: Job) -> Iterator[str]:
         elif path[0] in ("files", "sources", "templates", "said"):
             yield f"{place} changed"
         else:
-            yield f"{place.format(**job['wildcards'])} {_change(old, new)}"
+            yield f"{place.format(**where)} {_change(old, new)}"
 
 
 def _differences(before: Any, now: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from concertina import compressors, corpora
 from concertina.artefacts import fingerprint, packages
-from concertina.config import Base, Cell, Config, ConfigError, Corpus, Part, Pretrained, TestSet
+from concertina.config import Base, Cell, Config, ConfigError, Corpus, Part, Pretrained
 from concertina.nearest import nearest
 from concertina.store import sealing
 
@@ -148,22 +148,21 @@ def decode(config: Config, cell: Cell, test_set: str, run: str) -> Key:
     }
 
 
+def scores(config: Config, task: str) -> Key:
+    """The scores of one decoded test set: the metrics of its task, and the reason why a gate was passed over."""
+    names = {str(task): names for task, names in config.evaluate.metrics.items()}.get(task, [])
+    override = {"override": config.gate.override} if config.gate and config.gate.override else {}
+    return {**_code("reporting.scoring", *(_plugin("metrics", name) for name in names)), "metrics": names, **override}
+
+
 def evaluate(config: Config, cell: Cell) -> Key:
     """The scores of one cell: by which metrics, on which test sets, of which adapters."""
     sets = config.test_sets(cell)
     return {
-        **{test_set.task: scores(config, test_set) for test_set in sets},
+        **{task: scores(config, task) for task in sorted({test_set.task for test_set in sets})},
         "sets": [test_set.name for test_set in sets],
         "adapters": [adapter.name for adapter in config.adapters(cell)],
     }
-
-
-def scores(config: Config, test_set: TestSet) -> Key:
-    """The scores of one decoded test set: by which metrics; and the reason for which a gate was passed over."""
-    metrics = config.evaluate.metrics.get(test_set.task, [])
-    override = config.gate.override if config.gate else ""
-    code = _code("evaluate", *(_plugin("metrics", name) for name in metrics))
-    return {**code, "metrics": metrics, **({"override": override} if override else {})}
 
 
 def gate(config: Config) -> Key:

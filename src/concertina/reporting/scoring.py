@@ -25,24 +25,28 @@ def score_unit(run: stage.Run, unit: Artefact) -> records.Record:
     scores = score(config, test_set, rows)
     adapter = None if unit.where["run"] == ZERO_SHOT else config.adapter(cell, unit.where["run"])
     facts: dict[str, Any] = dict(decoded.facts)
-    place = {"train_set": adapter.train_set, "seed": adapter.seed} if adapter else {"train_set": None, "seed": None}
-    place |= {**stage.cell_fields(cell), "positions": config.segments.positions, "stage": "evaluate"}
-    record = records.build(
-        **run.head | place | {"device": decoded.device, "threads": decoded.threads},
-        run_key=keys.run_key(keys.scores(config, test_set), [stage.sealed_key(unit)]),
-        test_set=test_set.name,
-        corpus=test_set.corpus,
-        split=test_set.split,
-        task=test_set.task,
-        source_language=test_set.language,
-        target_language=test_set.to,
-        adapted=adapter is not None,
-        scores=scores,
-        n_utterances=len(rows),
-        facts={"left_out": facts.pop("left_out")},
-        seconds=decoded.seconds,
-        **facts,
-    )
+    where = {
+        **stage.cell_fields(cell),
+        "test_set": test_set.name,
+        "corpus": test_set.corpus,
+        "split": test_set.split,
+        "task": test_set.task,
+        "source_language": test_set.language,
+        "target_language": test_set.to,
+        "adapted": adapter is not None,
+        "train_set": adapter.train_set if adapter else None,
+        "seed": adapter.seed if adapter else None,
+        "positions": config.segments.positions,
+    }
+    made = {
+        "stage": "evaluate",
+        "run_key": keys.run_key(keys.scores(config, test_set.task), [stage.sealed_key(unit)]),
+        "device": decoded.device,
+        "threads": decoded.threads,
+        "seconds": decoded.seconds,
+        "facts": {"left_out": facts.pop("left_out")},
+    }
+    record = records.build(**{**run.head, **where, **made, **facts, "scores": scores, "n_utterances": len(rows)})
     path = run.folder / test_set.name / unit.where["run"]
     records.write(path.with_name(f"{path.name}.json"), record)
     predictions.write(path.with_name(f"{path.name}.parquet"), rows.rows(), scores)
