@@ -142,7 +142,6 @@ class Base(Section):
     assembled: Assembled | None = None
     four_bit: bool = False
     prompts: dict[Literal["transcribe", "translate"], str]
-    recipe: dict[str, Any] = {}
 
     @property
     def made_here(self) -> bool:

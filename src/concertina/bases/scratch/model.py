@@ -31,7 +31,7 @@ POSITION_SCALE, CONVOLUTION_SCALE = 0.25, 4.0  # sound above position at the sta
 
 
 class Shape(Section):
-    """The dimensions of a model; see config.yaml."""
+    """The dimensions of a model; see models/tiny/recipe.yaml."""
 
     vocabulary: int
     width: int

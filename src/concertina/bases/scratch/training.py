@@ -86,7 +86,7 @@ def _phase(
         gradients=gradients,
         agree=processes.any_of,
         label={"phase": number},
-        remedy="lower the learning rates of base.recipe",
+        remedy="lower the learning rates of the recipe",
     )
     kept = Checkpoints(saved.with_suffix(""), CHECKPOINT_S, owns=rank == 0)
     training.resume(kept)
