@@ -104,12 +104,9 @@ def test_a_set_whose_package_is_missing_is_left_out_with_the_reason(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("def segment(frames_TD, lengths_B, ratio, cues, seeds): ...", "has no function segment(frames_TD, lengths_B"),
-        (
-            "def segment(frames_TD, lengths_B, ratio, cues, seeds_B, *, k): ...",
-            "give every option of segment a default",
-        ),
-        ("def segment(frames_TD", "line 1 of"),
+        ("def cut(frames, ratio): ...", "its function must be cut(speech, ratio, *, ...)"),
+        ("def cut(speech, ratio, *, k): ...", "give option k of cut a plain constant as default"),
+        ("def cut(speech", "line 1 of"),
     ],
 )
 def test_a_compressors_file_that_cannot_be_used_is_named_before_any_work(

@@ -118,7 +118,7 @@ def features(config: Config, corpus: str, split: str, **_: Any) -> Key:
 def segments(config: Config, corpus: str, split: str, cell: Cell) -> Key:
     """One cell's cuts in one split: the compressor's file and options, the ratio, the seed where it draws."""
     code = _code("segments", _plugin("compressors", cell.compressor))
-    seed = config.segments.seed if compressors.describe(cell.compressor).draws else None
+    seed = config.segments.seed if "seeds" in compressors.describe(cell.compressor).reads else None
     ratio, options = str(cell.ratio), dict(cell.options)
     return {**code, "compressor": cell.compressor, "ratio": ratio, "options": options, "seed": seed}
 
