@@ -20,9 +20,10 @@ import torch.distributed as dist
 
 from concertina import console
 from concertina.config import Config
-from concertina.model import batching, lalm, packed_attention
+from concertina.model import batching, lalm
 from concertina.model.batching import Item
-from concertina.model.lalm import Inputs, Lalm
+from concertina.model.inputs import Inputs, pack
+from concertina.model.lalm import Lalm
 
 PATIENCE = timedelta(hours=2)  # how long a process waits for the others
 SECONDS_TO_END = 5.0  # what a process that has failed takes to end
@@ -173,9 +174,7 @@ def _join(rank: int, size: int, meeting: str) -> Team:
 
 
 def ready(model: Lalm, config: Config) -> None:
-    """Set the model up for the config's layout of batches, and for its use of memory."""
-    if config.train.layout == "packed":
-        model.llm.config._attn_implementation = packed_attention.NAME
+    """Set the model up for the config's use of memory."""
     if config.train.gradient_checkpointing:
         model.model.gradient_checkpointing_enable({"use_reentrant": False})
 
@@ -185,8 +184,8 @@ def batch(model: Lalm, config: Config, items: Sequence[Item]) -> tuple[Inputs, d
     inputs = batching.batch(model, config, items, answers=True)
     if config.train.layout == "padded":
         return inputs, {}
-    row, packed = packed_attention.pack(inputs)
-    return row, {"packing": packed}
+    row, packing = pack(inputs)
+    return row, {"packing": packing}
 
 
 def gradients(
