@@ -38,7 +38,8 @@ from transformers import (
 from concertina import config, features, train
 from concertina.compressors._segments import Segments
 from concertina.config import Config
-from concertina.model import batching, devices, lalm, packed_attention
+from concertina.model import batching, devices, lalm, packed_decoder
+from concertina.model.inputs import IGNORED, Inputs, pack
 from concertina.units import RATE_HZ
 
 ANSWER = "the red light is over there at three"
@@ -87,8 +88,6 @@ def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float
     model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
     frames = features.encode(model, waves, int(experiment.features.batch_seconds * RATE_HZ))
     batch = experiment.train.batch
-    if experiment.train.layout == "packed":
-        model.llm.config._attn_implementation = packed_attention.NAME
     torch.manual_seed(0)
     adapted = peft.get_peft_model(model.model, train.lora(experiment, model))
     trainable = [p for p in adapted.parameters() if p.requires_grad]
@@ -107,7 +106,7 @@ def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float
         inputs = batching.inputs(model, frames_TD, lengths_B.tolist(), every_frame, prompts, answers)
         told = dict[str, Any]()
         if experiment.train.layout == "packed":
-            inputs, told["packing"] = packed_attention.pack(inputs)
+            inputs, told["packing"] = pack(inputs)
         loss = lalm.loss(model, inputs, **told)
         optimizer.zero_grad()
         loss.backward()
@@ -189,7 +188,6 @@ def large(ratio: int, peak: float) -> dict[str, float]:
     gc.collect()  # of the ratio before
     with torch.device(DEVICE):
         llm = Qwen2Model(Qwen2Config(vocab_size=156032, num_key_value_heads=LARGE["num_attention_heads"], **LARGE))
-    llm.config._attn_implementation = packed_attention.NAME
     llm.requires_grad_(False)
     adapted = peft.get_peft_model(llm, peft.LoraConfig(r=64, target_modules="all-linear"))
     adapted.enable_input_require_grads()
@@ -199,15 +197,15 @@ def large(ratio: int, peak: float) -> dict[str, float]:
     while batch <= 512:
         try:
             torch.cuda.reset_peak_memory_stats()
-            valid_BS = torch.ones(batch, length, dtype=torch.bool, device=DEVICE)
-            packed = packed_attention.Packing(torch.arange(batch * length, device=DEVICE).view(batch, length), valid_BS)
-            embeds = torch.randn(1, batch * length, width, device=DEVICE, requires_grad=True)
-            places = torch.arange(length, device=DEVICE).repeat(batch)[None]
+            mask_BS = torch.ones(batch, length, dtype=torch.long, device=DEVICE)
+            labels_BS = mask_BS.masked_fill(torch.arange(length, device=DEVICE) < length - TEXT, IGNORED)
+            embeds_BSD = torch.randn(batch, length, width, device=DEVICE)
+            places_BS = torch.arange(length, dtype=torch.float32, device=DEVICE).expand(batch, length)
+            row, packing = pack(Inputs(embeds_BSD, mask_BS, places_BS, labels_BS))
             for timed in (False, True):
                 torch.cuda.synchronize()
                 began = time.monotonic()
-                out = llm(inputs_embeds=embeds, position_ids=places, use_cache=False, packing=packed)
-                out.last_hidden_state.float().mean().backward()
+                packed_decoder.label_states(llm, row, packing).float().mean().backward()
                 torch.cuda.synchronize()
                 seconds = time.monotonic() - began if timed else 0.0
             found = {

@@ -185,7 +185,7 @@ class Train(Section):
     sets: list[TrainSet] = Field(min_length=1)
     steps: int = Field(gt=0)
     batch: int = Field(gt=0)
-    layout: Literal["padded", "packed"] = "padded"
+    layout: Literal["padded", "packed"] = "packed"
     batch_tokens: int | None = Field(default=None, gt=0)
     gradient_checkpointing: bool = False
     learning_rate: float = Field(gt=0)
