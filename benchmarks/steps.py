@@ -21,7 +21,6 @@ from concertina.config import Config
 from concertina.model import batching, devices, lalm
 from concertina.model.batching import Item, Speech
 from concertina.training import gradients, order
-from concertina.training.gradients import Team
 
 SEED = 0
 

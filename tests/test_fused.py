@@ -5,7 +5,6 @@ from pathlib import Path
 
 import peft
 import pytest
-import tiny_model
 import torch
 from torch import Tensor, nn
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm, apply_rotary_pos_emb
@@ -13,6 +12,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm, apply_rotary_
 from concertina.model import fused, lalm, packed_decoder
 from concertina.model.inputs import IGNORED, Inputs, pack
 from concertina.model.lalm import Lalm
+from helpers import tiny_model
 
 N, D, E = 96, 32, 48  # positions, and widths in and out
 
