@@ -80,6 +80,7 @@ class Files:
         return self.folder / name
 
     def _check(self, name: str, sha256: str) -> None:
+        """Compare a file's hash with the sealed one. Errors: DamagedError."""
         if self.sealed and sha256 != self._sealed.get(name, {}).get("sha256"):
             raise self._damaged(name, "is damaged (its SHA-256 is not the sealed one)")
 
@@ -109,6 +110,7 @@ def unpack(path: Path, folder: Path) -> None:
 
 
 def _of_tar(path: Path) -> Iterator[Member]:
+    """Yield the members of a tar, or of the tar in a Debian package, that are no folders."""
     with open(path, "rb") as packed, tarfile.open(fileobj=_tar(packed), mode="r|*") as tar:
         for member in tar:
             if not member.isdir():
@@ -116,6 +118,7 @@ def _of_tar(path: Path) -> Iterator[Member]:
 
 
 def _of_zip(path: Path) -> Iterator[Member]:
+    """Yield the members of a zip that are no folders."""
     with zipfile.ZipFile(path) as packed:
         for member in packed.infolist():
             if not member.is_dir():

@@ -153,6 +153,7 @@ def _truncated(file: soundfile.SoundFile, audio: bytes | str | Path) -> str:
 
 
 def _end_of(path: Path, count: int) -> bytes:
+    """Return the last bytes of a file, `count` of them at most."""
     with open(path, "rb") as file:
         file.seek(max(path.stat().st_size - count, 0))
         return file.read()

@@ -67,6 +67,7 @@ class Table:
             raise ConfigError(f"{self.path} cannot be read: {error.strerror}") from None
 
     def _row(self, number: int, content: bytes, width: int) -> Row:
+        """Parse one line into a row."""
         try:
             line = content.decode("utf-8")
             values = _unescaped(line) if self.escaped else line.split("\t")

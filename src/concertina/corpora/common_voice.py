@@ -41,7 +41,7 @@ LanguageTag = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")]
 
 
 class Options(Section):
-    """What a config may set.
+    """The config keys of this kind of corpus.
 
     version, language: as Mozilla writes them; folder: the unpacked language folder; archive: the .tar.gz instead;
     splits: those that are read.
@@ -100,6 +100,7 @@ class Release(NamedTuple):
 
 
 def splits(options: Options) -> list[str]:
+    """Return the configured splits."""
     return list(options.splits)
 
 
@@ -150,6 +151,7 @@ def size_of(source: Release, clips: int) -> Size:
 
 
 def parts(options: Options, split: str) -> int:
+    """Return the number of parts, of up to ROWS_PER_PART rows each."""
     return max(1, -(-release(options).table(split).count() // ROWS_PER_PART))
 
 

@@ -34,7 +34,7 @@ ROWS_PER_PART = 1000
 
 
 class Options(Section):
-    """What a config may set.
+    """The config keys of this kind of corpus.
 
     common_voice: the unpacked language folder of Common Voice; tables: the folder of the tables, or instead
     sha256: the hash of the published archive; source, target: languages; splits: those that are read.
@@ -73,6 +73,7 @@ class Options(Section):
 
 
 def splits(options: Options) -> list[str]:
+    """Return the configured splits."""
     return list(options.splits)
 
 
@@ -109,6 +110,7 @@ def size(options: Options, split: str) -> Size | None:
 
 
 def parts(options: Options, split: str) -> int:
+    """Return the number of parts, of up to ROWS_PER_PART rows each."""
     return max(1, -(-_count(options, split) // ROWS_PER_PART))
 
 
@@ -136,6 +138,7 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
 def _translated(
     options: Options, fields: dict[str, str], id: str, audio: bytes, translation: str, origin: str
 ) -> Utterance:
+    """Make an utterance of a row and its clip, with the translation."""
     untranslated = utterance(fields, id, audio, options.source, origin)
     return replace(untranslated, translation={primary(options.target): translation})
 

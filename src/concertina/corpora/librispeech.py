@@ -44,7 +44,7 @@ SIZES = {
 
 
 class Options(Section):
-    """What a config may set.
+    """The config keys of this kind of corpus.
 
     splits: those that are read; folder: an unpacked copy, used instead of the archives;
     md5: the hash of an archive that is not the published one, by split.
@@ -64,6 +64,7 @@ class Options(Section):
 
 
 def splits(options: Options) -> list[str]:
+    """Return the configured splits."""
     return list(options.splits)
 
 
@@ -87,10 +88,12 @@ def sources(options: Options) -> list[Path]:
 
 
 def size(options: Options, split: str) -> Size | None:
+    """Return the published size of a split; None for a split that only the config knows."""
     return SIZES.get(split)
 
 
 def parts(options: Options, split: str) -> int:
+    """Return the number of parts, of up to CHAPTERS_PER_PART chapters each."""
     return max(1, -(-len(_chapters(_files(options, split))) // CHAPTERS_PER_PART))
 
 

@@ -35,7 +35,7 @@ UNKNOWN_S = 10.0  # the assumed length of a recording if none of these can be op
 
 
 class Options(Section):
-    """What a config may set.
+    """The config keys of this kind of corpus.
 
     splits: the manifest of each split. Instead, a single one may be given as `manifest` and `split` (default: test).
     language: the language of rows that have none.
@@ -47,6 +47,7 @@ class Options(Section):
     @model_validator(mode="before")
     @classmethod
     def _one_manifest(cls, values: Any) -> Any:
+        """Turn `manifest` and `split` into `splits`."""
         if not isinstance(values, dict) or "manifest" not in values or "splits" in values:
             return values
         rest = {key: value for key, value in values.items() if key not in ("manifest", "split")}
@@ -54,10 +55,12 @@ class Options(Section):
 
 
 def splits(options: Options) -> list[str]:
+    """Return the configured splits."""
     return list(options.splits)
 
 
 def parts(options: Options, split: str) -> int:
+    """Return the number of parts, of up to ROWS_PER_PART rows each."""
     return max(1, math.ceil(sum(1 for _ in _lines(Path(options.splits[split]))) / ROWS_PER_PART))
 
 
@@ -123,6 +126,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _parse(line: bytes) -> dict[str, Any]:
+    """Read a line as a JSON object. Errors: ValueError with the reason."""
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -137,6 +141,7 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def _id(row: dict[str, Any], number: int) -> str:
+    """Return the id of a row, or one made from its path and offset, or its line number if it has neither."""
     for value in (row.get("id"), row.get("audio_filepath")):
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             continue
@@ -176,6 +181,7 @@ def _utterance(row: dict[str, Any], id: str, folder: Path, language: str | None,
 
 
 def _text(row: dict[str, Any], key: str) -> str | None:
+    """Return the text in a field, or None if there is none. Errors: ValueError if it is no text."""
     value = row.get(key)
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{key} must be a text, not {value!r}")
@@ -183,6 +189,7 @@ def _text(row: dict[str, Any], key: str) -> str | None:
 
 
 def _path_text(row: dict[str, Any]) -> str:
+    """Return the path of a row's recording as it is written. Errors: ValueError if no file can have it."""
     name = _text(row, "audio_filepath")
     if not name or "\0" in name:
         raise ValueError("audio_filepath is missing")
@@ -191,6 +198,7 @@ def _path_text(row: dict[str, Any]) -> str:
 
 
 def _seconds(row: dict[str, Any], key: str) -> float | None:
+    """Return the seconds in a field, or None if there are none. Errors: ValueError if they are no number."""
     value = row.get(key)
     if value is None:
         return None
@@ -200,6 +208,7 @@ def _seconds(row: dict[str, Any], key: str) -> float | None:
 
 
 def _translation(row: dict[str, Any]) -> dict[str, str]:
+    """Return the translations of a row by language. Errors: ValueError."""
     by_language = row.get("translation")
     if by_language is None:
         return {}
@@ -213,5 +222,6 @@ def _translation(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _check_language(language: str) -> None:
+    """Check the code of a language. Errors: ValueError."""
     if not re.fullmatch(r"[a-z]{2,3}", language):
         raise ValueError(f"a language must be a code of two or three letters, such as en, not {language!r}")

@@ -90,7 +90,7 @@ REMARKS = "[](){}<>"  # a text with one of these describes a sound, or has more 
 
 
 class Options(Section):
-    """What a config may set.
+    """The config keys of this kind of corpus.
 
     splits: those that are read; languages: those whose recordings are read, each with translations into all others;
     longest_s: prompts that last longer are rejected.
@@ -102,6 +102,7 @@ class Options(Section):
 
 
 def splits(options: Options) -> list[str]:
+    """Return the configured splits."""
     return list(options.splits)
 
 
@@ -111,10 +112,12 @@ def archives(options: Options, split: str) -> list[Archive]:
 
 
 def size(options: Options, split: str) -> Size:
+    """Multiply the size of one language by the number of languages."""
     return Size(SIZES[split].utterances * len(options.languages), SIZES[split].hours * len(options.languages))
 
 
 def parts(options: Options, split: str) -> int:
+    """Return one part per language."""
     return len(options.languages)
 
 
@@ -177,6 +180,7 @@ def held_out(kind: str) -> list[str]:
 
 
 def _package(name: str) -> Archive:
+    """Return a Debian package as an archive; 'en' has the texts, 'en-g722' the recordings."""
     file = f"asterisk-core-sounds-{name}_{VERSION}_all.deb"
     sha256, sha1 = PACKAGES[name]
     return Archive(

@@ -48,7 +48,7 @@ BLOCK = 1000  # texts that are normalised at once
 
 
 class Options(Section):
-    """What a config may set.
+    """The config keys of this kind of corpus.
 
     seed: decides all that is drawn; pico: the share of utterances that SVOX Pico speaks;
     splits: the number of utterances of each split, by source of the text.
@@ -60,6 +60,7 @@ class Options(Section):
 
 
 def splits(options: Options) -> list[str]:
+    """Return the configured splits."""
     return list(options.splits)
 
 
@@ -69,10 +70,12 @@ def archives(options: Options, split: str) -> list[Archive]:
 
 
 def parts(options: Options, split: str) -> int:
+    """Return the number of parts, of up to UTTERANCES_PER_PART utterances each."""
     return sum(-(-count // UTTERANCES_PER_PART) for count in _counts(options, split).values())
 
 
 def size(options: Options, split: str) -> Size:
+    """Count the utterances, and estimate their length from the mean."""
     counts = _counts(options, split)
     return Size(sum(counts.values()), sum(count * MEAN_S[source] for source, count in counts.items()) / 3600)
 
@@ -140,10 +143,12 @@ def _without_held_out(texts: Iterator[str]) -> Iterator[str]:
 
 @cache
 def _held_out() -> list[str]:
+    """Return the texts of the held-out prompts, read once per process."""
     return prompts.held_out(KIND)
 
 
 def _utterance(options: Options, split: str, source: str, number: int, text: str) -> Utterance | Reject:
+    """Speak a text with a drawn synthesiser and voice, and add a little white noise."""
     draw = default_rng([options.seed, number, *f"{split}/{source}".encode()])
     id = f"{split}-{source}-{number:05d}"
     try:
@@ -166,6 +171,7 @@ def _utterance(options: Options, split: str, source: str, number: int, text: str
 
 
 def _pico(text: str, draw: Generator) -> tuple[np.ndarray, str]:
+    """Speak a text with SVOX Pico: (float32 samples_T at 16 kHz, the speaker)."""
     from concertina.corpora.synthesis import pico
 
     voice = str(draw.choice(voices.PICO_VOICES["en"]))
@@ -173,6 +179,7 @@ def _pico(text: str, draw: Generator) -> tuple[np.ndarray, str]:
 
 
 def _espeak(text: str, split: str, draw: Generator) -> tuple[np.ndarray, str]:
+    """Speak a text with eSpeak NG: (float32 samples_T at 16 kHz, the speaker)."""
     from concertina.corpora.synthesis import espeak
 
     accent, variant = (

@@ -41,7 +41,7 @@ LONGEST = 110  # characters of an utterance: at any speed these fit into the 10 
 
 
 class Options(Section):
-    """What a config may set.
+    """The config keys of this kind of corpus.
 
     seed: decides all that is drawn; splits: the number of utterances of each split, by language.
     """
@@ -97,10 +97,12 @@ def splits(options: Options) -> list[str]:
 
 
 def parts(options: Options, split: str) -> int:
+    """Return the number of parts, of up to UTTERANCES_PER_PART utterances each."""
     return sum(-(-count // UTTERANCES_PER_PART) for count in options.splits[split].values())
 
 
 def size(options: Options, split: str) -> Size:
+    """Count the utterances, and estimate their length from the mean."""
     utterances = sum(options.splits[split].values())
     return Size(utterances, utterances * MEAN_S / 3600)
 

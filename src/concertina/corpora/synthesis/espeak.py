@@ -64,6 +64,7 @@ class Engine:
         self._library.espeak_SetSynthCallback(self._callback)
 
     def _receive(self, samples: Any, count: int, events: Any) -> int:
+        """Collect the samples and phonemes of one callback; 0 lets the engine continue."""
         if samples and count > 0:
             self._pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
         for event in _until_the_end(events):

@@ -79,6 +79,7 @@ def _en_the(noun: Noun, adjective: Adjective) -> str:
 
 
 def _de_the(noun: Noun, adjective: Adjective, accusative: bool = False) -> str:
+    """Write article, adjective and noun, in the nominative or the accusative."""
     if accusative:
         ending = "en" if noun.de_gender == "m" else "e"
         return f"{_DE_ACCUSATIVE[noun.de_gender]} {adjective.de}{ending} {noun.de}"
@@ -122,11 +123,13 @@ def _number(value: int) -> Triple:
 
 
 def _digits(draw: Draw, low: int, high: int) -> Triple:
+    """Draw a string of `low` to `high` digits."""
     digits = [words.UNITS[draw.randrange(10)] for _ in range(draw.randint(low, high))]
     return Triple(*(" ".join(digit) for digit in zip(*digits, strict=True)))
 
 
 def _clock(draw: Draw) -> Triple:
+    """Draw a time of day."""
     hour = draw.randint(1, 11)
     now, after = words.UNITS[hour], words.UNITS[hour + 1]
     fr_now = "une heure" if hour == 1 else f"{now.fr} heures"

@@ -47,4 +47,5 @@ def _coloured(samples: int, draw: Generator, slope: int, band_hz: np.ndarray | N
 
 
 def _rms(wave: np.ndarray) -> float:
+    """Return the root of the mean square of samples [T]."""
     return float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))

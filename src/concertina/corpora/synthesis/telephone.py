@@ -8,6 +8,7 @@ SEPARATOR = "|"
 
 
 def _list(text: str) -> list[str]:
+    """Split a text at the separators, and join lines that were broken."""
     return [" ".join(phrase.split()) for phrase in text.split(SEPARATOR)]
 
 
