@@ -215,7 +215,7 @@ def test_a_server_that_is_away_is_told_once(
         time.sleep(1.5)
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
-    assert told[0].startswith("this training is not told to MLflow at http://127.0.0.1:1: ")
+    assert told[0].startswith("the curve of this training cannot be sent to MLflow at http://127.0.0.1:1: ")
 
 
 def test_who_does_not_ask_for_it_does_not_import_it() -> None:
