@@ -32,6 +32,7 @@ from concertina.artefacts.stage import Run
 from concertina.config import Config, ConfigError, Corpus, Section
 from concertina.corpora import Reject, Utterance, _audio
 from concertina.nearest import nearest
+from concertina.store import jsonl
 from concertina.store.folders import MANIFEST
 from concertina.store.shards import Writer
 from concertina.units import RATE_HZ
@@ -155,11 +156,10 @@ class _Joined:
     def add(self, part: Path) -> None:
         """Append what a reading process wrote."""
         with contextlib.ExitStack() as files:
-            rows = files.enter_context(open(part / "rows.jsonl", encoding="utf-8"))
             sound = files.enter_context(open(part / "audio", "rb"))
             manifest = files.enter_context(open(self._manifest, "a", encoding="utf-8"))
             rejected = files.enter_context(open(self._rejected, "a", encoding="utf-8"))
-            for row in map(json.loads, rows):
+            for row in jsonl.read(part / "rows.jsonl"):
                 samples_T = np.frombuffer(sound.read(2 * row.get("samples", 0)), dtype=np.int16)
                 origin = row.pop("origin", "")
                 if row["id"] in self.seen and "reason" not in row:

@@ -5,7 +5,6 @@ OUTPUTS: results/<name>/report/ with scores.csv, report.html, metrics.json, qual
 summary.txt; the first two are also copied to results/<name>/.
 """
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,7 +49,8 @@ def make(config: Config, config_path: Path = DEFAULT, partial: bool = False) -> 
             for name, text in _texts(config, config_path, partial, facts, run).items():
                 (run.folder / name).write_text(text, encoding="utf-8", newline="\n")
     for name in COPIES:
-        _copy(artefact.folder / name, artefact.folder.parent / name)
+        with sealing.replacing(artefact.folder.parent / name) as temporary:
+            shutil.copyfile(artefact.folder / name, temporary)
     return artefact.folder
 
 
@@ -87,17 +87,6 @@ def _tables(config: Config, grid: Sequence[Cell], facts: Evidence, bootstraps: M
             rows = findings.main_rows(board, own, train_set, failed)
             tables.append(Table(board, tuple(rows), tuple(findings.contrasts(board, own, train_set))))
     return tables
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy in one step: a reader sees the old file or the new one."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with sealing.writing(target):
-            shutil.copyfile(source, temporary)
-            os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Training a base model, phase after phase; what is done is kept, so that a run that was killed goes on from there."""
 
-import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ from concertina.bases.scratch.model import Learner
 from concertina.bases.scratch.muon import Muon
 from concertina.bases.scratch.recipe import Phase, Recipe, digest
 from concertina.model import devices, encoder
+from concertina.store import jsonl, sealing
 from concertina.training.checkpoints import Checkpoints
 from concertina.training.steps import Row, Schedule, Training
 
@@ -95,9 +94,9 @@ def _phase(
     training.run(kept, stop)
     if rank == 0:
         rows = [*training.curve, {"seconds": time.monotonic() - training.began}]
-        saved.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        save_file(_state(learner), saved.with_suffix(".tmp"))
-        os.replace(saved.with_suffix(".tmp"), saved)
+        jsonl.write(saved.with_suffix(".jsonl"), rows)
+        with sealing.replacing(saved) as temporary:
+            save_file(_state(learner), temporary)
         kept.clear()
 
 
