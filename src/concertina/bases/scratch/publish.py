@@ -1,4 +1,4 @@
-"""The finished base model as a folder that anyone can load: weights, tokenizer, card, hashes of what it has read."""
+"""Write the finished base as a folder that anyone can load: weights, tokenizer, card, hashes of its training texts."""
 
 import hashlib
 import shutil
@@ -39,7 +39,7 @@ def publish(start: Path, phases: list[Path], out: Path, recipe: Recipe, texts: l
 
 
 def _mean(saved: list[Path]) -> dict[str, torch.Tensor]:
-    """The mean of some phases' weights: better than the last alone where each began at the one before."""
+    """Return the mean of some phases' weights, better than the last alone where each phase continues the one before."""
     states = [load_file(path) for path in saved]
     return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
 
@@ -60,7 +60,7 @@ English, German and French and translates en-de, en-fr, de-en and fr-en, by prom
 human voice.
 
 Made by `python -m concertina.base --config {config}` in {seconds / 60:.0f} minutes of training on 2 cores, at commit
-{commit}; versions and the whole recipe stand in training.json.
+{commit}; versions and the whole recipe are in training.json.
 Clips: {clips}; examples: {shares}; 1 to {recipe.window_s} s,
 joined, in white, pink and band noise, with time and frequency masking. It never saw pooled, merged or dropped tokens.
 The encoder's last phases trained through the language model's loss; the weights are the mean of those after the
