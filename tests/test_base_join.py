@@ -68,7 +68,7 @@ def test_made_again_it_is_the_same_to_the_last_bit(project: Path, capsys: pytest
     before = sealing.sha256(weights)
     assert join.main(["--config", "joint.yaml"]) == 0
     assert sealing.sha256(weights) == before
-    assert capsys.readouterr().err.count("utterances to hear") == 1  # by both parts of the split
+    assert capsys.readouterr().err.count("utterances to encode") == 1  # by both parts of the split
 
 
 @pytest.mark.slow

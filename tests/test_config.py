@@ -42,7 +42,7 @@ def loaded(tmp_path: Path, text: str) -> Config:
         ("segments: {cells: [{compressor: average, ratios: [.nan]}]}", "at least 1; got nan"),
         ("segments: {cells: [{compressor: average, ratios: [true]}]}", "at least 1; got True"),
         ("segments: {cells: [{compressor: average, ratios: [wide]}]}", "at least 1; got 'wide'"),
-        ("segments: {cells: [{compressor: average, ratios: [2, 2.0]}]}", "average-2 stands there more than once"),
+        ("segments: {cells: [{compressor: average, ratios: [2, 2.0]}]}", "average-2 occurs more than once"),
         (
             "evaluate: {sets: [{name: a, corpus: synthetik, split: x, task: transcribe, language: en}]}",
             "evaluate.sets.a: no corpus 'synthetik' in data.corpora (did you mean 'synthetic'?)",

@@ -140,7 +140,7 @@ def test_where_no_clip_is_there_nothing_is_made(project: Path, capsys: pytest.Ca
     whole()
     shutil.rmtree("voices/en/clips")
     Path("voices/en/clips").mkdir()
-    assert refused(german(), capsys) == "error: corpus mine/train has no usable row: 4 rejected, see above"
+    assert refused(german(), capsys) == "error: corpus mine/train has no usable row: 4 rejected, for the reasons above"
     assert not Path("build/test/data/mine/train").exists()
 
 

@@ -108,7 +108,7 @@ def description(adapter: Path, config: Config) -> dict[str, Any]:
 
     Errors: ConfigError when it is no adapter of ours, or one of another base; DamagedError.
     """
-    if (adapter / "seal.json").exists():
+    if (adapter / sealing.SEAL).exists():
         sealing.verify(adapter)
     try:
         described: dict[str, Any] = json.loads((adapter / "compressor.json").read_text(encoding="utf-8"))

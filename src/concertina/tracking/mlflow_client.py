@@ -181,14 +181,8 @@ def _reach() -> None:
 
 def _make_database(client: Any, path: Path) -> None:
     """Make a SQLite file whole: its tables take dozens of steps, in which a second process would fail (see `alone`)."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with sealing.writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            client(f"sqlite:///{temporary}").search_experiments(max_results=1)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with sealing.replacing(path) as temporary:
+        client(f"sqlite:///{temporary}").search_experiments(max_results=1)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The processes that train the base from scratch together, and all that they exchange. One alone exchanges nothing."""
+"""The processes that train a base from scratch together, and what they exchange; a single one exchanges nothing."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ MEETING = "meeting-"  # the beginning of the name of the file by which they find
 
 
 def spawn(work: Callable[..., None], arguments: tuple[Any, ...], size: int) -> None:
-    """Run `work(rank, *arguments)` in so many processes; where this one is to stop, they do, after their step."""
+    """Run `work(rank, *arguments)` in `size` processes; Ctrl-C here stops them after their step."""
     if size == 1:
         work(0, *arguments)
         return
@@ -51,23 +51,23 @@ def together(rank: int, size: int, folder: Path) -> Iterator[None]:
 
 
 def number() -> tuple[int, int]:
-    """This process' rank, and how many there are."""
+    """Return this process' rank, and the number of processes."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def wait() -> None:
-    """Wait until all are here."""
+    """Wait until all processes have called this."""
     add_up(torch.zeros(1))
 
 
 def add_up(tensor: torch.Tensor) -> None:
-    """Make a tensor the sum of all the processes' own; each waits for the others."""
+    """Replace a tensor by its sum over all processes; each waits for the others."""
     if dist.is_initialized():
         dist.all_reduce(tensor)
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Make the gradients the means over all processes."""
+    """Replace gradients by their means over all processes."""
     _, size = number()
     if size == 1:
         return
@@ -79,8 +79,8 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def any_of(wish: bool) -> bool:
-    """Whether any of the processes wishes it."""
-    wishes = torch.tensor(float(wish))
-    add_up(wishes)
-    return bool(wishes)
+def any_of(flag: bool) -> bool:
+    """Return whether the flag is set in any of the processes."""
+    flags = torch.tensor(float(flag))
+    add_up(flags)
+    return bool(flags)

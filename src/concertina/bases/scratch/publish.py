@@ -1,7 +1,6 @@
-"""The finished base model as a folder that anyone can load: weights, tokenizer, card, hashes of what it has read."""
+"""Write the finished base as a folder that anyone can load: weights, tokenizer, card, hashes of its training texts."""
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from torch import nn
 from concertina import console
 from concertina.bases.scratch.model import Learner
 from concertina.bases.scratch.recipe import Recipe
-from concertina.store import sealing
+from concertina.store import jsonl, sealing
 from concertina.store.provenance import provenance
 
 
@@ -21,7 +20,7 @@ def publish(start: Path, phases: list[Path], out: Path, recipe: Recipe, texts: l
 
     `start`: the untrained checkpoint; `phases`: the weights after each phase.
     """
-    seconds = sum(json.loads(p.with_suffix(".jsonl").read_text().splitlines()[-1])["seconds"] for p in phases)
+    seconds = sum(jsonl.read(saved.with_suffix(".jsonl"))[-1]["seconds"] for saved in phases)
     learner = Learner(start, {})
     learner.load_state_dict(_mean(phases[-recipe.mean_of :]), strict=False)
     learner.lalm.lm_head.weight = nn.Parameter(learner.lalm.model.language_model.embed_tokens.weight.detach().clone())
@@ -40,7 +39,7 @@ def publish(start: Path, phases: list[Path], out: Path, recipe: Recipe, texts: l
 
 
 def _mean(saved: list[Path]) -> dict[str, torch.Tensor]:
-    """The mean of some phases' weights: better than the last alone where each began at the one before."""
+    """Return the mean of some phases' weights, better than the last alone where each phase continues the one before."""
     states = [load_file(path) for path in saved]
     return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
 
