@@ -35,10 +35,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from concertina import config, features, train
+from concertina import config, train
 from concertina.compressors._segments import Segments
 from concertina.config import Config
-from concertina.model import batching, devices, lalm, packed_decoder
+from concertina.model import batching, devices, encoding, lalm, packed_decoder
 from concertina.model.inputs import IGNORED, Inputs, pack
 from concertina.units import RATE_HZ
 
@@ -59,21 +59,21 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--large", action="store_true", help="the true dimensions, on a CUDA GPU")
     parser.add_argument("--peak", type=float, default=989.0, help="of the card, dense bfloat16, in TFLOP/s")
-    asked = parser.parse_args()
-    if asked.large and not torch.cuda.is_available():
+    args = parser.parse_args()
+    if args.large and not torch.cuda.is_available():
         parser.error("--large needs a CUDA GPU, and there is none here")
-    if asked.large:
-        print(json.dumps({f"{ratio}x": large(ratio, asked.peak) for ratio in (1, 3)}, indent=1))
+    if args.large:
+        print(json.dumps({f"{ratio}x": large(ratio, args.peak) for ratio in (1, 3)}, indent=1))
         return 0
     experiment = config.load()
     devices.fix(1)
-    waves = recordings(asked.data, asked.steps * experiment.train.batch)
-    if len(waves) < asked.steps * experiment.train.batch:
-        parser.error(f"{asked.data} holds {len(waves)} utterances, too few for {asked.steps} steps")
-    found = {"trainer": plain(experiment, waves, asked.steps)}
+    waves = recordings(args.data, args.steps * experiment.train.batch)
+    if len(waves) < args.steps * experiment.train.batch:
+        parser.error(f"{args.data} holds {len(waves)} utterances, too few for {args.steps} steps")
+    found = {"trainer": plain(experiment, waves, args.steps)}
     for layout in ("padded", "packed"):
         chosen = experiment.train.model_copy(update={"layout": layout})
-        found[layout] = ours(experiment.model_copy(update={"train": chosen}), waves, asked.steps)
+        found[layout] = ours(experiment.model_copy(update={"train": chosen}), waves, args.steps)
     result = {
         "utterances_per_second": {name: rate for name, (rate, _) in found.items()},
         "times_the_trainer": {name: found[name][0] / found["trainer"][0] for name in ("padded", "packed")},
@@ -86,7 +86,7 @@ def main() -> int:
 def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float, float]:
     """From cached frames, true lengths, the head on labels alone: utterances per second, and the mean loss."""
     model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
-    frames = features.encode(model, waves, int(experiment.features.batch_seconds * RATE_HZ))
+    frames = encoding.encode(model, waves, int(experiment.features.batch_seconds * RATE_HZ))
     batch = experiment.train.batch
     torch.manual_seed(0)
     adapted = peft.get_peft_model(model.model, train.lora(experiment, model))
@@ -104,10 +104,10 @@ def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float
         every_frame = Segments.cut(torch.ones(len(frames_TD), dtype=torch.bool), lengths_B)
         prompts, answers = [prompt] * batch, [answer] * batch
         inputs = batching.inputs(model, frames_TD, lengths_B.tolist(), every_frame, prompts, answers)
-        told = dict[str, Any]()
+        extra = dict[str, Any]()
         if experiment.train.layout == "packed":
-            inputs, told["packing"] = pack(inputs)
-        loss = lalm.loss(model, inputs, **told)
+            inputs, extra["packing"] = pack(inputs)
+        loss = lalm.loss(model, inputs, **extra)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, experiment.train.clip_norm)

@@ -1,6 +1,6 @@
 """A LoRA step on a packed row beside the obvious one: peft's layers on a padded batch, through transformers' forward.
 
-    PYTHONPATH=src python benchmarks/steps.py [--compressor average] [--ratio 3] [--steps 12]
+    PYTHONPATH=src python benchmarks/steps.py [--cell average-3] [--steps 12]
 
 Needs the features and segments that `make reproduce` leaves in build/. The same LoRA, utterances, optimiser and
 arithmetic on one thread; the two take turns, and of each step's repeats the least time counts, so that what else the
@@ -17,7 +17,7 @@ import peft
 import torch
 
 from concertina import config, train
-from concertina.config import Config
+from concertina.config import Cell, Config
 from concertina.model import batching, devices, lalm
 from concertina.model.batching import Item, Speech
 from concertina.training import gradients, order
@@ -28,14 +28,13 @@ SEED = 0
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", default=config.DEFAULT)
-    parser.add_argument("--compressor", default="average")
-    parser.add_argument("--ratio", default="3")
+    parser.add_argument("--cell", default="average-3")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=4, help="of each step; the least time counts")
     args = parser.parse_args()
     experiment = config.load(args.config)
     devices.fix(1)
-    sides = {layout: Side(experiment, layout, args.compressor, args.ratio) for layout in ("padded", "packed")}
+    sides = {layout: Side(experiment, layout, experiment.cell(args.cell)) for layout in ("padded", "packed")}
     batches = sides["padded"].batches(args.steps)
     for _ in range(args.repeats):
         for number, batch in enumerate(batches):
@@ -60,18 +59,14 @@ def main() -> int:
 class Side:
     """One way of doing steps: its model, its optimiser, and what was measured."""
 
-    def __init__(self, experiment: Config, layout: str, compressor: str, ratio: str) -> None:
+    def __init__(self, experiment: Config, layout: str, cell: Cell) -> None:
         settings = experiment.train.model_copy(update={"layout": layout})
         self.config = experiment.model_copy(update={"train": settings})
         self.model = lalm.load(experiment.base, encoder=False, llm=True, device="cpu")
         parts = settings.sets[0].parts
-        speech = {
-            place: Speech(experiment.name, *place, compressor, ratio) for place in {(p.corpus, p.split) for p in parts}
-        }
+        speech = Speech.of(experiment, parts, cell)
         self.items: list[Item] = [
-            item
-            for part in parts
-            for item in batching.items(self.model, self.config, part, speech[part.corpus, part.split])
+            item for part in parts for item in batching.items(self.model, self.config, part, speech[part.place])
         ]
         gradients.ready(self.model, self.config)
         torch.manual_seed(SEED)
@@ -92,7 +87,9 @@ class Side:
         """Do a step on these items, and keep its time where it is the least of this number."""
         began = time.process_time()
         items = [self.items[i] for i in batch]
-        loss, _ = gradients.gradients(self.model, self.config, items, self.trainable, Team())
+        for parameter in self.trainable:
+            parameter.grad = None
+        loss = gradients.gradients(self.model, self.config, items)
         if not self.losses:
             self.gradients = [parameter.grad.clone() for parameter in self.trainable if parameter.grad is not None]
         torch.nn.utils.clip_grad_norm_(self.trainable, self.config.train.clip_norm)

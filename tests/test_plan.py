@@ -7,7 +7,6 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from tools.plan.rates import Rates
 
 from concertina.artefacts import dag
 from concertina.artefacts.sizes import Estimate
@@ -18,6 +17,7 @@ from helpers.mounts import mounted
 from helpers.project_copy import ROOT, copy_project, finish, python
 from helpers.reruns import edit, overlay
 from helpers.sound import record
+from tools.plan.rates import Rates
 
 pytestmark = pytest.mark.slow
 
