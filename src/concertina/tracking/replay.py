@@ -116,7 +116,7 @@ def _record(experiment: Experiment, parent: str, config: Config, run: runs.Run) 
     incomplete = [other for other in earlier if _tags(other).get("scores_run_key") in (None, run.scores_key)]
     if incomplete:
         run_id, logged, old_tags = incomplete[0].info.run_id, experiment.logged(incomplete[0]), _tags(incomplete[0])
-        # MLflow takes a parameter once. Those outside the run key (how often to checkpoint) may differ by now.
+        # The tracker takes a parameter once. Those outside the run key (how often to checkpoint) may differ by now.
         old_params = incomplete[0].data.params
     else:
         run_id, logged, old_tags, old_params = experiment.begin(run.name, keys, details.began_s), set(), {}, {}

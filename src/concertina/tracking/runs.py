@@ -40,7 +40,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """The status as MLflow names it."""
+        """The status as the tracker names it."""
         return "FAILED" if self.failed else "FINISHED" if self.scored else "RUNNING"
 
     @property
