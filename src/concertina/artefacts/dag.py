@@ -59,6 +59,7 @@ class Row:
     size: returns how much work it is and how many bytes it takes, see `sizes`.
     inside: the kind whose job makes it too, where it has no job of its own.
     kept: whether it is verified, pushed and pulled with the experiment's results.
+    reported: whether the report reads it.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Row:
     size: Callable[..., sizes.Size] = sizes.unknown
     inside: str = ""
     kept: bool = True
+    reported: bool = False
 
     @property
     def placeholders(self) -> list[str]:
@@ -168,6 +170,13 @@ def _rows() -> Mapping[str, Row]:
     return {one.name: one for one in ROWS}
 
 
+def _reported(config: Config) -> Iterator[Address]:
+    """Yield what the report reads."""
+    for one in ROWS:
+        if one.reported:
+            yield from ((one.name, where) for where in one.each(config))
+
+
 SCATTERED = ("data", "features")  # several jobs make a long split of these in shares, see `scatter`
 SHARE = "scratch/shares/{name}/%s/{corpus}/{split}/{share}"
 # fmt: off
@@ -178,22 +187,23 @@ ROWS = (
     Row("data", folders.DATA, made_from.splits, keys.data,
         made_from.archives_of, size=sizes.data),
     Row("base_join", folders.BASE, made_from.if_joined, keys.base, made_from.join_inputs),
-    Row("features_share", SHARE % "features", made_from.shares, keys.features,
+    Row("features_share", SHARE % "features", made_from.shares, keys.of_section("features"),
         made_from.features_inputs, size=sizes.features, kept=False),
-    Row("features", "build/{name}/features/{corpus}/{split}", made_from.encoded, keys.features,
+    Row("features", "build/{name}/features/{corpus}/{split}", made_from.encoded, keys.of_section("features"),
         made_from.features_inputs, size=sizes.features),
     Row("segments", "build/{name}/segments/{corpus}/{split}/{cell}", made_from.cuts, keys.segments,
         made_from.segments_inputs, size=sizes.segments),
     Row("evaluate_gate", "results/{name}/gate", made_from.if_gated, keys.gate,
-        made_from.gate_inputs, after=made_from.base),
+        made_from.gate_inputs, after=made_from.base, reported=True),
     Row("train", "build/{name}/train/{train_set}/{cell}/seed{seed}", made_from.adapters, keys.train,
-        made_from.train_inputs, after=made_from.before_training, size=sizes.train),
+        made_from.train_inputs, after=made_from.before_training, size=sizes.train, reported=True),
     Row("evaluate_decode", "build/{name}/evaluate/{cell}/{test_set}/{run}", made_from.decoded, keys.decode,
         made_from.decode_inputs, after=made_from.before_training, size=sizes.decode, inside="evaluate"),
     Row("evaluate", "results/{name}/evaluate/{cell}", made_from.cells, keys.evaluate,
-        made_from.evaluate_inputs, after=made_from.before_training, size=sizes.evaluate),
-    Row("evaluate_whisper", "results/{name}/whisper", made_from.if_joined, keys.whisper, made_from.whisper_inputs),
-    Row("report", "results/{name}/report", made_from.once, keys.report, made_from.report_inputs, size=sizes.report),
+        made_from.evaluate_inputs, after=made_from.before_training, size=sizes.evaluate, reported=True),
+    Row("evaluate_whisper", "results/{name}/whisper", made_from.if_joined, keys.whisper, made_from.whisper_inputs,
+        reported=True),
+    Row("report", "results/{name}/report", made_from.once, keys.report, _reported, size=sizes.report),
     Row("report_track", "scratch/track/{name}", made_from.once, keys.track, made_from.track_inputs, kept=False),
 )
 # fmt: on

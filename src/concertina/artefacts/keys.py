@@ -7,13 +7,13 @@ part of a key where they can change the last bits of a result.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from concertina import compressors, corpora
 from concertina.artefacts import fingerprint, packages
-from concertina.config import Base, Cell, Config, ConfigError, Corpus, Part, Pretrained
+from concertina.config import Base, Cell, Config, ConfigError, Corpus, Part, Pretrained, Section
 from concertina.nearest import nearest
 from concertina.store import sealing
 
@@ -110,9 +110,14 @@ def identity(config: Config) -> str:
     return config.base.sha256
 
 
-def features(config: Config, corpus: str, split: str, **_: Any) -> Key:
-    """Return the key of one split's frames: the frozen encoder and how it is run, the same for every split."""
-    return {**_code("features"), **_base(config), **config.features.model_dump()}
+def of_section(stage: str) -> Callable[..., Key]:
+    """Return the key function of a stage that its own section of the config, its code and the base decide."""
+
+    def key(config: Config, **where: Any) -> Key:
+        section: Section = getattr(config, stage)
+        return {**_code(stage), **_base(config), **section.model_dump(mode="json")}
+
+    return key
 
 
 def segments(config: Config, corpus: str, split: str, cell: Cell) -> Key:

@@ -193,14 +193,6 @@ def whisper_inputs(config: Config) -> Iterator[Address]:
     yield from pretrained(config, config.joined.encoder)
 
 
-def report_inputs(config: Config) -> Iterator[Address]:
-    """Yield everything that has a record: scores, adapters, and the checks that the config has."""
-    yield from (address("evaluate", **where) for where in cells(config))
-    yield from (address("train", **where) for where in adapters(config))
-    yield from (address("evaluate_whisper") for _ in if_joined(config))
-    yield from (address("evaluate_gate") for _ in if_gated(config))
-
-
 def track_inputs(config: Config) -> Iterator[Address]:
     """Yield the report, which exists once every record does."""
     yield address("report")

@@ -9,24 +9,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
-from concertina.config.sections import (
-    Assembled,
-    Base,
-    Corpus,
-    Data,
-    Evaluate,
-    Features,
-    Gate,
-    Part,
-    Report,
-    Section,
-    Segments,
-    Sweep,
-    TestSet,
-    Train,
-    TrainSet,
-)
-from concertina.config.values import UNCOMPRESSED, Adapter, Cell, Name, Split
+from concertina.config.sections import Assembled, Corpus, Part, Sections, Sweep, TestSet, TrainSet
+from concertina.config.values import UNCOMPRESSED, Adapter, Cell, Split
 from concertina.nearest import nearest
 from concertina.store import folders
 
@@ -37,18 +21,8 @@ class ConfigError(ValueError):
     """The config cannot be used; the message names the key and the remedy."""
 
 
-class Config(Section):
-    """The whole experiment; see config.yaml for every key with its unit."""
-
-    name: Name
-    base: Base
-    data: Data
-    features: Features
-    segments: Segments
-    train: Train
-    evaluate: Evaluate
-    report: Report
-    gate: Gate | None = None
+class Config(Sections):
+    """The whole experiment, checked as a whole, and what follows from it; see config.yaml for every key."""
 
     @model_validator(mode="before")
     @classmethod

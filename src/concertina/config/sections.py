@@ -255,3 +255,17 @@ class Report(Section):
     bootstrap_samples: int = Field(gt=0)
     confidence_percent: float = Field(gt=0, lt=100)
     examples: int = Field(ge=0)
+
+
+class Sections(Section):
+    """The sections of a config, one per stage; those with a default may be left out."""
+
+    name: Name
+    base: Base
+    data: Data
+    features: Features
+    segments: Segments
+    train: Train
+    evaluate: Evaluate
+    report: Report
+    gate: Gate | None = None
