@@ -87,7 +87,7 @@ test-slurm: setup ## the same workflow on a throw-away SLURM cluster, and what m
 accept: setup ## record that an edit changes no result, and keep what is there [CONFIG=..] WHY="..."
 	@python -m tools.dvc.accept --config "$(CONFIG)" --why "$(WHY)"
 
-readme:     ## put the tables of results/ into README.md
+readme:     ## put the tables and the picture of results/ into README.md and docs/
 	@PYTHONPATH=src python3 -m tools.readme
 
 base: setup ## train a tiny model like the shipped one, from nothing: an hour or two on 2 cores

@@ -36,8 +36,10 @@ from transformers import (
 )
 
 from concertina import config, train
+from concertina.compressors._segments import Segments
 from concertina.config import Config
-from concertina.model import devices, encoder, encoding, lalm, packed_attention
+from concertina.model import batching, devices, encoding, lalm, packed_attention
+from concertina.units import RATE_HZ
 
 ANSWER = "the red light is over there at three"
 LARGE: dict[str, Any] = {
@@ -83,7 +85,7 @@ def main() -> int:
 def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float, float]:
     """From cached frames, true lengths, the head on labels alone: utterances per second, and the mean loss."""
     model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
-    frames = encoding.encode(model, waves, int(experiment.features.batch_seconds * encoder.RATE_HZ))
+    frames = encoding.encode(model, waves, int(experiment.features.batch_seconds * RATE_HZ))
     batch = experiment.train.batch
     if experiment.train.layout == "packed":
         model.llm.config._attn_implementation = packed_attention.NAME
@@ -99,10 +101,10 @@ def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float
     for step in range(steps):
         began = time.process_time()
         read = frames[step * batch : (step + 1) * batch]
-        counts = [len(one) for one in read]
-        tokens_ND = lalm.project(model, torch.from_numpy(np.concatenate(read)))
-        places = torch.cat([torch.arange(count) for count in counts])
-        inputs = lalm.embed(model, [prompt] * batch, tokens_ND, counts, places, counts, [answer] * batch)
+        frames_TD, lengths_B = torch.from_numpy(np.concatenate(read)), torch.tensor([len(one) for one in read])
+        every_frame = Segments.cut(torch.ones(len(frames_TD), dtype=torch.bool), lengths_B)
+        prompts, answers = [prompt] * batch, [answer] * batch
+        inputs = batching.inputs(model, frames_TD, lengths_B.tolist(), every_frame, prompts, answers)
         packing: dict[str, Any] = {}
         if experiment.train.layout == "packed":
             inputs, packing["packing"] = packed_attention.pack(inputs)
@@ -142,7 +144,7 @@ def plain(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[floa
         row = processor(
             text=prompt + ANSWER + processor.tokenizer.eos_token,
             audio=wave.astype(np.float32) / 32768,
-            sampling_rate=encoder.RATE_HZ,
+            sampling_rate=RATE_HZ,
             return_tensors="pt",
         )
         labels = row["input_ids"][0].clone()

@@ -30,6 +30,7 @@ from concertina import config
 from concertina.model import devices, encoder, encoding, lalm
 from concertina.model.lalm import Lalm
 from concertina.store.shards import Reader
+from concertina.units import RATE_HZ
 
 
 def main() -> int:
@@ -47,7 +48,7 @@ def main() -> int:
     else:
         model = lalm.load(experiment.base, encoder=True, llm=False, device="cpu")
         waves = speech(args.data, args.utterances)
-    budget = int(experiment.features.batch_seconds * encoder.RATE_HZ)
+    budget = int(experiment.features.batch_seconds * RATE_HZ)
     window = encoder.window_samples(model.encoder)
     waves = [wave for wave in waves if len(wave) <= window]
     ours_s, ours = best(lambda: encoding.encode(model, waves, budget))
@@ -58,8 +59,8 @@ def main() -> int:
     flop_saving, time_saving = 1 - ours_flop / stock_flop, 1 - ours_s / stock_s
     result = {
         "utterances": len(waves),
-        "mean_seconds_of_audio": float(np.mean(lengths)) / encoder.RATE_HZ,
-        "window_seconds": window / encoder.RATE_HZ,
+        "mean_seconds_of_audio": float(np.mean(lengths)) / RATE_HZ,
+        "window_seconds": window / RATE_HZ,
         "stock_attention": args.attention,
         "true_length_seconds": ours_s,
         "stock_seconds": stock_s,
@@ -80,9 +81,7 @@ def stock(model: Lalm, waves: list[np.ndarray], batch: int) -> list[np.ndarray]:
     found = []
     for first in range(0, len(waves), batch):
         floats = [wave.astype(np.float32) / 32768 for wave in waves[first : first + batch]]
-        inputs = model.feature_extractor(
-            floats, sampling_rate=encoder.RATE_HZ, return_attention_mask=True, return_tensors="pt"
-        )
+        inputs = model.feature_extractor(floats, sampling_rate=RATE_HZ, return_attention_mask=True, return_tensors="pt")
         positions_B, frames_B = model.encoder._get_feat_extract_output_lengths(inputs["attention_mask"].sum(-1))
         n_positions = model.encoder.config.max_source_positions
         valid_BS = (torch.arange(n_positions)[None] < positions_B[:, None]).long()
@@ -113,7 +112,7 @@ def speech(folder: Path | None, count: int) -> list[np.ndarray]:
 
 def noise(seconds: np.ndarray) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
-    return [rng.normal(0, 3000, int(encoder.RATE_HZ * length)).astype(np.int16) for length in seconds]
+    return [rng.normal(0, 3000, int(RATE_HZ * length)).astype(np.int16) for length in seconds]
 
 
 def librispeech(count: int) -> np.ndarray:

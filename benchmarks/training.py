@@ -20,9 +20,10 @@ import torch
 from features import speech as recordings
 
 from concertina import config, segments, train
-from concertina.compressors._segments import positions
-from concertina.model import batching, devices, encoder, encoding, lalm
+from concertina.compressors._utterances import Utterances
+from concertina.model import batching, devices, encoding, lalm
 from concertina.model.lalm import Lalm
+from concertina.units import RATE_HZ
 
 ANSWER = "the red light is over there at three"
 Frames = Callable[[list[int]], list[np.ndarray]]
@@ -39,7 +40,7 @@ def main() -> int:
     devices.fix(1)
     decide = segments.decider(experiment.cell(args.cell))
     waves = recordings(args.data, args.steps * experiment.train.batch)
-    budget = int(experiment.features.batch_seconds * encoder.RATE_HZ)
+    budget = int(experiment.features.batch_seconds * RATE_HZ)
 
     model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
     cached = encoding.encode(model, waves, budget)
@@ -83,11 +84,16 @@ def steps(
         with torch.autocast("cpu", torch.bfloat16, enabled=experiment.train.precision == "bfloat16"):
             lengths_B = torch.tensor([len(one) for one in read])
             frames_TD = torch.from_numpy(np.concatenate(read))
-            cut = decide(frames_TD, lengths_B, torch.zeros(batch, dtype=torch.long))
-            tokens_ND = batching.compress(model, frames_TD, cut, experiment.segments.pool_at)
-            counts = cut.counts_B.tolist()
-            inputs = lalm.embed(
-                model, [prompt] * batch, tokens_ND, counts, positions(cut, "renumber"), counts, [answer] * batch
+            columns = {"frames": frames_TD, "seeds": torch.zeros(batch, dtype=torch.long)}
+            cut = decide(Utterances(lengths_B, columns))
+            inputs = batching.inputs(
+                model,
+                frames_TD,
+                lengths_B.tolist(),
+                cut,
+                [prompt] * batch,
+                [answer] * batch,
+                pool_at=experiment.segments.pool_at,
             )
             loss = lalm.loss(model, inputs)
         optimizer.zero_grad()

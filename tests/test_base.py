@@ -115,6 +115,37 @@ def test_training_that_is_killed_goes_on_to_the_same_weights(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 2])
+def test_training_that_is_asked_to_stop_goes_on_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    phases = [{"loss": "ctc", "steps": 12, "single_steps": 6, "peak": 1.0, "floor": 0.1}]
+    recipe = SMALL | {"phases": phases, "mean_of": 1, "processes": size}
+    values = {"base": {"model": "base", "sha256": "", "recipe": recipe}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    command = [sys.executable, "-m", "concertina.base", "--config", "small.yaml"]
+    with open("console", "w", encoding="utf-8") as stderr, subprocess.Popen(command, stderr=stderr) as process:
+        while not list(Path("scratch").rglob("attempt")) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 130
+    assert Path("console").read_text(encoding="utf-8").count("ends after its present step") == 1  # one speaks for all
+    [checkpoint] = Path("scratch").rglob("step-*")  # its first steps, which are not done again
+    assert not Path("base").exists()
+    weights = []
+    for _ in range(2):
+        subprocess.run(command, check=True)
+        weights.append(sealing.sha256(Path("base", "model.safetensors")))
+        for phase in Path("scratch").rglob("phase1-*"):
+            phase.unlink()  # the second time from the start, without a stop
+    assert not checkpoint.exists()
+    assert weights[0] == weights[1]
+
+
 @pytest.mark.parametrize(
     ("recipe", "told"),
     [

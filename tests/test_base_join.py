@@ -1,6 +1,7 @@
 """A base that is joined from a Whisper and an LLM: the stage as a user runs it, stopped, run again, and read."""
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -12,13 +13,14 @@ import torch
 import yaml
 
 from concertina import config, console, features
-from concertina.artefacts import keys, layout
+from concertina.artefacts import keys
 from concertina.bases import join
-from concertina.bases.joined import finetuning, pretrained
+from concertina.bases.joined import alignment, finetuning, heard, pretrained
 from concertina.config import ConfigError, Pretrained
-from concertina.model import lalm
+from concertina.model import encoding, lalm
 from concertina.store import records, sealing
 from helpers import small_parts
+from helpers.artefacts import folder_of
 from helpers.small_parts import OVERLAY, RECIPE
 
 
@@ -35,7 +37,7 @@ def test_the_base_is_a_checkpoint_like_any_other(project: Path) -> None:
     chosen = config.load("joint.yaml")
     model = lalm.load(chosen.base, encoder=True, llm=True)
     assert model.model.lm_head.weight is model.llm.embed_tokens.weight
-    (frames_TD,) = features.encode(model, [np.zeros(16_000, np.int16)], 10**6)
+    (frames_TD,) = encoding.encode(model, [np.zeros(16_000, np.int16)], 10**6)
     assert frames_TD.shape == (25, 64)
     prompt = lalm.prompt_ids(model, chosen.base, "transcribe", "en", None)
     tokens_ND = lalm.project(model, torch.from_numpy(frames_TD))
@@ -90,9 +92,32 @@ def test_a_stopped_finetuning_goes_on_to_the_same_base(project: Path, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 6])
+def test_a_stopped_alignment_goes_on_to_the_same_base(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], step: int
+) -> None:
+    weights = Path("build/joint/base/model.safetensors")
+    before, forward, done = sealing.sha256(weights), alignment.Aligner.forward, list[int]()
+
+    def signals(self: alignment.Aligner, batch: list[heard.Heard]) -> torch.Tensor:
+        done.append(1)
+        if len(done) == step:
+            signal.raise_signal(signal.SIGTERM)
+        return forward(self, batch)
+
+    monkeypatch.setattr(alignment.Aligner, "forward", signals)
+    assert join.main(["--config", "joint.yaml"]) == 130
+    assert f"stopped after {'step 2' if step == 2 else 'step 1'}; " in capsys.readouterr().err
+    assert join.main(["--config", "joint.yaml"]) == 0
+    assert len(done) == 6  # no step twice
+    assert sealing.sha256(weights) == before
+    assert list(Path("scratch").glob("*-ctc")) == list(Path("scratch").glob("*-lm")) == []
+
+
+@pytest.mark.slow
 def test_what_reads_a_base_knows_which_one_it_was(project: Path) -> None:
     chosen = config.load("joint.yaml")
-    assert keys.base_seals(chosen) == [sealing.read_seal(layout.base("joint"))["run_key"]]
+    assert keys.identity(chosen) == sealing.read_seal(folder_of("base_join", "joint"))["run_key"]
     harmed = Path("build/joint/base/config.json")
     whole = harmed.read_bytes()
     harmed.write_bytes(whole + b" ")

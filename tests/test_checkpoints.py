@@ -1,5 +1,6 @@
 """A training that is stopped, killed or overtaken: what follows equals a training that was left alone, to the bit."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -12,8 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from concertina.artefacts import layout
-from concertina.store import sealing
+from concertina.store import folders, sealing
 from helpers import tiny_run
 from helpers.interrupted import ADAPTER, TRAIN, Project, lasting, lives, serve
 
@@ -63,7 +63,8 @@ def strike(project: Project, how: signal.Signals, step: int) -> tuple[int, list[
     process = project.start(*COMMAND)
     while lives(process) and step_of(next(iter(checkpoints()), Path("step-0"))) < step:
         time.sleep(0.001)
-    os.kill(process, how)
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself: its status and console tell why
+        os.kill(process, how)
     return project.end()
 
 
@@ -128,7 +129,7 @@ def test_an_overtaken_attempt_stops_and_damages_nothing(project: Project, undist
     assert status == 130
     assert told[-1] == "a later attempt at the same run has taken over; this one stops"
     assert not ADAPTER.exists()
-    assert not layout.failure("t", "train", "english/average-3/seed0").exists()
+    assert not folders.failure("t", "train", "english/average-3/seed0").exists()
 
     status, told = project.run(*COMMAND)
     assert status == 0, told

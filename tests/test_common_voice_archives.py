@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from concertina import config, corpora
-from concertina.artefacts import keys, layout
+from concertina.artefacts import keys
 from concertina.fetching import archive as fetch
 from helpers import common_voice_release
+from helpers.artefacts import folder_of
 from helpers.common_voice_release import REJECTED, archive, configure, english, key, refused, release, rows_of, run
 from helpers.project_copy import copy_project, snakemake
 
@@ -69,6 +70,7 @@ def test_an_archive_of_something_else_is_named(project: Path, capsys: pytest.Cap
     assert "x.tar.gz is no archive of Common Voice" in refused(chosen, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", [{"version": "17.0"}, {"language": "de"}])
 def test_another_version_or_language_than_the_config_says_is_named(
     project: Path, capsys: pytest.CaptureFixture[str], entry: dict[str, str]
@@ -110,6 +112,6 @@ def test_the_workflow_unpacks_an_archive_before_it_is_read(project: Path) -> Non
     make = ("--config", "experiment=mine.yaml", "--", "build/test/data/mine/dev/seal.json")
     result = snakemake(project, "-c1", *make)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert [row["id"] for row in rows_of(layout.data("test", "mine", "dev"), "manifest.jsonl")] == ["c_en_3"]
+    assert [row["id"] for row in rows_of(folder_of("data", "test", "mine", "dev"), "manifest.jsonl")] == ["c_en_3"]
     again = snakemake(project, "-n", *make)
     assert "Nothing to be done" in again.stdout + again.stderr

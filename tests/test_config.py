@@ -7,7 +7,7 @@ import yaml
 
 from concertina import compressors
 from concertina.artefacts import keys
-from concertina.config import Config, ConfigError, load, merge, ratio_text
+from concertina.config import UNCOMPRESSED, Cell, Config, ConfigError, Ratio, load, merge
 
 ROOT = Path(__file__).parent.parent
 PART = "{corpus: synthetic, split: train, task: transcribe, language: en}"
@@ -104,12 +104,9 @@ def test_a_set_whose_package_is_missing_is_left_out_with_the_reason(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("def segment(frames_TD, lengths_B, ratio, cues, seeds): ...", "has no function segment(frames_TD, lengths_B"),
-        (
-            "def segment(frames_TD, lengths_B, ratio, cues, seeds_B, *, k): ...",
-            "give every option of segment a default",
-        ),
-        ("def segment(frames_TD", "line 1 of"),
+        ("def cut(frames, ratio): ...", "its function must be cut(speech, ratio, *, ...)"),
+        ("def cut(speech, ratio, *, k): ...", "give option k of cut a plain constant as default"),
+        ("def cut(speech", "line 1 of"),
     ],
 )
 def test_a_compressors_file_that_cannot_be_used_is_named_before_any_work(
@@ -118,7 +115,7 @@ def test_a_compressors_file_that_cannot_be_used_is_named_before_any_work(
     monkeypatch.setattr(compressors, "FOLDER", tmp_path)
     (tmp_path / "own.py").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"compressor own: ") as error:
-        compressors.check_cell("own", 3.0, {})
+        compressors.check_cell(Cell("own", Ratio(3.0)))
     assert told in str(error.value)
 
 
@@ -133,7 +130,7 @@ def test_an_overlay_says_only_what_differs(tmp_path: Path) -> None:
     config = loaded(tmp_path, "name: other\nsegments: {cells: [{compressor: none, ratios: [1]}]}\n")
     default = load()
     assert config.name == "other"
-    assert config.cells == [("none", 1.0)]
+    assert config.cells == [UNCOMPRESSED]
     assert config.train == default.train
     assert config.segments.positions == default.segments.positions
 
@@ -167,7 +164,11 @@ def test_every_key_of_the_default_is_commented_with_what_it_is() -> None:
 
 
 def test_ratios_are_spelled_one_way() -> None:
-    assert [ratio_text(ratio) for ratio in (1.0, 2.5, 3, "natural")] == ["1", "2.5", "3", "natural"]
+    assert [str(Ratio.parse(value)) for value in (1.0, "2.50", 3, "natural")] == ["1", "2.5", "3", "natural"]
+    assert sorted(map(Ratio.parse, ("natural", 3, 2.5, 1))) == [Ratio(1), Ratio(2.5), Ratio(3), Ratio(None)]
+    for value in ("2x", "", 0.5, True, float("nan"), None):
+        with pytest.raises(ValueError, match="a ratio is 'natural' or a number of frames per token"):
+            Ratio.parse(value)
 
 
 def test_a_config_cannot_be_changed() -> None:

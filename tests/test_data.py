@@ -183,6 +183,7 @@ def stage(folder: Path, chosen: str, *more: str, corpus: str = "beeps") -> subpr
     return subprocess.run([*command, *more], cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "told"),
     [

@@ -1,7 +1,6 @@
 """docs/artifacts.md, run as printed on a track that takes seconds: every command, and what it must have done."""
 
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ import yaml
 from helpers import dvc_project
 from helpers.dvc_project import commands, shell
 from helpers.project_copy import plan, python
+from tools import verify as verify_tool
 
 METRICS = Path("results/tiny/report/metrics.json")
 pytestmark = pytest.mark.slow
@@ -68,98 +68,107 @@ def objects(remote: Path) -> set[str]:
     return {path.relative_to(remote).as_posix() for path in remote.rglob("*") if path.is_file()}
 
 
-def test_every_command_of_the_page_does_what_it_says(here: Path, environment: dict[str, str], bucket: Any) -> None:
-    shelf, fresh, second = (here.parent / name for name in ("shelf", "fresh", "second"))
-    first: dict[str, Any] = {}
+class Effects:
+    """What each command of the page must have done, by command; `here`: the repository in which they run."""
 
-    def made_at(stage: str) -> list[int]:
-        return [seal.stat().st_mtime_ns for seal in (here / "build/tiny" / stage).rglob("seal.json")]
+    def __init__(self, here: Path, environment: dict[str, str], bucket: Any) -> None:
+        self.here, self.environment, self.bucket = here, environment, bucket
+        self.shelf, self.fresh, self.second = (here.parent / name for name in ("shelf", "fresh", "second"))
+        self.first: dict[str, Any] = {}
 
-    def was_made(_: str) -> None:
-        assert (here / "results/tiny/report.html").exists()
-        first.update(
-            wer=wer(here),
-            cuts=made_at("segments"),
-            adapters=made_at("train"),
-            lock=(here / "dvc.lock").read_text(encoding="utf-8"),
+    def by_command(self) -> dict[str, Callable[[str], None]]:
+        return {
+            ". .venv/bin/activate": says("^$"),
+            "dvc repro track@tiny": self.was_made,
+            "dvc status track@tiny": says("up to date"),
+            'git commit -m "tiny: as made"': self.is_committed,
+            "dvc remote add --default shelf ../shelf": lambda _: None,
+            "dvc remote add cloud s3://concertina/artifacts": lambda _: None,
+            'dvc remote modify cloud endpointurl "$S3_ENDPOINT"': self.configured,
+            "make push": lambda _: self.holds(objects(self.shelf)),
+            "make push REMOTE=cloud": lambda _: self.holds({found.key for found in self.bucket.objects.all()}),
+            'git commit -am "Where the artefacts are"': self.is_committed,
+            "git clone . ../fresh": lambda _: None,
+            "cd ../fresh && make pull": self.was_pulled,
+            "git clone . ../second": lambda _: None,
+            "cd ../second && make pull REMOTE=cloud": self.was_pulled_from_cloud,
+            "dvc exp run track@tiny -S config.yaml:train.learning_rate=2.0e-3": self.was_tried,
+            "dvc params diff": says(r"train\.learning_rate +0\.1 +0\.002"),
+            "dvc metrics diff": says(r"clean\.average-3\.english-seed0\.wer +\d"),
+            "dvc plots diff": self.was_drawn,
+            "git restore --staged --worktree config.yaml dvc.lock && make pull": self.went_back,
+            "make verify": says("every artefact is whole"),
+        }
+
+    def made_at(self, stage: str) -> list[int]:
+        return [seal.stat().st_mtime_ns for seal in (self.here / "build/tiny" / stage).rglob("seal.json")]
+
+    def was_made(self, _: str) -> None:
+        assert (self.here / "results/tiny/report.html").exists()
+        self.first.update(
+            wer=wer(self.here),
+            cuts=self.made_at("segments"),
+            adapters=self.made_at("train"),
+            lock=(self.here / "dvc.lock").read_text(encoding="utf-8"),
         )
 
-    def was_pulled(_: str) -> None:
-        assert plan(fresh) == []
-        assert wer(fresh) == wer(here)
+    def was_pulled(self, _: str) -> None:
+        assert plan(self.fresh) == []
+        assert wer(self.fresh) == wer(self.here)
 
-    def was_pulled_from_cloud(told: str) -> None:
+    def was_pulled_from_cloud(self, told: str) -> None:
         assert "6 artefacts are whole" in told
-        assert wer(second) == wer(here)
+        assert wer(self.second) == wer(self.here)
 
-    def was_tried(_: str) -> None:
+    def was_tried(self, _: str) -> None:
+        here = self.here
         assert yaml.safe_load((here / "config.yaml").read_text(encoding="utf-8"))["train"]["learning_rate"] == 2e-3
         record = json.loads(next((here / "build/tiny/train").rglob("record.json")).read_text(encoding="utf-8"))
         assert record["config"]["learning_rate"] == 2e-3
-        assert wer(here) < first["wer"]
-        assert made_at("segments") == first["cuts"]
-        assert made_at("train") != first["adapters"]
+        assert wer(here) < self.first["wer"]
+        assert self.made_at("segments") == self.first["cuts"]
+        assert self.made_at("train") != self.first["adapters"]
 
-    def was_drawn(_: str) -> None:
-        page = (here / "dvc_plots/index.html").read_text(encoding="utf-8")
+    def was_drawn(self, _: str) -> None:
+        page = (self.here / "dvc_plots/index.html").read_text(encoding="utf-8")
         assert not re.findall(r"https?:|<script|<link", page)
-        pictures = [here / "dvc_plots" / source for source in re.findall(r'<img src="([^"]+)"', page)]
+        pictures = [self.here / "dvc_plots" / source for source in re.findall(r'<img src="([^"]+)"', page)]
         drawn = {picture.read_text(encoding="utf-8") for picture in pictures}
         assert len(drawn) == 2, "before and after"
         for picture in drawn:
             assert picture.startswith('<svg xmlns="http://www.w3.org/2000/svg" ')
             assert not re.findall(r"https?:", picture.replace("http://www.w3.org/2000/svg", ""))
 
-    def went_back(_: str) -> None:
-        assert wer(here) == first["wer"]
-        assert plan(here) == []
+    def went_back(self, _: str) -> None:
+        assert wer(self.here) == self.first["wer"]
+        assert plan(self.here) == []
 
-    def says(*words: str) -> Callable[[str], None]:
-        def check(told: str) -> None:
-            assert all(re.search(word, told) for word in words), told
+    def holds(self, found: set[str]) -> None:
+        """Whether a remote holds what the track has made."""
+        listed = yaml.safe_load((self.here / "dvc.lock").read_text(encoding="utf-8"))["stages"]["track@tiny"]["outs"]
+        wanted = sum(out["nfiles"] + 1 for out in listed)
+        assert 0.8 * wanted < len(found) <= wanted, "alike files are one object"
 
-        return check
+    def configured(self, _: str) -> None:
+        assert self.environment["S3_ENDPOINT"] in (self.here / ".dvc/config").read_text(encoding="utf-8")
 
-    def holds(found: Callable[[], set[str]]) -> Callable[[str], None]:
-        def check(_: str) -> None:
-            listed = yaml.safe_load((here / "dvc.lock").read_text(encoding="utf-8"))["stages"]["track@tiny"]["outs"]
-            wanted = sum(out["nfiles"] + 1 for out in listed)
-            assert 0.8 * wanted < len(found()) <= wanted, "alike files are one object"
+    def is_committed(self, _: str) -> None:
+        def git(*arguments: str) -> str:
+            return subprocess.run(["git", *arguments], cwd=self.here, capture_output=True, text=True, check=True).stdout
 
-        return check
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout
-
-    def configured(_: str) -> None:
-        assert environment["S3_ENDPOINT"] in (here / ".dvc/config").read_text(encoding="utf-8")
-
-    def is_committed(_: str) -> None:
-        assert git("show", "HEAD:dvc.lock") == first["lock"]
+        assert git("show", "HEAD:dvc.lock") == self.first["lock"]
         assert "shelf" in git("show", "HEAD:.dvc/config") or "as made" in git("log", "-1", "--format=%s")
 
-    effects: dict[str, Callable[[str], None]] = {
-        ". .venv/bin/activate": says("^$"),
-        "dvc repro track@tiny": was_made,
-        "dvc status track@tiny": says("up to date"),
-        'git commit -m "tiny: as made"': is_committed,
-        "dvc remote add --default shelf ../shelf": lambda _: None,
-        "dvc remote add cloud s3://concertina/artifacts": lambda _: None,
-        'dvc remote modify cloud endpointurl "$S3_ENDPOINT"': configured,
-        "make push": holds(lambda: objects(shelf)),
-        "make push REMOTE=cloud": holds(lambda: {found.key for found in bucket.objects.all()}),
-        'git commit -am "Where the artefacts are"': is_committed,
-        "git clone . ../fresh": lambda _: None,
-        "cd ../fresh && make pull": was_pulled,
-        "git clone . ../second": lambda _: None,
-        "cd ../second && make pull REMOTE=cloud": was_pulled_from_cloud,
-        "dvc exp run track@tiny -S config.yaml:train.learning_rate=2.0e-3": was_tried,
-        "dvc params diff": says(r"train\.learning_rate +0\.1 +0\.002"),
-        "dvc metrics diff": says(r"clean\.average-3\.english-seed0\.wer +\d"),
-        "dvc plots diff": was_drawn,
-        "git restore --staged --worktree config.yaml dvc.lock && make pull": went_back,
-        "make verify": says("every artefact is whole"),
-    }
+
+def says(*words: str) -> Callable[[str], None]:
+    def check(told: str) -> None:
+        assert all(re.search(word, told) for word in words), told
+
+    return check
+
+
+def test_every_command_of_the_page_does_what_it_says(here: Path, environment: dict[str, str], bucket: Any) -> None:
+    effects = Effects(here, environment, bucket).by_command()
     assert commands() == list(effects)
     for command, check in effects.items():
         began = time.monotonic()
@@ -205,9 +214,7 @@ def judged(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def verify(judged: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[], Any]:
     """The tool behind `make verify`: its exit status and what it said."""
     monkeypatch.chdir(judged)
-    monkeypatch.syspath_prepend(str(judged / "tools"))
-    tool = importlib.import_module("verify")
-    return lambda: (tool.main(["--config", "config.yaml"]), capsys.readouterr().err)
+    return lambda: (verify_tool.main(["--config", "config.yaml"]), capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("kind", KINDS)

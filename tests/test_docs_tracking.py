@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from concertina import report
-from concertina.artefacts import layout
 from concertina.config import load
 from helpers import made_results, tracked_runs
+from helpers.artefacts import folder_of
 from helpers.project_copy import ROOT, copy_project, finish, plan
 
 pytestmark = pytest.mark.slow
@@ -69,7 +69,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made_results.write(config, utterances=6)
         report.make(config)
     finish(folder)
-    shutil.rmtree(folder / layout.track("tiny"))
+    shutil.rmtree(folder / folder_of("report_track", "tiny"))
     return folder
 
 
@@ -209,7 +209,7 @@ def test_the_pages_list_the_runs_with_their_scores_and_draw_a_curve(project: Pat
 
 
 def test_a_failed_cell_is_a_failed_run(project: Path) -> None:
-    shutil.rmtree(project / layout.evaluate("tiny", "random", "3"))
+    shutil.rmtree(project / folder_of("evaluate", "tiny", "random-3"))
     with pytest.raises(AssertionError, match="error: "):
         sh(project, "make reproduce")
     failed = [run for run in tracked_runs.runs(tracked_runs.client(project)) if run.info.status == "FAILED"]

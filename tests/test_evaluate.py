@@ -7,12 +7,13 @@ import pytest
 import yaml
 
 from concertina import config, evaluate, train
-from concertina.artefacts import layout
-from concertina.model import batching, lalm
-from concertina.model.batching import Speech
-from concertina.store import records, sealing
-from concertina.store.predictions import read_predictions
+from concertina.artefacts import keys
+from concertina.model import batching, decoding, lalm
+from concertina.store import predictions, records, sealing
 from helpers import tiny_run
+from helpers.artefacts import folder_of
+
+pytestmark = pytest.mark.slow  # a cell is trained first
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny_run.split(overlay, "train", 40, seed=1)
         tiny_run.split(overlay, "dev", 8, seed=2)
         assert train.main(tiny_run.train_arguments(overlay)) == 0
-        assert evaluate.main(["--config", "t.yaml", "--compressor", "average", "--ratio", "3"]) == 0
+        assert evaluate.main(["--config", "t.yaml", "--cell", "average-3"]) == 0
     return root
 
 
@@ -35,8 +36,8 @@ def _there(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_test_set_has_a_record_and_predictions_of_every_run() -> None:
-    folder = layout.evaluate("t", "average", "3")
-    key = sealing.verify(folder)["run_key"]
+    folder = folder_of("evaluate", "t", "average-3")
+    sealing.verify(folder)
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*.*")} == {
         "seal.json",
         *(
@@ -48,34 +49,47 @@ def test_every_test_set_has_a_record_and_predictions_of_every_run() -> None:
     }
     for path, record in records.read_folder(folder).items():
         assert isinstance(record, records.Record)
-        assert record.run_key == key
-        predictions = read_predictions(path.with_suffix(".parquet"))
-        assert len(predictions) == record.n_utterances == {"clean": 8, "clean-en-de": 5}[record.test_set]
+        rows = predictions.read(path.with_suffix(".parquet"))
+        assert len(rows) == record.n_utterances == {"clean": 8, "clean-en-de": 5}[record.test_set]
         assert record.adapted == (path.stem != "zero-shot")
         assert set(record.scores) == ({"bleu", "chrf"} if record.task == "translate" else {"wer", "cer"})
-        assert record.cap_hits == sum(predictions["cap_hit"])
-        assert record.loops == sum(predictions["loop"])
-        assert record.realised_ratio == sum(predictions["frames"]) / sum(predictions["audio_tokens"])
+        assert record.cap_hits == sum(rows["cap_hit"])
+        assert record.loops == sum(rows["loop"])
+        assert record.realised_ratio == sum(rows["frames"]) / sum(rows["audio_tokens"])
         rate = record.audio_tokens_per_second
-        assert rate.mean == pytest.approx(sum(predictions["audio_tokens"]) / sum(predictions["duration_s"]))
+        assert rate.mean == pytest.approx(sum(rows["audio_tokens"]) / sum(rows["duration_s"]))
         assert rate.p05 <= rate.mean <= rate.p95
-        assert json.dumps(predictions["tags"][0]) == '{"kind": "digits"}'
+        assert json.dumps(rows["tags"][0]) == '{"kind": "digits"}'
+
+
+def test_a_records_key_is_of_its_own_texts_and_metrics() -> None:
+    found = [
+        record
+        for record in records.read_folder(folder_of("evaluate", "t", "average-3")).values()
+        if isinstance(record, records.Record)
+    ]
+    assert len({record.run_key for record in found}) == len(found) == 4
+    experiment = config.load("t.yaml")
+    for record in found:
+        run = f"{record.train_set}-seed{record.seed}" if record.adapted else "zero-shot"
+        unit = sealing.verify(folder_of("evaluate_decode", "t", "average-3", record.test_set, run))["run_key"]
+        assert record.run_key == keys.run_key(keys.scores(experiment, record.task), [unit])
 
 
 def test_a_reference_without_words_is_left_out_and_told(capsys: pytest.CaptureFixture[str]) -> None:
     test_set = config.load("t.yaml").evaluate.sets[0]
-    cached = Speech("t", "synthetic", "dev", "average", "3")
+    cached = tiny_run.speech("dev")
     spoken = [batching.Item(cached, at, ([], []), text, []) for at, text in enumerate(["one", "[laughter] ...", "um"])]
-    found, wordless = evaluate.scorable(spoken, test_set)
+    found, wordless = decoding.scorable(spoken, test_set)
     assert [item.text for item in found] == ["one"]
     assert wordless == ["dev1", "dev2"]
     assert "clean: 2 left out, whose reference has no words when normalised: dev1, dev2" in capsys.readouterr().err
     with pytest.raises(config.ConfigError, match=r"evaluate\.sets\.clean: no reference has words"):
-        evaluate.scorable(spoken[1:], test_set)
+        decoding.scorable(spoken[1:], test_set)
 
 
 def test_training_shows_in_the_scores() -> None:
-    folder = layout.evaluate("t", "average", "3")
+    folder = folder_of("evaluate", "t", "average-3")
     before, after = (records.read(folder / "clean" / f"{run}.json") for run in ("zero-shot", "english-seed0"))
     assert isinstance(before, records.Record)
     assert isinstance(after, records.Record)
@@ -84,34 +98,30 @@ def test_training_shows_in_the_scores() -> None:
 
 def test_the_cap_is_the_durations_and_hits_are_counted() -> None:
     experiment = config.load("t.yaml")
-    assert evaluate.cap(0.1, experiment) == 16
-    assert evaluate.cap(1.01, experiment) == 21
-    predictions = read_predictions(layout.evaluate("t", "average", "3") / "clean" / "zero-shot.parquet")
-    for tokens, hit, seconds in zip(
-        predictions["new_tokens"], predictions["cap_hit"], predictions["duration_s"], strict=True
-    ):
-        assert tokens <= evaluate.cap(seconds, experiment)
-        assert not hit or tokens == evaluate.cap(seconds, experiment)
+    assert decoding.cap(0.1, experiment) == 16
+    assert decoding.cap(1.01, experiment) == 21
+    rows = predictions.read(folder_of("evaluate", "t", "average-3") / "clean" / "zero-shot.parquet")
+    for tokens, hit, seconds in zip(rows["new_tokens"], rows["cap_hit"], rows["duration_s"], strict=True):
+        assert tokens <= decoding.cap(seconds, experiment)
+        assert not hit or tokens == decoding.cap(seconds, experiment)
 
 
 def test_a_batch_of_one_and_a_batch_of_many_give_the_same_texts() -> None:
     experiment = config.load("t.yaml")
     model = lalm.load(experiment.base, encoder=False, llm=True, device="cpu")
-    evaluate.attach(model, layout.train("t", "english", "average", "3", 0))
-    items = batching.items(
-        model, experiment, experiment.evaluate.sets[0], Speech("t", "synthetic", "dev", "average", "3")
-    )
+    decoding.attach(model, folder_of("train", "t", "english", "average-3", 0))
+    items = batching.items(model, experiment, experiment.evaluate.sets[0], tiny_run.speech("dev"))
     results = []
     for size in (1, 3, 8):
         section = experiment.evaluate.model_copy(update={"batch": size})
-        results.append(evaluate.decode(model, experiment.model_copy(update={"evaluate": section}), items))
+        results.append(decoding.decode(model, experiment.model_copy(update={"evaluate": section}), items))
     assert results[0] == results[1] == results[2]
 
 
 def test_the_subset_is_fixed_by_the_ids(finished: Path) -> None:
     experiment = config.load("t.yaml")
     model = lalm.load(experiment.base, encoder=False, llm=True, device="cpu")
-    cached = Speech("t", "synthetic", "dev", "average", "3")
+    cached = tiny_run.speech("dev")
     part = experiment.evaluate.sets[1]
     five = [item.at for item in batching.items(model, experiment, part, cached, 5)]
     three = [item.at for item in batching.items(model, experiment, part, cached, 3)]
@@ -120,7 +130,7 @@ def test_the_subset_is_fixed_by_the_ids(finished: Path) -> None:
 
 
 def test_an_adapter_that_is_missing_is_told(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate.main(["--config", "t.yaml", "--compressor", "none", "--ratio", "1"]) == 1
+    assert evaluate.main(["--config", "t.yaml", "--cell", "none-1"]) == 1
     assert "none-1" in capsys.readouterr().err
 
 
@@ -130,6 +140,6 @@ def test_a_language_that_is_not_there_is_told(finished: Path, capsys: pytest.Cap
         {"name": "clean", "corpus": "synthetic", "split": "dev", "task": "transcribe", "language": "fr"}
     ]
     (finished / "fr.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    assert evaluate.main(["--config", "fr.yaml", "--compressor", "average", "--ratio", "3"]) == 1
+    assert evaluate.main(["--config", "fr.yaml", "--cell", "average-3"]) == 1
     assert "no utterance to transcribe (fr)" in capsys.readouterr().err
-    assert (layout.evaluate("t", "average", "3") / "clean" / "zero-shot.json").exists()
+    assert (folder_of("evaluate", "t", "average-3") / "clean" / "zero-shot.json").exists()

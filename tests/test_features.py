@@ -11,12 +11,12 @@ import torch
 import yaml
 
 from concertina import features
-from concertina.artefacts import layout
 from concertina.config import Base
-from concertina.model import encoder, lalm
+from concertina.model import encoder, encoding, lalm
 from concertina.model.lalm import Lalm
-from concertina.store import sealing, shards
+from concertina.store import jsonl, sealing, shards
 from helpers import tiny_model
+from helpers.artefacts import folder_of
 
 DEFAULT = Path(__file__).parents[1] / "config.yaml"
 
@@ -54,7 +54,7 @@ def stock(model: Lalm, wave: np.ndarray) -> np.ndarray:
 
 def test_true_length_equals_the_stock_padded_forward(model: Lalm) -> None:
     waves = [noise(s, i) for i, s in enumerate([0.31, 1.0, 2.345, 4.99, 5.0, 3.3])]
-    for wave, frames_TD in zip(waves, features.encode(model, waves, 8 * 16_000), strict=True):
+    for wave, frames_TD in zip(waves, encoding.encode(model, waves, 8 * 16_000), strict=True):
         expected_TD = stock(model, wave)
         assert frames_TD.shape == expected_TD.shape
         assert np.abs(frames_TD - expected_TD).max() < 1e-4
@@ -62,25 +62,25 @@ def test_true_length_equals_the_stock_padded_forward(model: Lalm) -> None:
 
 def test_long_audio_is_encoded_window_by_window_and_joined(model: Lalm) -> None:
     long = noise(12.0, 7)
-    (joined_TD,) = features.encode(model, [long], 120 * 16_000)
-    parts = features.encode(model, [long[:80_000], long[80_000:160_000], long[160_000:]], 120 * 16_000)
+    (joined_TD,) = encoding.encode(model, [long], 120 * 16_000)
+    parts = encoding.encode(model, [long[:80_000], long[80_000:160_000], long[160_000:]], 120 * 16_000)
     assert joined_TD.shape == (300, 64)
     assert np.abs(joined_TD - np.concatenate(parts)).max() < 1e-5
 
 
 @pytest.mark.parametrize("samples", [0, 1, 159, 400, 640])
 def test_the_shortest_audio_has_one_frame(model: Lalm, samples: int) -> None:
-    (frames_TD,) = features.encode(model, [noise(1, 1)[:samples]], 16_000)
+    (frames_TD,) = encoding.encode(model, [noise(1, 1)[:samples]], 16_000)
     assert frames_TD.shape == (1, 64)
     assert np.isfinite(frames_TD).all()
 
 
 def test_batches_hold_every_utterance_once_within_the_budget() -> None:
     lengths = np.random.default_rng(0).integers(1, 100, 300).tolist()
-    groups = list(features.batches(lengths, 500))
+    groups = list(encoding.batches(lengths, 500))
     assert sorted(i for group in groups for i in group) == list(range(300))
     assert all(len(group) * max(lengths[i] for i in group) <= 500 for group in groups)
-    assert list(features.batches([900, 5], 500)) == [[1], [0]]
+    assert list(encoding.batches([900, 5], 500)) == [[1], [0]]
 
 
 Workshop = Callable[..., list[str]]
@@ -99,7 +99,7 @@ def workshop(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
             "features": {"threads": 1, "dtype": "float32", "batch_seconds": 6},
         }
         (tmp_path / "t.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
-        with sealing.sealed(layout.data("t", "synthetic", "dev"), {"run_key": "0" * 16}) as folder:
+        with sealing.sealed(folder_of("data", "t", "synthetic", "dev"), {"run_key": "0" * 16}) as folder:
             writer = shards.Writer(folder, "int16", None, 2**20)
             rows = [{"id": f"u{i}", "duration_s": len(wave) / 16_000} for i, wave in enumerate(waves)]
             for row, wave in zip(rows, waves, strict=True):
@@ -114,32 +114,32 @@ def workshop(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
 def test_the_stage_stores_frames_in_the_manifests_order(workshop: Workshop, model: Lalm) -> None:
     waves = [noise(s, i) for i, s in enumerate([2.0, 0.5, 7.0, 1.0, 0.01])]
     assert features.main(workshop(waves)) == 0
-    folder = layout.features("t", "synthetic", "dev")
+    folder = folder_of("features", "t", "synthetic", "dev")
     seal = sealing.verify(folder)
     assert len(seal["run_key"]) == 16
     frames = shards.Reader(folder)
-    assert frames.ids == [row["id"] for row in features.manifest(folder)] == ["u0", "u1", "u2", "u3", "u4"]
-    for i, expected_TD in enumerate(features.encode(model, waves, 6 * 16_000)):
+    assert frames.ids == [row["id"] for row in jsonl.read(folder / "manifest.jsonl")] == ["u0", "u1", "u2", "u3", "u4"]
+    for i, expected_TD in enumerate(encoding.encode(model, waves, 6 * 16_000)):
         assert np.abs(frames.one(i) - expected_TD).max() < 1e-5
 
 
 def test_the_stage_makes_the_same_bytes_twice(workshop: Workshop) -> None:
     arguments = workshop([noise(s, i) for i, s in enumerate([2.0, 0.5, 3.0])])
     features.main(arguments)
-    first = sealing.read_seal(layout.features("t", "synthetic", "dev"))
+    first = sealing.read_seal(folder_of("features", "t", "synthetic", "dev"))
     features.main(arguments)
-    assert sealing.read_seal(layout.features("t", "synthetic", "dev")) == first
+    assert sealing.read_seal(folder_of("features", "t", "synthetic", "dev")) == first
 
 
 def test_a_flipped_byte_in_the_data_stops_the_stage(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = workshop([noise(1.0, 1)])
-    shard = next(layout.data("t", "synthetic", "dev").glob("*.safetensors"))
+    shard = next(folder_of("data", "t", "synthetic", "dev").glob("*.safetensors"))
     damaged = bytearray(shard.read_bytes())
     damaged[-10] ^= 1
     shard.write_bytes(damaged)
     assert features.main(arguments) == 1
     assert "damaged" in capsys.readouterr().err
-    assert not layout.features("t", "synthetic", "dev").exists()
+    assert not folder_of("features", "t", "synthetic", "dev").exists()
 
 
 def test_nan_names_the_utterance(
@@ -157,4 +157,4 @@ def test_nan_names_the_utterance(
     message = capsys.readouterr().err
     assert "u0" in message
     assert "NaN" in message
-    assert not layout.features("t", "synthetic", "dev").exists()
+    assert not folder_of("features", "t", "synthetic", "dev").exists()

@@ -93,8 +93,8 @@ def test_an_import_inside_a_function_counts(package: Path) -> None:
 
 
 def test_modules_that_carry_values_do_not_count(package: Path) -> None:
-    text = "from concertina import config, console, layout, records\n"
-    others = {"console": "", "layout": "", "records": ""}
+    text = "from concertina import artefacts, config, console, tracking\n"
+    others = {"artefacts": "", "console": "", "tracking": ""}
     assert hash_of(package, text, config="x = 1\n", **others) == hash_of(package, text, config="x = 2\n", **others)
 
 
@@ -180,9 +180,11 @@ def test_threads_count_where_they_can_change_bits(config: Config) -> None:
         return config.model_copy(update={section: part.model_copy(update={"threads": part.threads + 1})})
 
     assert keys.features(with_threads("features"), "synthetic", "dev") != keys.features(config, "synthetic", "dev")
-    cell = ("average", "3")
-    assert keys.train(with_threads("train"), "english", *cell, 0) != keys.train(config, "english", *cell, 0)
-    assert keys.evaluate(with_threads("evaluate"), *cell) != keys.evaluate(config, *cell)
+    cell = config.cell("average-3")
+    assert keys.train(with_threads("train"), "english", cell, 0) != keys.train(config, "english", cell, 0)
+    unit = (cell, "clean", "zero-shot")
+    assert keys.decode(with_threads("evaluate"), *unit) != keys.decode(config, *unit)
+    assert keys.evaluate(with_threads("evaluate"), cell) == keys.evaluate(config, cell)
 
 
 def test_the_model_counts_by_its_pinned_hash_and_what_says_how_it_is_read(config: Config, tmp_path: Path) -> None:
@@ -194,11 +196,12 @@ def test_the_model_counts_by_its_pinned_hash_and_what_says_how_it_is_read(config
     with open(tmp_path / "edited" / "tokenizer.json", "a", encoding="utf-8") as file:
         file.write("\n")
     other, moved = with_base(sha256="0" * 64), with_base(model=str(tmp_path / "moved"))
-    edited, cell = with_base(model=str(tmp_path / "edited")), ("average", "3")
+    edited, cell = with_base(model=str(tmp_path / "edited")), config.cell("average-3")
+    unit = (cell, "clean", "zero-shot")
     for chosen, same in ((other, False), (moved, True), (edited, False)):
         assert (keys.features(chosen, "synthetic", "dev") == keys.features(config, "synthetic", "dev")) is same
-        assert (keys.train(chosen, "english", *cell, 0) == keys.train(config, "english", *cell, 0)) is same
-        assert (keys.evaluate(chosen, *cell) == keys.evaluate(config, *cell)) is same
+        assert (keys.train(chosen, "english", cell, 0) == keys.train(config, "english", cell, 0)) is same
+        assert (keys.decode(chosen, *unit) == keys.decode(config, *unit)) is same
     assert keys.data(other, "synthetic", "dev") == keys.data(config, "synthetic", "dev")
-    place = ("synthetic", "dev", *cell)
+    place = ("synthetic", "dev", cell)
     assert keys.segments(other, *place) == keys.segments(config, *place)

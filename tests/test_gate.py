@@ -10,12 +10,13 @@ import pytest
 import yaml
 
 from concertina import config, data, evaluate, features, report, segments, train
-from concertina.artefacts import layout
+from concertina.artefacts import dag
 from concertina.checks import gate
-from concertina.config import ConfigError, ratio_text
-from concertina.store import records, sealing
+from concertina.config import ConfigError
+from concertina.store import folders, records, sealing
 from concertina.store.records import Record
 from helpers import paper_corpora
+from helpers.artefacts import folder_of
 from helpers.paper_corpora import PAPER, RUN, overlay
 from helpers.project_copy import ROOT
 
@@ -44,20 +45,22 @@ def run(chosen: str) -> int:
     """Every stage of the config in order, in this process; the gate's exit code, or the last stage's."""
     settings = config.load(chosen)
     name, flag = settings.name, ["--config", chosen]
-    cells = [["--compressor", compressor, "--ratio", ratio_text(ratio)] for compressor, ratio in settings.cells]
-    for corpus, split in settings.places:
+    wanted = list(dag.of_kind(settings, "segments"))
+    for corpus, split in settings.splits:
         place = ["--corpus", corpus, "--split", split]
-        if not (layout.features(name, corpus, split) / layout.SEAL).exists():
+        if not (folder_of("features", name, corpus, split) / sealing.SEAL).exists():
             assert data.main([*flag, *place, "--jobs", "1"]) == 0
             assert features.main([*flag, *place]) == 0
-            for cell in cells:
-                assert segments.main([*flag, *place, *cell]) == 0
+            for cell in settings.cells:
+                if dag.artefact(settings, "segments", corpus=corpus, split=split, cell=cell) in wanted:
+                    assert segments.main([*flag, *place, "--cell", str(cell)]) == 0
     if settings.gate and (status := gate.main(flag)):
         return status
-    for (compressor, ratio), cell in zip(settings.cells, cells, strict=True):
-        for train_set, seed in settings.adapters(compressor, ratio_text(ratio)):
-            assert train.main([*flag, "--train-set", train_set, *cell, "--seed", str(seed)]) == 0
-        assert evaluate.main([*flag, *cell]) == 0
+    for cell in settings.cells:
+        for one in settings.adapters(cell):
+            adapter = ["--train-set", one.train_set, "--cell", str(cell), "--seed", str(one.seed)]
+            assert train.main([*flag, *adapter]) == 0
+        assert evaluate.main([*flag, "--cell", str(cell)]) == 0
     return report.main(flag)
 
 
@@ -77,7 +80,7 @@ def test_the_gate_stops_a_base_that_is_off_and_an_override_is_in_every_result(
     assert "set gate.override to the reason" in told
     assert re.search(r"en-de: bleu [\d.]+ \[.*published 29\.6: a warning", told)
     assert not list(Path("build/paper/train").rglob("seal.json"))
-    failure = records.read(layout.failure("paper", "gate", "gate"))
+    failure = records.read(folders.failure("paper", "evaluate_gate", "evaluate_gate"))
     assert failure.status == "failed"
     assert "BaselineError" in failure.error  # type: ignore[attr-defined]
     assert report.main(["--config", "small.yaml", "--partial"]) == 0
@@ -85,11 +88,11 @@ def test_the_gate_stops_a_base_that_is_off_and_an_override_is_in_every_result(
 
     reason = "a base of noise, for a test"
     assert run(overlay(**small, gate={"override": reason})) == 0
-    assert "the uncompressed base was decoded before" in capsys.readouterr().err
+    assert "none-1: test-clean-full, zero-shot" not in capsys.readouterr().err, "what the gate decoded is decoded once"
     found = [
         record
-        for compressor, ratio in config.load("small.yaml").cells
-        for record in records.read_folder(layout.evaluate("paper", compressor, ratio_text(ratio))).values()
+        for cell in config.load("small.yaml").cells
+        for record in records.read_folder(folder_of("evaluate", "paper", cell)).values()
     ]
     trained = [records.read(path) for path in Path("build/paper/train").rglob("record.json")]
     assert len(trained) == 9
@@ -99,9 +102,10 @@ def test_the_gate_stops_a_base_that_is_off_and_an_override_is_in_every_result(
     assert not [one for one in scored if one[0] == "segment" and one[1].endswith("-full")]
     asr = next(record for record in found if isinstance(record, Record) and record.test_set == "cv-zh")
     assert set(asr.scores) == {"wer", "wer_qwen"}
-    own = sealing.read_seal(layout.gate("paper"))["files"]["cv-zh/zero-shot.json"]["sha256"]
-    taken = sealing.read_seal(layout.evaluate("paper", "none", "1"))["files"]["cv-zh/zero-shot.json"]["sha256"]
+    own = sealing.read_seal(folder_of("evaluate_gate", "paper"))["files"]["cv-zh/zero-shot.json"]["sha256"]
+    taken = sealing.read_seal(folder_of("evaluate", "paper", "none-1"))["files"]["cv-zh/zero-shot.json"]["sha256"]
     assert own == taken
     page = Path("results/paper/report.html").read_text(encoding="utf-8")
     assert f"The gate was overridden: {reason}" in page
-    assert json.loads((layout.gate("paper") / "record.json").read_text())["facts"]["cv-fr"]["verdict"] == "warn"
+    judged = json.loads((folder_of("evaluate_gate", "paper") / "record.json").read_text(encoding="utf-8"))["facts"]
+    assert judged["cv-fr"]["verdict"] == "warn"

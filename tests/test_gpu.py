@@ -156,7 +156,7 @@ def test_no_more_jobs_are_started_than_have_a_place(tmp_path: Path) -> None:
     asked = "from tools import run; print(*run.gpu_limit([]), *run.gpu_limit(['--profile', 'profiles/slurm']))"
     result = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout == "--resources gpu=4\n"
-    for rule in ("1_assemble", "3_features", "5_gate", "5_train", "6_evaluate", "6_whisper"):
+    for rule in ("1_base_join", "3_features", "5_train", "6_evaluate", "6_evaluate_gate", "6_evaluate_whisper"):
         text = (ROOT / f"workflow/rules/{rule}.smk").read_text(encoding="utf-8")
         assert "gpu=1," in text
         assert '"python tools/gpu.py python -m concertina.' in text

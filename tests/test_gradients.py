@@ -9,7 +9,7 @@ import torch
 from concertina import config, train
 from concertina.config import Config
 from concertina.model import batching
-from concertina.model.batching import Item, Speech
+from concertina.model.batching import Item
 from concertina.model.lalm import Lalm, load
 from concertina.training import gradients
 from helpers import tiny_run
@@ -27,7 +27,7 @@ def gradients_of(chosen: Config, queries_per_key: int = 1) -> tuple[float, dict[
     model = load(chosen.base, encoder=False, llm=True)
     if queries_per_key > 1:
         _group(model, queries_per_key)
-    cached = Speech("t", "synthetic", "train", "average", "3")
+    cached = tiny_run.speech("train")
     items = [i for part in chosen.train.sets[0].parts for i in batching.items(model, chosen, part, cached)][:13]
     gradients.ready(model, chosen)
     adapted = peft.get_peft_model(model.model, train.lora(chosen, model))
@@ -83,7 +83,7 @@ def test_gradients_are_those_of_the_plain_padded_path(
 def test_microbatches_hold_the_budget_and_every_item_once(overlay: Path) -> None:
     chosen = config.load(overlay)
     model = load(chosen.base, encoder=False, llm=True)
-    cached = Speech("t", "synthetic", "train", "average", "3")
+    cached = tiny_run.speech("train")
     items: list[Item] = batching.items(model, chosen, chosen.train.sets[0].parts[0], cached)
     for budget in (1, 50, 120, None):
         groups = list(gradients.microbatches(items, budget, gradients.positions))
@@ -107,7 +107,7 @@ def test_a_batch_out_of_two_splits_has_the_items_order(overlay: Path) -> None:
     items = []
     for split in ("train", "dev"):
         part = experiment.train.sets[0].parts[0].model_copy(update={"split": split})
-        items += batching.items(model, experiment, part, Speech("t", "synthetic", split, "average", "3"), 4)
+        items += batching.items(model, experiment, part, tiny_run.speech(split), 4)
     mixed = [items[i] for i in (0, 5, 1, 4, 5)]  # one of them twice
     inputs = batching.batch(model, experiment, mixed, answers=True)
     for b, item in enumerate(mixed):

@@ -1,7 +1,6 @@
 """A base on the hub, from a server on this machine that answers as the hub does."""
 
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -19,10 +18,11 @@ import torch
 import yaml
 
 from concertina import config
-from concertina.artefacts import keys, layout
+from concertina.artefacts import dag, keys
+from concertina.artefacts.standing import Standing
 from concertina.model import lalm
 from concertina.store import sealing
-from helpers.project_copy import ROOT, copy_project, python, snakemake
+from helpers.project_copy import copy_project, python, snakemake
 from helpers.tiny_model import PROMPTS, make
 
 MODEL, COMMIT = "org/Small-LALM", "c0ffee" * 6 + "c0ff"
@@ -146,7 +146,7 @@ def fetch(
     *,
     model: str = MODEL,
     revision: str = "main",
-    run: tuple[str, ...] = ("-m", "concertina.fetching.hub"),
+    run: tuple[str, ...] = ("-m", "concertina.base", "hub"),
 ) -> tuple[int, str]:
     """The stage as a user runs it; its exit code and what it said."""
     web = {"HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder / "home"), "HF_HUB_ETAG_TIMEOUT": "3"}
@@ -253,10 +253,10 @@ def test_a_run_fetches_the_base_before_what_reads_it(tmp_path: Path) -> None:
     (tmp_path / "far.yaml").write_text(yaml.safe_dump({"name": "far", "base": base}), encoding="utf-8")
     done = snakemake(tmp_path, "-n", "-p", "--config", "experiment=far.yaml")
     told = done.stdout + done.stderr
-    assert f"hub {MODEL.replace('/', '--')}/main" in told
-    assert f"python -m concertina.fetching.hub --config far.yaml --model {MODEL} --revision main" in told
+    assert f"base_hub {MODEL.replace('/', '--')}/main" in told
+    assert "python -m concertina.base hub --config far.yaml --model" in told
     jobs = re.findall(r"^Job \d+: (\w+)", told, flags=re.MULTILINE)
-    assert jobs.index("hub") < jobs.index("features")
+    assert jobs.index("base_hub") < jobs.index("features")
 
 
 @pytest.mark.slow
@@ -265,8 +265,8 @@ def test_the_tools_know_a_base_that_is_not_there_yet_and_one_that_is_damaged(tmp
     base = {"model": MODEL, "revision": "main", "prompts": PROMPTS, "four_bit": True}
     (tmp_path / "far.yaml").write_text(yaml.safe_dump({"name": "far", "base": base}), encoding="utf-8")
     planned = python(tmp_path, "-m", "tools.plan", "--config", "experiment=far.yaml").stdout
-    assert re.search(r"^hub +1 +\S+ +16\.8 GB .* new$", planned, flags=re.MULTILINE), planned
-    assert "How long hub takes is up to the network." in planned
+    assert re.search(r"^base_hub +1 +\S+ +16\.8 GB .* new$", planned, flags=re.MULTILINE), planned
+    assert "How long base_hub takes is up to the network." in planned
     told = python(tmp_path, "-m", "tools.doctor", "--config", "experiment=far.yaml").stdout
     assert f"ok   model: {FOLDER}/main: a run fetches or assembles it" in told
     assert torch.cuda.is_available() or "FAIL base.four_bit: it needs a CUDA GPU" in told
@@ -286,16 +286,15 @@ def test_what_rests_on_a_pinned_commit_belongs_before_the_base_is_there(
 ) -> None:
     copy_project(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    artefacts = importlib.import_module("artefacts")
     for revision, known in ((COMMIT, True), ("main", False)):
         overlay = {"name": "far", "base": {"model": MODEL, "revision": revision, "prompts": PROMPTS}}
         Path("far.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
         chosen = config.load("far.yaml")
         base = keys.run_key(keys.hub_at(MODEL, revision, COMMIT))
         speech = keys.run_key(keys.data(chosen, "synthetic", "dev"))
-        sealed = keys.run_key(keys.features(chosen, "synthetic", "dev"), [speech, base])
-        folder = layout.features("far", "synthetic", "dev")
-        with sealing.sealed(folder, {"run_key": sealed}) as temporary:
+        frames = dag.artefact(chosen, "features", corpus="synthetic", split="dev")
+        sealed = keys.run_key(dag.key(chosen, frames), [speech, base])
+        with sealing.sealed(frames.folder, {"run_key": sealed}) as temporary:
             (temporary / "x").write_bytes(b"x")
-        assert (folder not in artefacts.strangers(chosen)) == known
+        assert Standing(chosen).belongs(frames) == known
+        assert (frames in [stranger.artefact for stranger in Standing(chosen).strangers()]) != known

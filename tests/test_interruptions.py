@@ -15,25 +15,29 @@ import numpy as np
 import pytest
 import yaml
 
-from concertina.artefacts import layout
 from concertina.store import sealing, shards
 from helpers import made_results, tiny_run
+from helpers.artefacts import folder_of
 from helpers.interrupted import ADAPTER, CELL, PATIENCE_S, TRAIN, Project, Work, lasting, lives, serve
 from helpers.mounts import mounted
 from helpers.reports import SECTIONS
 
 pytestmark = pytest.mark.slow
 MINE, SPLIT = ["--config", "t.yaml"], ["--corpus", "synthetic", "--split", "long"]
+UNIT = folder_of("evaluate_decode", "t", "average-3", "clean-en-de", "english-seed0")
 WORKS = {
-    "features": Work(["features", *MINE, *SPLIT], layout.features("t", "synthetic", "long"), "shard-00000.*"),
-    "segments": Work(["segments", *MINE, *SPLIT, *CELL], layout.segments("t", "synthetic", "long", "average", "3"), ""),
+    "features": Work(["features", *MINE, *SPLIT], folder_of("features", "t", "synthetic", "long"), "shard-00000.*"),
+    "segments": Work(
+        ["segments", *MINE, *SPLIT, *CELL], folder_of("segments", "t", "synthetic", "long", "average-3"), ""
+    ),
     "train": Work(["train", *MINE, *TRAIN], ADAPTER, ""),
-    "evaluate": Work(["evaluate", *MINE, *CELL], layout.evaluate("t", "average", "3"), "*/zero-shot.json"),
-    "report": Work(["report", "--config", "overlay.yaml"], layout.report("tiny"), "scores.csv"),
+    "evaluate_decode": Work(["evaluate", *MINE, *CELL], UNIT, ""),
+    "evaluate": Work(["evaluate", *MINE, *CELL], folder_of("evaluate", "t", "average-3"), "*/zero-shot.json"),
+    "report": Work(["report", "--config", "overlay.yaml"], folder_of("report", "tiny"), "scores.csv"),
 }
-DEV = layout.features("t", "synthetic", "dev")
-LONG = layout.data("t", "synthetic", "long")
-SCORED = layout.evaluate("tiny", "average", "3")
+DEV = folder_of("features", "t", "synthetic", "dev")
+LONG = folder_of("data", "t", "synthetic", "long")
+SCORED = folder_of("evaluate", "tiny", "average-3")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +55,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def write_speech(utterances: int) -> None:
     """The sealed data of the split `long`: noise."""
     rng = np.random.default_rng(0)
-    with sealing.sealed(layout.data("t", "synthetic", "long"), {"run_key": "0" * 16}) as folder:
+    with sealing.sealed(folder_of("data", "t", "synthetic", "long"), {"run_key": "0" * 16}) as folder:
         writer = shards.Writer(folder, "int16", None, 2**24)
         for i in range(utterances):
             writer.add(f"long{i}", rng.normal(0, 3000, int(rng.integers(30_000, 60_000))).astype(np.int16))
@@ -144,27 +148,30 @@ def test_a_stage_that_cannot_write_says_so_in_one_line(
     [
         ("features", LONG, "shard-00000.safetensors"),
         ("features", LONG, "manifest.jsonl"),
-        ("segments", layout.features("t", "synthetic", "long"), "index.json"),
+        ("segments", folder_of("features", "t", "synthetic", "long"), "index.json"),
         ("train", DEV, "shard-00000.safetensors"),
         ("train", DEV, "manifest.jsonl"),
-        ("evaluate", DEV, "shard-00000.safetensors"),
-        ("evaluate", layout.segments("t", "synthetic", "dev", "average", "3"), "segments.safetensors"),
-        ("evaluate", ADAPTER, "adapter_model.safetensors"),
+        ("evaluate_decode", DEV, "shard-00000.safetensors"),
+        ("evaluate_decode", folder_of("segments", "t", "synthetic", "dev", "average-3"), "segments.safetensors"),
+        ("evaluate_decode", ADAPTER, "adapter_model.safetensors"),
         ("report", SCORED, "clean/zero-shot.json"),
         ("report", SCORED, "clean/zero-shot.parquet"),
-        ("report", layout.train("tiny", "english", "average", "3", 0), "curve.jsonl"),
+        ("report", folder_of("train", "tiny", "english", "average-3", 0), "curve.jsonl"),
     ],
 )
 def test_a_flipped_byte_is_named_before_work_begins(
     project: Project, undisturbed: dict[str, dict[str, Any]], stage: str, folder: Path, file: str
 ) -> None:
     path, work = folder / file, WORKS[stage]
+    held = work.folder.rename(work.folder.with_name("held"))  # so that there is something to do
     sound = path.read_bytes()
     path.write_bytes(sound[:-3] + bytes([sound[-3] ^ 1]) + sound[-2:])
     try:
         status, told = project.run(*work.command)
     finally:
         path.write_bytes(sound)
+        assert not work.folder.exists()
+        held.rename(work.folder)
     assert status == 1
     assert told[-1].startswith(f"error: {path} is ")
     assert "damaged" in told[-1]

@@ -35,7 +35,8 @@ def tokens_of(model: Lalm, audio: list[np.ndarray]) -> tuple[torch.Tensor, list[
     """Uncompressed audio tokens, projected: [N, D], and how many each utterance has."""
     mel_BML, lengths_B = encoder.log_mel(model.feature_extractor, audio, encoder.window_samples(model.encoder))
     frames_BTD, counts_B = encoder.encode(model.encoder, mel_BML, lengths_B)
-    return lalm.project(model, encoder.unpad(frames_BTD, counts_B)), counts_B.tolist()
+    frames_TD = torch.cat([frames_BTD[b, :count] for b, count in enumerate(counts_B.tolist())])
+    return lalm.project(model, frames_TD), counts_B.tolist()
 
 
 def inputs_of(model: Lalm, base: Base, audio: list[np.ndarray], pad_left: bool = True) -> lalm.Inputs:

@@ -1,6 +1,11 @@
 """The contract over every file in metrics/, hand-made cases, and agreement with jiwer and sacrebleu."""
 
 import random
+import re
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jiwer
 import numpy as np
@@ -8,8 +13,10 @@ import pytest
 import sacrebleu
 
 from concertina import metrics
+from concertina.config import Gate
 from concertina.metrics import ScoreError, _edits, _normaliser
 from concertina.metrics._loops import loops
+from concertina.store import predictions
 
 TEXT = "the red boat sails past nine quiet islands while eleven gulls follow a small green light"
 WORDS = TEXT.split()
@@ -26,9 +33,24 @@ def corpus(utterances: int, seed: int = 0, wrong: float = 0.3) -> tuple[list[str
     return references, [" ".join(" ".join(map(spoil, text.split())).split()) for text in references]
 
 
-@pytest.fixture(params=metrics.names())
+def _overlap(references: list[str], hypotheses: list[str], language: str) -> metrics.Score:
+    """The share of a reference's words that are in its hypothesis, averaged over utterances."""
+    metrics.check(references, hypotheses)
+    pairs = [(Counter(r.split()), Counter(h.split())) for r, h in zip(references, hypotheses, strict=True)]
+    stats_UK = [[(r & h).total() / r.total(), 1] for r, h in pairs]
+    return metrics.build(stats_UK, OVERLAP.columns, OVERLAP.combine, "overlap|version:1.0")
+
+
+# A metric as someone else may write it: its statistics are no whole numbers, and nothing scores 100.
+OVERLAP: Any = SimpleNamespace(
+    label="overlap", unit="", higher_is_better=True, tolerance="bleu_points", columns=("share", "utterances"),
+    score=_overlap, combine=lambda sums_RK: sums_RK[..., 0] / sums_RK[..., 1],
+)  # fmt: skip
+
+
+@pytest.fixture(params=[*metrics.names(), "overlap"])
 def metric(request: pytest.FixtureRequest) -> metrics.Metric:
-    return metrics.load(request.param)
+    return OVERLAP if request.param == "overlap" else metrics.load(request.param)
 
 
 def test_metrics_are_found_by_file_name() -> None:
@@ -41,36 +63,39 @@ def test_an_unknown_metric_names_the_file_and_the_nearest() -> None:
 
 
 class TestContract:
-    def test_equal_texts_are_perfect(self, metric: metrics.Metric) -> None:
-        references = [" ".join(WORDS), " ".join(reversed(WORDS))]
-        assert metric.score(references, references, "en").value == pytest.approx(100 if metric.higher_is_better else 0)
+    def test_it_says_how_a_report_and_the_gate_take_it(self, metric: metrics.Metric) -> None:
+        assert metric.label.strip()
+        assert isinstance(metric.unit, str)
+        assert isinstance(metric.higher_is_better, bool)
+        assert metric.tolerance in Gate.model_fields
 
-    def test_empty_hypotheses_are_worst(self, metric: metrics.Metric) -> None:
-        references, _ = corpus(5)
-        assert metric.score(references, [""] * 5, "en").value == (0 if metric.higher_is_better else 100)
+    def test_no_text_scores_better_than_the_reference(self, metric: metrics.Metric) -> None:
+        references, hypotheses = corpus(20)
+        perfect = metric.score(references, references, "en").value
+        for others in (hypotheses, references[::-1], [""] * 20, [f"{text} {text}" for text in references]):
+            other = metric.score(references, others, "en").value
+            assert other <= perfect if metric.higher_is_better else other >= perfect
 
     def test_statistics_add_up_to_the_score(self, metric: metrics.Metric) -> None:
         score = metric.score(*corpus(60), "en")
         assert score.columns == metric.columns
         assert score.stats_UK.shape == (60, len(metric.columns))
         assert metric.combine(score.stats_UK.sum(0)[None]) == pytest.approx([score.value])
-        assert {name: score.counts[name] for name in metric.columns} == dict(
-            zip(metric.columns, score.stats_UK.sum(0).tolist(), strict=True)
-        )
+        assert [score.counts[name] for name in metric.columns] == pytest.approx(score.stats_UK.sum(0).tolist())
 
     def test_an_utterance_has_the_same_statistics_alone(self, metric: metrics.Metric) -> None:
         references, hypotheses = corpus(20)
         score = metric.score(references, hypotheses, "en")
-        for i in range(20):
-            assert metric.score([references[i]], [hypotheses[i]], "en").per_utterance == [score.per_utterance[i]]
+        alone = [metric.score([r], [h], "en").stats_UK[0] for r, h in zip(references, hypotheses, strict=True)]
+        assert np.stack(alone) == pytest.approx(score.stats_UK)
 
     def test_order_does_not_matter(self, metric: metrics.Metric) -> None:
         references, hypotheses = corpus(40)
         there, back = (
             metric.score(r, h, "en") for r, h in [(references, hypotheses), (references[::-1], hypotheses[::-1])]
         )
-        assert there.value == back.value
-        assert (there.stats_UK == back.stats_UK[::-1]).all()
+        assert there.value == pytest.approx(back.value)
+        assert there.stats_UK == pytest.approx(back.stats_UK[::-1])
 
     def test_combine_takes_many_rows(self, metric: metrics.Metric) -> None:
         score = metric.score(*corpus(30), "en")
@@ -94,15 +119,50 @@ class TestContract:
         with pytest.raises(ScoreError, match="2 references but 1 hypotheses"):
             metric.score(["a", "b"], ["a"], "en")
 
-    def test_values_are_plain_numbers(self, metric: metrics.Metric) -> None:
+    def test_values_are_plain_finite_numbers(self, metric: metrics.Metric) -> None:
         score = metric.score(*corpus(3), "de")
         assert type(score.value) is float
         assert {type(count) for count in score.counts.values()} <= {int, float}
-        assert {type(value) for row in score.per_utterance for value in row.values()} == {int}
+        assert score.stats_UK.dtype in (np.int64, np.float64)
+        assert np.isfinite(score.stats_UK).all()
 
-    def test_the_signature_names_a_version(self, metric: metrics.Metric) -> None:
+    def test_the_signature_is_its_own_and_names_a_version(self, metric: metrics.Metric) -> None:
         signature = metric.score(["a boat"], ["a boat"], "en").signature
-        assert any(name in signature for name in ("jiwer:4.", "version:2."))
+        assert re.search(r"[\w-]+:\d+\.\d+", signature)
+        others = [metrics.load(name) for name in metrics.names()]
+        assert signature not in [m.score(["a boat"], ["a boat"], "en").signature for m in others if m is not metric]
+
+    def test_predictions_keep_its_statistics(
+        self, metric: metrics.Metric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        texts = corpus(12)
+        score = metric.score(*texts, "en")
+        fact = {"audio_tokens": 1, "frames": 2, "duration_s": 1.0, "new_tokens": 1, "cap_hit": False, "loop": False}
+        rows: list[dict[str, Any]] = [
+            {"id": f"u{i}", "reference": r, "hypothesis": h, "speaker": None, "tags": {}, **fact}
+            for i, (r, h) in enumerate(zip(*texts, strict=True))
+        ]
+        predictions.write(tmp_path / "p.parquet", rows, {"this": score})
+        monkeypatch.setattr(metrics, "load", lambda name: metric)
+        back = predictions.read(tmp_path / "p.parquet").statistics("this")
+        assert (back == score.stats_UK).all()
+        assert back.dtype == score.stats_UK.dtype
+
+
+def test_a_metric_that_lacks_something_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "halved.py").write_text("label, unit, higher_is_better = 'half', '', True\n", encoding="utf-8")
+    monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path)])
+    monkeypatch.setattr(metrics, "names", lambda: ["halved"])
+    with pytest.raises(ScoreError, match=r"metrics/halved\.py does not define tolerance and columns and score"):
+        metrics.load("halved")
+
+
+@pytest.mark.parametrize(("name", "worst"), [("wer", 100), ("cer", 100), ("bleu", 0), ("chrf", 0)])
+def test_nothing_heard_is_every_word_missed(name: str, worst: float) -> None:
+    references, _ = corpus(5)
+    assert metrics.load(name).score(references, [""] * 5, "en").value == worst
 
 
 @pytest.mark.parametrize(

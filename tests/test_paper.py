@@ -11,7 +11,7 @@ import yaml
 
 from concertina import config
 from concertina.artefacts import keys
-from concertina.config import ConfigError, ratio_text
+from concertina.config import Cell, ConfigError, Ratio
 from helpers import paper_corpora
 from helpers.paper_corpora import PAPER, overlay
 from helpers.project_copy import ROOT, copy_project, python, snakemake
@@ -27,8 +27,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_the_config_is_the_papers_grid() -> None:
     paper = config.load(PAPER)
-    wanted = {("none", 1.0), ("segment", "natural")}
-    wanted |= {(name, float(k)) for name in ("average", "sample", "segment") for k in (2, 3, 4)}
+    wanted = {Cell("none", Ratio(1)), Cell("segment", Ratio(None))}
+    wanted |= {Cell(name, Ratio(k)) for name in ("average", "sample", "segment") for k in (2, 3, 4)}
     assert set(paper.cells) == wanted
     pairs = {(s.language, s.to) for s in paper.evaluate.sets if s.to}
     assert pairs == {("en", "de"), ("de", "en"), ("en", "zh"), ("zh", "en"), ("es", "en"), ("fr", "en"), ("it", "en")}
@@ -37,8 +37,8 @@ def test_the_config_is_the_papers_grid() -> None:
     assert spoken[-3:] == ["cv-fr", "test-clean-full", "test-other-full"]
     assert "cv-yue" in spoken or "zhconv" in paper.evaluate.skipped["cv-yue"]
     assert all(s.utterances == 2000 for s in paper.evaluate.sets if not s.name.endswith("-full"))
-    assert "test-clean-full" in [s.name for s in paper.test_sets("average", "3")]
-    assert "test-clean-full" not in [s.name for s in paper.test_sets("average", "2")]
+    assert "test-clean-full" in [s.name for s in paper.test_sets(paper.cell("average-3"))]
+    assert "test-clean-full" not in [s.name for s in paper.test_sets(paper.cell("average-2"))]
 
 
 def test_every_choice_that_the_paper_does_not_give_is_marked() -> None:
@@ -76,11 +76,9 @@ def test_the_plan_holds_every_cell_and_says_what_it_costs_by_card(project: Path)
     done = snakemake(project, "-n", "--config", f"experiment={chosen}")
     jobs = re.findall(r"^Job \d+: (\w+)(?: (\S+))?$", done.stdout + done.stderr, flags=re.MULTILINE)
     assert [name for name, _ in jobs].count("train") == 39
-    assert sorted(what for name, what in jobs if name == "evaluate") == sorted(
-        f"{name}-{ratio_text(ratio)}" for name, ratio in config.load(chosen).cells
-    )
+    assert sorted(what for name, what in jobs if name == "evaluate") == sorted(map(str, config.load(chosen).cells))
     names = [name for name, _ in jobs]
-    assert names.index("hub") < names.index("features") < names.index("gate") < names.index("train")
+    assert names.index("base_hub") < names.index("features") < names.index("evaluate_gate") < names.index("train")
     told = python(project, "-m", "tools.plan", "--config", f"experiment={chosen}").stdout
     assert re.search(r"24 GB \(RTX 4090 \).*not .*train.*set base\.four_bit", told), told
     assert re.search(r"141 GB \(H200     \).* yes", told)

@@ -5,17 +5,19 @@ import re
 import shutil
 from contextlib import chdir
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from concertina.artefacts import layout
+from concertina.artefacts import dag
+from concertina.artefacts.sizes import Estimate
 from concertina.config import load
 from concertina.store import sealing
+from helpers.artefacts import folder_of
 from helpers.mounts import mounted
 from helpers.project_copy import ROOT, copy_project, finish, python
 from helpers.reruns import edit, overlay
 from helpers.sound import record
+from tools.plan.rates import Rates
 
 pytestmark = pytest.mark.slow
 
@@ -67,11 +69,16 @@ def test_a_finished_run_has_nothing_to_do(finished: Path) -> None:
 def test_a_changed_value_is_named_with_both_values(project: Path) -> None:
     overlay(project, "train: {learning_rate: 0.002, lora: {rank: 8}}")
     reason = "train.learning_rate 0.004 -> 0.002; train.lora.rank 16 -> 8"
-    assert told(project) == {"train": (12, reason), "evaluate": (12, AGAIN), "report": (1, AGAIN), "track": (1, AGAIN)}
+    assert told(project) == {
+        "train": (12, reason),
+        "evaluate": (12, AGAIN),
+        "report": (1, AGAIN),
+        "report_track": (1, AGAIN),
+    }
 
 
 def test_a_compressors_option_and_a_metric_are_named(project: Path) -> None:
-    edit(project / "config.yaml", "options: {phase: 0}", "options: {phase: 1}")
+    edit(project / "config.yaml", "ratios: [2, 3, 4]}  #", "ratios: [2, 3, 4], options: {phase: 1}}  #")
     edit(project / "config.yaml", "transcribe: [wer, cer]", "transcribe: [wer]")
     result = python(project, "-m", "tools.plan", "--each").stdout
     assert "segments.cells.sample.options.phase 0 -> 1" in result
@@ -149,53 +156,41 @@ def test_a_config_that_is_wrong_is_one_line(project: Path) -> None:
 
 
 def test_the_shipped_models_sizes_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    estimate = tool(monkeypatch, "estimate")
     monkeypatch.chdir(ROOT)
     config = load()
-    made = estimate.Estimate(config)
+    made = Estimate(config)
     assert made.model.lora(config) == 282_624  # as the records of its adapters say
     file = Path(config.base.model, "model.safetensors").stat().st_size
     assert 0.9 < 4 * (made.model.llm + made.model.embeddings + made.model.encoder) / file < 1.1
 
 
-def test_recorded_times_are_used_and_slower_machines_plan_longer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    estimate, rates = tool(monkeypatch, "estimate"), tool(monkeypatch, "rates")
+def test_recorded_times_are_used_and_slower_machines_plan_longer(tmp_path: Path) -> None:
     copy_project(tmp_path)
     with chdir(tmp_path):
         config = load()
-        job = {"stage": "train", "threads": 1, "wildcards": WILDCARDS}
-        size = estimate.Estimate(config)
-        assert rates.Rates(size, on_gpu=False).recorded == set()
+        estimate = Estimate(config)
+        parts = [dag.size(estimate, dag.artefact(config, "train", train_set="english", cell="average-3", seed=0))]
+        assert Rates(estimate, on_gpu=False).recorded == set()
         for seconds in (100.0, 300.0):
             adapter(config.base.sha256, seconds)
-            recorded = rates.Rates(size, on_gpu=False)
-            assert recorded.seconds(job) == pytest.approx(seconds, rel=0.1)
+            recorded = Rates(estimate, on_gpu=False)
+            assert recorded.seconds("train", parts, threads=1) == pytest.approx(seconds, rel=0.1)
             assert recorded.recorded == {"train"}
-            assert rates.Rates(size, on_gpu=True).recorded == set()
-
-
-WILDCARDS = {"train_set": "english", "compressor": "average", "ratio": "3", "seed": "0"}
+            assert Rates(estimate, on_gpu=True).recorded == set()
 
 
 def adapter(base: str, seconds: float) -> None:
     """The record of a training of the default config that took so long."""
     values = load().train.model_dump(mode="json")
     head = {"stage": "train", "name": "tiny", "ratio": "3", "train_set": "english", "device": "cpu (made up)"}
-    with sealing.sealed(layout.train("tiny", "english", "average", "3", 0)) as folder:
+    with sealing.sealed(folder_of("train", "tiny", "english", "average-3", 0)) as folder:
         sealing.write_json(folder / "record.json", {**head, "config": values, "seconds": seconds, "status": "ok"})
         sealing.write_json(folder / "compressor.json", {"base": base})
 
 
-def tool(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return __import__(name)
-
-
 def test_a_base_that_is_to_be_assembled_is_sized_by_its_parts(project: Path) -> None:
     result = python(project, "-m", "tools.plan", "--config", "experiment=configs/small.yaml").stdout
-    assert re.search(r"^assemble +1 ", result, flags=re.MULTILINE), result
-    assert re.search(r"^fetch +\d+ ", result, flags=re.MULTILINE)
+    assert re.search(r"^base_join +1 ", result, flags=re.MULTILINE), result
+    assert re.search(r"^data_fetch +\d+ ", result, flags=re.MULTILINE)
     assert "Qwen2-Audio-7B" not in result
     assert "one card" not in result

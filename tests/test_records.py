@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from concertina import metrics
-from concertina.store import records, sealing
-from concertina.store.predictions import PREDICTION_COLUMNS, read_predictions, write_predictions
+from concertina.store import predictions, records, sealing
+from concertina.store.predictions import COLUMNS
 from concertina.store.provenance import PACKAGES, commit, provenance
 
 REFERENCES = ["red boat", "a small green light", "grüne Lichter"]
@@ -147,10 +147,10 @@ def test_a_failed_write_leaves_the_old_record(tmp_path: Path) -> None:
 
 def test_predictions_are_read_back_with_their_statistics(tmp_path: Path) -> None:
     scores = {name: metrics.load(name).score(REFERENCES, HYPOTHESES, "en") for name in metrics.names()}
-    write_predictions(tmp_path / "p.parquet", rows(), scores)
-    back = read_predictions(tmp_path / "p.parquet")
+    predictions.write(tmp_path / "p.parquet", rows(), scores)
+    back = predictions.read(tmp_path / "p.parquet")
     assert len(back) == 3
-    for name in PREDICTION_COLUMNS:
+    for name in COLUMNS:
         assert back[name] == [row[name] for row in rows()]
     for name, score in scores.items():
         stats_UK = back.statistics(name)
@@ -163,25 +163,25 @@ def test_predictions_refuse_what_does_not_fit(tmp_path: Path) -> None:
     score = metrics.load("wer").score(REFERENCES[:2], HYPOTHESES[:2], "en")
     path = tmp_path / "p.parquet"
     with pytest.raises(records.RecordError, match="wer scored 2 utterances, but there are 3"):
-        write_predictions(path, rows(), {"wer": score})
+        predictions.write(path, rows(), {"wer": score})
     with pytest.raises(records.RecordError, match="prediction 1: missing or unknown speaker"):
-        write_predictions(
+        predictions.write(
             path,
             [row if i != 1 else {k: v for k, v in row.items() if k != "speaker"} for i, row in enumerate(rows())],
             {},
         )
     with pytest.raises(records.RecordError, match="prediction 0: duration_s"):
-        write_predictions(path, [rows()[0] | {"duration_s": float("nan")}], {})
+        predictions.write(path, [rows()[0] | {"duration_s": float("nan")}], {})
     assert not list(tmp_path.iterdir())
 
 
 def test_damaged_predictions_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
-    write_predictions(path, rows(), {})
+    predictions.write(path, rows(), {})
     with pytest.raises(records.RecordError, match="evaluate again with metric wer"):
-        read_predictions(path).statistics("wer")
+        predictions.read(path).statistics("wer")
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(sealing.DamagedError, match=r"p\.parquet"):
-        read_predictions(path)
+        predictions.read(path)
     with pytest.raises(sealing.DamagedError, match="missing"):
-        read_predictions(tmp_path / "none.parquet")
+        predictions.read(tmp_path / "none.parquet")

@@ -1,24 +1,33 @@
-"""The report's numbers are the records': its tables, its files for other tools, its intervals and comparisons."""
+"""The report: its numbers are the records'."""
 
 import json
 import re
 import shutil
-import statistics
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from concertina import report
-from concertina.artefacts import layout
 from concertina.config import Config, load
+from concertina.config.values import UNCOMPRESSED, Cell, Ratio
 from concertina.reporting import findings
-from concertina.reporting.board import Board, cells
-from concertina.reporting.evidence import read
+from concertina.reporting.board import System
 from concertina.store import records
-from helpers import made_results, reports
-from helpers.project_copy import ROOT
-from helpers.reports import GRID, SECTIONS, UTTERANCES, Page, page, tidy
+from helpers import reports
+from helpers.reports import (
+    GRID,
+    ROOT,
+    SECTIONS,
+    UTTERANCES,
+    Page,
+    clean_board,
+    evaluated,
+    made_results,
+    of_clean,
+    page,
+    tidy,
+)
 
 
 @pytest.fixture
@@ -31,7 +40,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with made-up results of the small grid, hostile texts among them, and their report."""
     return reports.make(tmp_path_factory.mktemp("made"))
 
 
@@ -45,13 +53,13 @@ def made(made_once: Path, here: Path) -> Config:
 def test_the_tables_hold_the_records_numbers(made: Config) -> None:
     rows = [row for row in Page(page()).rows if len(row) == 10]
     markdown = Path("results/tiny/report/table.md").read_text().splitlines()[2:]
-    for place, cell in enumerate(cells(made)):
-        folder = layout.evaluate("tiny", cell.compressor, cell.ratio) / "clean"
+    for place, cell in enumerate(made.cells):
+        folder = evaluated(cell.name) / "clean"
         zero, adapted = (records.read(folder / f"{run}.json") for run in ("zero-shot", "english-seed0"))
         row = [text.strip() for text in rows[place + 1]]
         assert isinstance(zero, records.Record)
         assert isinstance(adapted, records.Record)
-        assert row[:3] == [cell.compressor, cell.ratio, f"{zero.realised_ratio:.2f}"]
+        assert row[:3] == [cell.compressor, str(cell.ratio), f"{zero.realised_ratio:.2f}"]
         assert row[3].startswith(f"{zero.audio_tokens_per_second.mean:.1f}")
         assert row[4].startswith(f"{zero.scores['wer'].value:.1f}[")
         assert row[5].startswith(f"{adapted.scores['wer'].value:.1f}[")
@@ -59,14 +67,6 @@ def test_the_tables_hold_the_records_numbers(made: Config) -> None:
         fields = [field.strip() for field in markdown[place].split("|")[1:-1]]
         assert fields[4] == f"{zero.scores['wer'].value:.1f}"
         assert fields[5].startswith(f"{adapted.scores['wer'].value:.1f} [")
-
-
-def test_the_readmes_caption_says_what_it_took(made: Config) -> None:
-    found = read(made)
-    decoded = statistics.median(result.record.seconds for result in found.results)
-    adapter = statistics.median(training.record.seconds for training in found.trainings)
-    told = f"Seconds (medians): an adapter {adapter:,.0f}, a set decoded {decoded:,.0f}."
-    assert told in Path("results/tiny/report/table.md").read_text()
 
 
 def test_metrics_and_picture_are_the_tables_own(made: Config) -> None:
@@ -90,35 +90,32 @@ def test_metrics_and_picture_are_the_tables_own(made: Config) -> None:
     }
     picture = ElementTree.parse("results/tiny/report/quality.svg").getroot()
     assert picture.tag == "{http://www.w3.org/2000/svg}svg"
-    told = " ".join(picture.itertext())
-    assert all(name in told for name in ("clean: English transcription", "average", "segment", "zero-shot"))
+    words = " ".join(picture.itertext())
+    assert all(name in words for name in ("clean: English transcription", "average", "segment", "zero-shot"))
     used = set(re.findall(r"var\((--[\w-]+)\)", Path("results/tiny/report/quality.svg").read_text(encoding="utf-8")))
-    assert used <= set(re.findall(r"(--[\w-]+):", told)), "colours are its own"
-
-
-def clean_board(config: Config) -> Board:
-    return Board(config.evaluate.sets[0], [r for r in read(config).results if r.record.test_set == "clean"], config)
+    assert used <= set(re.findall(r"(--[\w-]+):", words)), "colours are its own"
 
 
 def test_intervals_are_those_of_the_tidy_table(made: Config) -> None:
     board = clean_board(made)
-    for row in tidy():
-        if row["metric"] == "wer" and row["split"] == "clean" and row["task"] == "transcribe":
-            interval = board.interval((row["compressor"], row["ratio"], row["train_set"] or None))
-            assert interval is not None
-            assert [interval.value, interval.low, interval.high] == pytest.approx(
-                [float(row["value"]), float(row["low"]), float(row["high"])], abs=1e-4
-            )
+    for row in filter(of_clean, tidy()):
+        cell = Cell(row["compressor"], Ratio.parse(row["ratio"]))
+        interval = board.interval(System(cell, row["train_set"] or None))
+        assert interval is not None
+        assert [interval.value, interval.low, interval.high] == pytest.approx(
+            [float(row["value"]), float(row["low"]), float(row["high"])], abs=1e-4
+        )
 
 
+@pytest.mark.slow
 def test_three_seeds_are_pooled_and_their_spread_stands_beside(here: Path) -> None:
     grid = [{**cell, "seeds": [0, 1, 2]} for cell in GRID[:2]]
     config, path = made_results.config(here, **SECTIONS | {"segments": {"cells": grid}})
     made_results.write(config, UTTERANCES)
     report.make(config, path)
     board = clean_board(config)
-    for row in findings.main_rows(board, cells(config), "english", {}):
-        found = [run.record.scores["wer"].value for run in board.runs[row.cell.system("english")]]
+    for row in findings.main_rows(board, config.cells, "english", {}):
+        found = [run.record.scores["wer"].value for run in board.runs[System(row.cell, "english")]]
         assert list(row.seeds) == found
         assert len(found) == 3
         assert row.adapted is not None
@@ -128,19 +125,21 @@ def test_three_seeds_are_pooled_and_their_spread_stands_beside(here: Path) -> No
 
 
 def test_natural_is_compared_on_the_curve_and_never_outside_it(made: Config) -> None:
-    grid, board = cells(made), clean_board(made)
-    natural = next(cell for cell in grid if cell.ratio == "natural")
-    three = board.values["average", "3", "english"]
-    assert board.against_curve(natural, [c for c in grid if c.compressor == "average"], "english") == (None, None)
-    middle = next(cell for cell in grid if str(cell) == "sample at 2")
-    curve = [c for c in grid if str(c) in ("average at 3", "none")]
-    value, difference = board.against_curve(middle, curve, "english")
+    grid, board = {str(cell): cell for cell in made.cells}, clean_board(made)
+
+    def adapted(name: str) -> float:
+        return board.score(System(grid[name], "english"))
+
+    averages = [cell for cell in grid.values() if cell.compressor == "average"]
+    assert board.against_curve(grid["segment-natural"], averages, "english") == (None, None)
+    value, difference = board.against_curve(grid["sample-2"], [grid["average-3"], UNCOMPRESSED], "english")
     assert value is not None
     assert difference is not None
-    assert min(three, board.values["none", "1", "english"]) < value < three
-    assert difference.value == pytest.approx(board.values["sample", "2", "english"] - value)
+    assert adapted("none-1") < value < adapted("average-3")
+    assert difference.value == pytest.approx(adapted("sample-2") - value)
 
 
+@pytest.mark.slow
 def test_transfer_is_shown_where_there_are_several_training_sets(here: Path) -> None:
     part = {"corpus": "synthetic", "split": "train", "task": "transcribe", "language": "en"}
     dev = {**part, "split": "dev"}

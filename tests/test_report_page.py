@@ -1,4 +1,4 @@
-"""The report's page: hostile text stays text, nothing comes from outside, and what is missing or failed is a row."""
+"""The report's page: hostile text stays text, failures are rows, and the same records give the same bytes."""
 
 import json
 import re
@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from concertina import report
-from concertina.artefacts import layout
-from concertina.config import Config, load
-from concertina.reporting.board import cells
+from concertina import corpora, report
+from concertina.config import Config, Corpus, load
 from concertina.reporting.evidence import read
-from concertina.store import records, sealing
-from helpers import made_results, reports
-from helpers.project_copy import ROOT
-from helpers.reports import GRID, SECTIONS, UTTERANCES, Page, page, tidy
+from concertina.store import folders, records, sealing
+from helpers import reports
+from helpers.reports import GRID, ROOT, SECTIONS, UTTERANCES, Page, evaluated, made_results, page, tidy
 
 
 @pytest.fixture
@@ -28,7 +25,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with made-up results of the small grid, hostile texts among them, and their report."""
     return reports.make(tmp_path_factory.mktemp("made"))
 
 
@@ -37,6 +33,12 @@ def made(made_once: Path, here: Path) -> Config:
     """The made-up results with their report, in the working folder."""
     shutil.copytree(made_once, here, dirs_exist_ok=True)
     return load("overlay.yaml")
+
+
+def test_speech_is_called_synthetic_where_a_machine_speaks_the_test_set(made: Config, here: Path) -> None:
+    assert "The speech of clean and hard-en-de is synthetic" in page()
+    kinds = {"synthetic": True, "read_aloud": True, "prompts": False, "manifest": False, "librispeech": False}
+    assert {kind: corpora.is_synthetic(Corpus(name="x", kind=kind)) for kind in kinds} == kinds
 
 
 def test_hostile_text_stays_text(made: Config) -> None:
@@ -61,16 +63,17 @@ def test_the_page_needs_nothing_from_outside(made: Config) -> None:
 
 
 def test_the_same_records_give_the_same_bytes(made: Config) -> None:
-    before = sealing.verify(layout.report("tiny"))
+    before = sealing.verify(Path("results/tiny/report"))
     report.make(made, Path("overlay.yaml"))
-    assert sealing.verify(layout.report("tiny")) == before
+    assert sealing.verify(Path("results/tiny/report")) == before
     for name in ("scores.csv", "report.html"):
         assert sealing.sha256(Path("results/tiny", name)) == before["files"][name]["sha256"]
 
 
+@pytest.mark.slow
 def test_cells_without_an_adapter_show_their_zero_shot_score(here: Path) -> None:
     config, path = made_results.config(here, **SECTIONS)
-    every = [f"{cell.compressor}-{cell.ratio}" for cell in cells(config)]
+    every = [cell.name for cell in config.cells]
     made_results.write(config, UTTERANCES, adapted=["sample-3"])
     report.make(config, path)
     row = next(row for row in Page(page()).rows if len(row) == 10 and row[0] == "sample" and row[1] == "3")
@@ -82,13 +85,14 @@ def test_cells_without_an_adapter_show_their_zero_shot_score(here: Path) -> None
     assert "zero-shot" in Path("results/tiny/report/summary.txt").read_text()
 
 
+@pytest.mark.slow
 def test_failed_runs_are_rows(here: Path) -> None:
     config, path = made_results.config(here, **SECTIONS)
     made_results.write(config, UTTERANCES, cells=["sample-2"], adapted=["average-2"])
     for compressor, ratio in (("sample", "2"), ("average", "2"), ("segment", "3"), ("segment", "9")):
         run = made_results.head(config, stage="train", compressor=compressor, ratio=ratio, train_set="english", seed=0)
         failed = records.failed(f"loss is NaN <b>at</b> step 7 of {compressor}", **run)
-        records.write(layout.failure("tiny", "train", f"english/{compressor}-{ratio}/seed0"), failed)
+        records.write(folders.failure("tiny", "train", f"english/{compressor}-{ratio}/seed0"), failed)
     report.make(config, path)
     rows = Page(page()).rows
     listed = [row for row in rows if len(row) == 3 and row[0] == "train"]
@@ -101,10 +105,10 @@ def test_failed_runs_are_rows(here: Path) -> None:
 
 
 def test_a_result_that_is_missing_or_altered_is_an_error(made: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    (layout.evaluate("tiny", "none", "1") / "clean" / "zero-shot.json").write_text("{}")
+    (evaluated("none-1") / "clean" / "zero-shot.json").write_text("{}")
     assert report.main(["--config", "overlay.yaml"]) == 1
     assert "is damaged" in capsys.readouterr().err
-    shutil.rmtree(layout.evaluate("tiny", "none", "1"))
+    shutil.rmtree(evaluated("none-1"))
     assert report.main(["--config", "overlay.yaml"]) == 1
     assert "results/tiny/evaluate/none-1" in capsys.readouterr().err
     assert report.main(["--config", "overlay.yaml", "--partial"]) == 0
@@ -116,13 +120,14 @@ def test_a_result_that_is_missing_or_altered_is_an_error(made: Config, capsys: p
 def test_a_failure_of_a_split_that_is_no_longer_used_hides_nothing(made: Config) -> None:
     for split in ("clean", "gone"):
         run = made_results.head(made, stage="segments", compressor="average", ratio="3")
-        records.write(layout.failure("tiny", "segments", f"synthetic/{split}/average-3"), records.failed("x", **run))
+        records.write(folders.failure("tiny", "segments", f"synthetic/{split}/average-3"), records.failed("x", **run))
     assert [failure.run for failure in read(made).failures] == ["synthetic/clean/average-3"]
-    layout.failure("tiny", "segments", "synthetic/clean/average-3").unlink()
+    folders.failure("tiny", "segments", "synthetic/clean/average-3").unlink()
     assert read(made).failures == []
     shutil.rmtree("results/tiny/failed")
 
 
+@pytest.mark.slow
 def test_trainings_of_unlike_budgets_are_not_compared(here: Path) -> None:
     config, path = made_results.config(here, **SECTIONS)
     made_results.write(config, UTTERANCES)
@@ -135,8 +140,8 @@ def test_trainings_of_unlike_budgets_are_not_compared(here: Path) -> None:
             sealing.write_json(again / "record.json", record)
             (again / "curve.jsonl").write_text(kept["curve.jsonl"])
     report.make(config, path)
-    told = f"trained with steps: 7, not {config.train.steps} like others; run `make reproduce`"
-    assert ["train", "english/sample-2/seed0", told] in Page(page()).rows
+    error = f"trained with steps: 7, not {config.train.steps} like others; run `make reproduce`"
+    assert ["train", "english/sample-2/seed0", error] in Page(page()).rows
     assert ("sample", "2", "true") not in {(row["compressor"], row["ratio"], row["adapted"]) for row in tidy()}
 
 
@@ -148,6 +153,7 @@ def test_the_command_prints_the_summary(made: Config, capsys: pytest.CaptureFixt
     assert "make reproduce CONFIG=overlay.yaml" in page()
 
 
+@pytest.mark.slow
 def test_what_is_shown_is_what_the_config_asks(made: Config, here: Path) -> None:
     smaller = [cell for cell in GRID if cell["compressor"] in ("none", "average")]
     fewer, path = made_results.config(here, **SECTIONS | {"segments": {"cells": smaller}})

@@ -39,7 +39,7 @@ def test_a_changed_ratio_plans_that_cell_and_the_report(project: Path) -> None:
 @pytest.mark.slow
 def test_a_dropped_compressor_plans_the_report(project: Path) -> None:
     edit(project / "config.yaml", "    - {compressor: random, ratios: [3]}\n", "")
-    assert plan(project) == ["report", "track"]
+    assert plan(project) == ["report", "report_track"]
 
 
 @pytest.mark.slow
@@ -47,13 +47,17 @@ def test_another_seed_plans_its_adapter_and_the_cell(project: Path) -> None:
     edit(
         project / "config.yaml", "{compressor: random, ratios: [3]}", "{compressor: random, ratios: [3], seeds: [0, 1]}"
     )
-    assert plan(project) == ["evaluate random-3", "report", "track", "train english/random-3/seed1"]
+    assert plan(project) == ["evaluate random-3", "report", "report_track", "train english/random-3/seed1"]
 
 
 @pytest.mark.slow
 def test_a_compressors_option_plans_its_own_cells(project: Path) -> None:
-    edit(project / "config.yaml", "options: {phase: 0}", "options: {phase: 1}")
-    assert plan(project) == cells_again(["sample-2", "sample-3", "sample-4"])
+    edit(
+        project / "config.yaml",
+        "{compressor: sample, ratios: [2, 3, 4]}",
+        "{compressor: sample, ratios: [2, 3, 4], options: {phase: 1}}",
+    )
+    assert plan(project) == cells_again(["sample-2-phase=1", "sample-3-phase=1", "sample-4-phase=1"])
 
 
 @pytest.mark.slow
@@ -102,7 +106,7 @@ def test_how_often_a_training_is_kept_plans_nothing(project: Path) -> None:
 @pytest.mark.slow
 def test_a_report_key_plans_the_report(project: Path) -> None:
     overlay(project, "report: {title: Another title, examples: 3}")
-    assert plan(project) == ["report", "track"]
+    assert plan(project) == ["report", "report_track"]
 
 
 @pytest.mark.slow

@@ -211,5 +211,5 @@ def test_a_lost_adapter_or_record_is_made_again(project: Path) -> None:
     shutil.rmtree(project / "build/tiny/train/english/average-3")
     shutil.rmtree(project / "results/tiny/evaluate/random-3")
     assert plan(project) == [
-        *("evaluate average-3", "evaluate random-3", "report", "track", "train english/average-3/seed0")
+        *("evaluate average-3", "evaluate random-3", "report", "report_track", "train english/average-3/seed0")
     ]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from concertina.artefacts import layout
 from concertina.artefacts.scatter import Share, parse
 from concertina.store import sealing
+from helpers.artefacts import folder_of
 from helpers.project_copy import ROOT, copy_project, plan, snakemake
 
 CORPUS = '''"""Beeps in six parts; one id stands in two of them, and one beep is silence without a text."""
@@ -63,8 +63,8 @@ evaluate:
   sets: [{name: short, corpus: beeps, split: short, task: transcribe, language: en}]
 """
 SHARES = ["1-of-4", "2-of-4", "3-of-4", "4-of-4"]
-STORES = [layout.data("beeps", "beeps", "long"), layout.features("beeps", "beeps", "long")]
-CUTS = f"{layout.segments('beeps', 'beeps', 'long', 'average', '3')}/seal.json"
+STORES = [folder_of("data", "beeps", "beeps", "long"), folder_of("features", "beeps", "beeps", "long")]
+CUTS = f"{folder_of('segments', 'beeps', 'beeps', 'long', 'average-3')}/seal.json"
 
 
 def make(folder: Path) -> Path:
@@ -77,7 +77,7 @@ def make(folder: Path) -> Path:
 
 def scatter(folder: Path, hours: str = "0.02") -> None:
     """Have a share be of few hours: 0.02 makes four shares of the long split."""
-    path = folder / "src/concertina/scatter.py"
+    path = folder / "src/concertina/artefacts/scatter.py"
     path.write_text(re.sub("^HOURS = [0-9.]+", f"HOURS = {hours}", path.read_text(), flags=re.M), encoding="utf-8")
 
 
@@ -117,9 +117,13 @@ def test_what_is_no_share_is_an_error(text: str) -> None:
 @pytest.mark.slow
 def test_a_long_split_is_planned_in_shares_and_a_short_one_is_not(tmp_path: Path) -> None:
     scatter(make(tmp_path))
-    jobs = [job for job in plan(tmp_path, "beeps.yaml") if job.split()[0] in ("data", "features")]
+    jobs = [
+        job for job in plan(tmp_path, "beeps.yaml") if job.split()[0].removesuffix("_share") in ("data", "features")
+    ]
     splits = [f"{stage} beeps/{split}" for stage in ("data", "features") for split in ("long", "short")]
-    assert jobs == sorted([*splits, *(f"{stage} beeps/long/{i}" for stage in ("data", "features") for i in SHARES)])
+    assert jobs == sorted(
+        [*splits, *(f"{stage}_share beeps/long/{i}" for stage in ("data", "features") for i in SHARES)]
+    )
     scatter(tmp_path, "0.5")
     assert [job for job in plan(tmp_path, "beeps.yaml") if job.split()[0] in ("data", "features")] == splits
 
@@ -130,7 +134,7 @@ def test_scattered_or_not_the_artefacts_are_the_same_bytes(whole: Path, tmp_path
     assert "twice" in (whole / STORES[0] / "rejects.jsonl").read_text(encoding="utf-8")
     scatter(make(tmp_path))
     told = run(tmp_path, "--", CUTS)
-    assert all(told.count(f"{stage} beeps/long/{share}\n") for stage in ("data", "features") for share in SHARES)
+    assert all(told.count(f"{stage}_share beeps/long/{share}\n") for stage in ("data", "features") for share in SHARES)
     assert content(tmp_path) == content(whole)
     assert not list(tmp_path.glob("scratch/shares/**/*-of-*")), "what was gathered is deleted"
     assert "Nothing to be done" in run(tmp_path, "-n", "--", CUTS)
@@ -170,9 +174,9 @@ def test_after_a_kill_only_the_unfinished_share_is_done_again(whole: Path, tmp_p
 def test_a_share_that_was_altered_is_named_and_nothing_is_made_of_it(whole: Path, tmp_path: Path, stage: str) -> None:
     project = Path(shutil.copytree(whole, tmp_path / "project", symlinks=True))
     scatter(project)
-    store = layout.data("beeps", "beeps", "long") if stage == "data" else layout.features("beeps", "beeps", "long")
+    store = folder_of(stage, "beeps", "beeps", "long")
     shutil.rmtree(project / store)
-    shares = [layout.share("beeps", stage, "beeps", "long", share) for share in SHARES]
+    shares = [folder_of(f"{stage}_share", "beeps", "beeps", "long", share) for share in SHARES]
     run(project, "--notemp", "--", *map(str, shares))
     [*_, largest] = sorted((project / shares[2]).rglob("*.*" if stage == "features" else "audio"), key=os.path.getsize)
     damaged = bytearray(largest.read_bytes())

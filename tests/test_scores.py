@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from concertina import metrics
-from concertina.reporting import scores, statistics
-from concertina.store import records
-from concertina.store.predictions import write_predictions
+from concertina.reporting import scores
+from concertina.reporting.scores import Result
+from concertina.reporting.statistics import CONDITIONAL, Bootstrap
+from concertina.store import predictions, records
 from concertina.store.provenance import provenance
+from concertina.store.sealing import DamagedError
 
 HEADER = (
     "name,corpus,split,task,source_language,target_language,compressor,ratio,positions,adapted,train_set,seed,metric,"
-    "value,n_utterances,low,high,realised_ratio,audio_tokens_per_second,signature,run_key"
+    "value,n_utterances,low,high,realised_ratio,audio_tokens_per_second,signature,run_key,options"
 )
 UTTERANCES = 60
 
@@ -44,7 +46,7 @@ def write(folder: Path, compressor: str, ratio: str, wrong: float, task: str = "
     run = f"{changes['train_set']}-seed{changes['seed']}" if record.adapted else "zero-shot"
     path = folder / f"{compressor}-{ratio}" / f"clean-{task}" / run
     records.write(path.with_suffix(".json"), record)
-    write_predictions(path.with_suffix(".parquet"), rows, found)
+    predictions.write(path.with_suffix(".parquet"), rows, found)
 
 
 @pytest.fixture
@@ -57,14 +59,30 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def read(folder: Path) -> list[Result]:
+    return [
+        Result(record, predictions.read(path.with_suffix(".parquet")))
+        for path, record in records.read_folder(folder).items()
+        if isinstance(record, records.Record)
+    ]
+
+
+def rows(folder: Path, name: str = "tiny") -> list[scores.Row]:
+    results = read(folder)
+    return scores.rows(name, results, scores.bootstraps(results, 300, 95))
+
+
 def table(folder: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(scores.text(scores.rows(scores.read(folder), samples=300)))))
+    return list(csv.DictReader(io.StringIO(scores.text(rows(folder)))))
 
 
 def test_the_header_is_the_agreed_one(folder: Path) -> None:
     assert scores.text([]) == HEADER + "\n"
-    scores.write(folder / "scores.csv", scores.rows(scores.read(folder), samples=50))
-    assert (folder / "scores.csv").read_text().splitlines()[0] == HEADER
+    assert scores.text(rows(folder)).splitlines()[0] == HEADER
+
+
+def test_rows_carry_the_name_of_the_experiment_and_not_of_the_record(folder: Path) -> None:
+    assert {row["name"] for row in rows(folder, "mine")} == {"mine"}
 
 
 def test_one_row_per_record_and_metric_in_a_stable_order(folder: Path) -> None:
@@ -84,29 +102,38 @@ def test_one_row_per_record_and_metric_in_a_stable_order(folder: Path) -> None:
 
 
 def test_cells_are_spelled_for_tools(folder: Path) -> None:
-    rows = table(folder)
-    assert (rows[0]["train_set"], rows[0]["seed"], rows[0]["target_language"]) == ("", "", "")
-    assert (rows[2]["train_set"], rows[2]["seed"]) == ("english", "0")
-    assert rows[-1]["target_language"] == "de"
-    assert rows[0]["audio_tokens_per_second"] == "12.3457"
-    assert rows[0]["realised_ratio"] == "2"
-    assert rows[1]["signature"].startswith("unit:words|norm:english|")
+    lines = table(folder)
+    assert (lines[0]["train_set"], lines[0]["seed"], lines[0]["target_language"]) == ("", "", "")
+    assert (lines[2]["train_set"], lines[2]["seed"]) == ("english", "0")
+    assert lines[-1]["target_language"] == "de"
+    assert lines[0]["audio_tokens_per_second"] == "12.3457"
+    assert lines[0]["realised_ratio"] == "2"
+    assert lines[1]["signature"].startswith("unit:words|norm:english|")
 
 
-def test_every_score_has_the_interval_of_the_bootstrap(folder: Path) -> None:
-    results = scores.read(folder)
-    for row in scores.rows(results, samples=300):
-        assert row["low"] < row["value"] < row["high"]
-    intervals = scores.score_intervals(results, samples=300)
-    for (i, name), found in intervals.items():
-        stats_UK = results[i].predictions.statistics(name)
-        drawn = statistics.units(results[i].predictions["speaker"])
-        alone = statistics.interval(metrics.load(name).combine, stats_UK, drawn, samples=300)
-        assert [found.value, found.low, found.high] == pytest.approx([alone.value, alone.low, alone.high])
-        assert found.label == "conditional on these voices"
+def test_every_score_has_the_interval_of_its_bootstrap(folder: Path) -> None:
+    found = {(r["task"], r["compressor"], r["ratio"], r["adapted"], r["metric"]): r for r in rows(folder)}
+    for record, decoded in read(folder):
+        for metric in record.scores:
+            row = found[record.task, record.compressor, record.ratio, record.adapted, metric]
+            alone = Bootstrap(decoded["speaker"], samples=300)
+            scored = alone.resampled({0: (metric, decoded.statistics(metric))})[0]
+            interval = alone.interval(scored)
+            assert [row["value"], row["low"], row["high"]] == [interval.value, interval.low, interval.high]
+            assert row["low"] < row["value"] < row["high"]
+            assert alone.label == CONDITIONAL
 
 
-def test_failures_are_passed_over(folder: Path) -> None:
-    head = {"name": "tiny", "run_key": "k", "config": {}, "threads": 1, "seconds": 0.0} | provenance()
-    records.write(folder / "failed" / "x.json", records.failed("full disk", stage="evaluate", **head))
-    assert len(scores.read(folder)) == 5
+def test_sets_of_the_same_utterances_share_their_resamples(folder: Path) -> None:
+    results = read(folder)
+    other = [r._replace(record=r.record.model_copy(update={"test_set": "again"})) for r in results]
+    drawn = scores.bootstraps([*results, *other], 50, 95)
+    assert drawn["clean"] is drawn["again"]
+
+
+def test_a_result_on_other_utterances_is_refused(folder: Path) -> None:
+    results = read(folder)
+    columns = results[0].predictions.columns
+    fewer = predictions.Predictions({name: values[1:] for name, values in columns.items()})
+    with pytest.raises(DamagedError, match=r"average-10 was scored on other utterances of clean"):
+        scores.bootstraps([results[1], Result(results[0].record, fewer)], 50, 95)

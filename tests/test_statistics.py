@@ -1,4 +1,4 @@
-"""Intervals against a slow bootstrap written out, their coverage, pairing, Holm, recovery and interpolation."""
+"""The bootstrap that the report uses: against one written out, its coverage, pairing, recovery and interpolation."""
 
 import numpy as np
 import pytest
@@ -6,26 +6,38 @@ import pytest
 from concertina import metrics
 from concertina.metrics import _edits
 from concertina.reporting import statistics
-from concertina.reporting.statistics import BLOCKED, CONDITIONAL, Interval
+from concertina.reporting.statistics import BLOCKED, CONDITIONAL, SAMPLES, SEED, Bootstrap, Interval, Resampled
 
 combine = _edits.combine
 
 
-def systems(utterances: int, rates: list[float], seed: int = 0) -> list[np.ndarray]:
+def stats(utterances: int, rates: list[float], seed: int = 0) -> list[np.ndarray]:
     """WER statistics of systems with these error rates, correlated through each utterance's difficulty."""
     rng = np.random.default_rng(seed)
     words_U = rng.integers(3, 13, utterances)
     hard_U = rng.beta(2, 2, utterances) * 2
-    found = []
+    systems = []
     for rate in rates:
         errors_U = rng.binomial(words_U, np.clip(rate * hard_U, 0, 1))
         zeros_U = np.zeros(utterances, dtype=np.int64)
-        found.append(np.stack([errors_U, zeros_U, zeros_U, words_U, errors_U], 1))
-    return found
+        systems.append(np.stack([errors_U, zeros_U, zeros_U, words_U, errors_U], 1))
+    return systems
 
 
-def drawn(utterances: int) -> statistics.Units:
-    return statistics.units([None] * utterances)
+def bootstrap(utterances: int, samples: int = SAMPLES) -> Bootstrap:
+    return Bootstrap([None] * utterances, samples)
+
+
+def resampled(drawn: Bootstrap, *systems: np.ndarray) -> list[Resampled]:
+    return [*drawn.resampled({i: ("wer", stats_UK) for i, stats_UK in enumerate(systems)}).values()]
+
+
+def interval(drawn: Bootstrap, stats_UK: np.ndarray) -> Interval:
+    return drawn.interval(*resampled(drawn, stats_UK))
+
+
+def difference(drawn: Bootstrap, *systems: np.ndarray) -> Interval:
+    return drawn.paired(np.subtract, *resampled(drawn, *systems))
 
 
 def known(found: Interval) -> tuple[float, float, float]:
@@ -42,8 +54,8 @@ def width(found: Interval) -> float:
 
 
 def test_an_interval_holds_its_value_and_is_the_same_twice() -> None:
-    (stats_UK,) = systems(300, [0.2])
-    first, second = (statistics.interval(combine, stats_UK, drawn(300)) for _ in range(2))
+    (stats_UK,) = stats(300, [0.2])
+    first, second = (interval(bootstrap(300), stats_UK) for _ in range(2))
     assert first == second
     low, value, high = known(first)
     assert low < value < high
@@ -51,58 +63,70 @@ def test_an_interval_holds_its_value_and_is_the_same_twice() -> None:
 
 
 @pytest.mark.parametrize("speakers", [None, 50])
-def test_agrees_with_a_bootstrap_written_out(speakers: int | None) -> None:
-    (stats_UK,) = systems(200, [0.3])
+def test_it_is_the_bootstrap_written_out(speakers: int | None) -> None:
+    """The same draws, utterance by utterance: picked, concatenated and scored as the texts of each resample are."""
+    (stats_UK,) = stats(200, [0.3])
+    units = 200 if speakers is None else speakers
     names = [None] * 200 if speakers is None else [f"voice {i % speakers}" for i in range(200)]
-    fast = statistics.interval(combine, stats_UK, statistics.units(names), samples=4000)
-    rng = np.random.default_rng(1)
+    members = [np.flatnonzero(np.arange(200) % units == unit) for unit in range(units)]
+    rng = np.random.default_rng(SEED)
     slow = []
-    for _ in range(2000):
-        if speakers is None:
-            chosen = rng.choice(200, 200)
-        else:
-            voices = rng.choice(speakers, speakers)
-            chosen = np.concatenate([np.flatnonzero(np.arange(200) % speakers == voice) for voice in voices])
-        slow.append(100 * stats_UK[chosen, :3].sum() / stats_UK[chosen, 3].sum())
-    assert [fast.low, fast.high] == pytest.approx(np.percentile(slow, [2.5, 97.5]), abs=0.35)
+    for picks in rng.integers(units, size=(500, units)):
+        drawn = np.concatenate([members[unit] for unit in picks])
+        slow.append(100 * stats_UK[drawn, :3].sum() / stats_UK[drawn, 3].sum())
+    (fast,) = resampled(Bootstrap(names, 500), stats_UK)
+    assert fast.values_S == pytest.approx(np.array(slow))
+    ends = Bootstrap(names, 500, confidence_percent=90).interval(fast)
+    assert [ends.low, ends.high] == pytest.approx(np.percentile(slow, [5, 95]).tolist())
 
 
 def test_coverage_is_near_nominal() -> None:
     """The share of 95 % intervals that hold the true rate, over 200 simulated test sets of 150 utterances."""
-    hits = 0
+    drawn, hits = bootstrap(150, 400), 0
     for seed in range(200):
-        (stats_UK,) = systems(150, [0.2], seed)
-        found = statistics.interval(combine, stats_UK, drawn(150), samples=400)
-        low, _, high = known(found)
+        low, _, high = known(interval(drawn, *stats(150, [0.2], seed)))
         hits += low <= 20 <= high
     assert 0.90 <= hits / 200 <= 0.99
 
 
 def test_chunks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    (stats_UK,) = systems(97, [0.2])
-    whole = statistics.resampled_sums(stats_UK, drawn(97), samples=100)
+    (stats_UK,) = stats(97, [0.2])
+    (whole,) = resampled(bootstrap(97, 100), stats_UK)
     monkeypatch.setattr(statistics, "_WEIGHTS_AT_ONCE", 97 * 7)
-    assert (statistics.resampled_sums(stats_UK, drawn(97), samples=100) == whole).all()
+    (chunked,) = resampled(bootstrap(97, 100), stats_UK)
+    assert (chunked.values_S == whole.values_S).all()
 
 
-def test_every_resample_draws_as_many_units_as_there_are() -> None:
-    names = [f"voice {i % 45}" for i in range(90)]
-    for units in (drawn(90), statistics.units(names)):
-        assert (statistics.resampled_sums(np.ones((90, 1)), units, samples=50) == 90).all()
+def test_a_system_scores_the_same_in_any_company() -> None:
+    one, two = stats(80, [0.2, 0.4])
+    drawn = bootstrap(80, 200)
+    (alone,), together = resampled(drawn, one), resampled(drawn, two, one)
+    assert (together[1].values_S == alone.values_S).all()
+
+
+def test_systems_of_several_metrics_are_resampled_together() -> None:
+    references = [f"the red boat number {i} sails past {i * 7} islands" for i in range(80)]
+    hypotheses = [text.replace("red", "green") if i % 3 else text for i, text in enumerate(references)]
+    scores = {name: metrics.load(name).score(references, hypotheses, "de") for name in ("bleu", "cer")}
+    drawn = bootstrap(80)
+    for name, found in drawn.resampled({name: (name, score.stats_UK) for name, score in scores.items()}).items():
+        ends = drawn.interval(found)
+        assert found.value == scores[name].value
+        low, value, high = known(ends)
+        assert low < value < high < 100
 
 
 @pytest.mark.parametrize(
-    ("speakers", "label", "count"),
+    ("speakers", "label"),
     [
-        ([f"voice {i % 40}" for i in range(80)], BLOCKED, 40),
-        ([f"voice {i % 39}" for i in range(80)], CONDITIONAL, 80),
-        ([None] * 80, CONDITIONAL, 80),
-        ([f"voice {i}" for i in range(79)] + [None], CONDITIONAL, 80),
+        ([f"voice {i % 40}" for i in range(80)], BLOCKED),
+        ([f"voice {i % 39}" for i in range(80)], CONDITIONAL),
+        ([None] * 80, CONDITIONAL),
+        ([f"voice {i}" for i in range(79)] + [None], CONDITIONAL),
     ],
 )
-def test_blocked_by_speaker_only_from_forty_known_speakers(speakers: list, label: str, count: int) -> None:
-    units = statistics.units(speakers)
-    assert (units.label, units.count) == (label, count)
+def test_blocked_by_speaker_only_from_forty_known_speakers(speakers: list[str | None], label: str) -> None:
+    assert Bootstrap(speakers, 10).label == label
 
 
 def test_blocking_widens_the_interval_where_speakers_differ() -> None:
@@ -110,72 +134,52 @@ def test_blocking_widens_the_interval_where_speakers_differ() -> None:
     speaker_U = np.repeat(np.arange(50), 20)
     errors_U = rng.binomial(10, rng.uniform(0, 0.6, 50)[speaker_U])
     stats_UK = np.stack([errors_U, 0 * errors_U, 0 * errors_U, 0 * errors_U + 10, errors_U], 1)
-    free = statistics.interval(combine, stats_UK, drawn(1000))
-    blocked = statistics.interval(combine, stats_UK, statistics.units(speaker_U.tolist()))
+    free = interval(bootstrap(1000), stats_UK)
+    blocked = interval(Bootstrap(speaker_U.tolist()), stats_UK)
     assert blocked.value == free.value
     assert width(blocked) > 2 * width(free)
 
 
 def test_identical_systems_differ_by_nothing() -> None:
-    (stats_UK,) = systems(100, [0.2])
-    found = statistics.difference(combine, stats_UK, stats_UK.copy(), drawn(100))
-    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+    (stats_UK,) = stats(100, [0.2])
+    found = difference(bootstrap(100), stats_UK, stats_UK.copy())
+    assert found == Interval(0, 0, 0)
+    assert not found.excludes_zero
 
 
 def test_pairing_narrows_a_difference() -> None:
-    (a_UK,) = systems(200, [0.3])
+    (a_UK,) = stats(200, [0.3])
     b_UK = a_UK.copy()
     b_UK[:20, 0] += 1
-    paired = statistics.difference(combine, b_UK, a_UK, drawn(200))
-    alone = statistics.interval(combine, a_UK, drawn(200))
+    drawn = bootstrap(200)
+    paired, alone = difference(drawn, b_UK, a_UK), interval(drawn, a_UK)
     low, value, high = known(paired)
     assert 0 < low < value < high
-    assert paired.p is not None
-    assert paired.p < 0.01
+    assert paired.excludes_zero
     assert width(paired) < width(alone) / 2
 
 
 def test_a_difference_changes_sign_with_its_order() -> None:
-    a_UK, b_UK = systems(100, [0.2, 0.3])
-    ab, ba = (
-        statistics.difference(combine, a_UK, b_UK, drawn(100)),
-        statistics.difference(combine, b_UK, a_UK, drawn(100)),
-    )
+    a_UK, b_UK = stats(100, [0.2, 0.3])
+    drawn = bootstrap(100)
+    ab, ba = difference(drawn, a_UK, b_UK), difference(drawn, b_UK, a_UK)
     assert known(ab) == pytest.approx([-end for end in reversed(known(ba))])
 
 
 def test_pooled_seeds_give_a_narrower_difference() -> None:
-    a, b = (systems(150, [rate] * 3, seed=1) for rate in (0.2, 0.23))
-    one = statistics.difference(combine, a[0], b[0], drawn(150))
-    three = statistics.difference(combine, statistics.pool(a), statistics.pool(b), drawn(150))
+    a, b = (stats(150, [rate] * 3, seed=1) for rate in (0.2, 0.23))
+    one = difference(bootstrap(150), a[0], b[0])
+    three = difference(bootstrap(150), statistics.pool(a), statistics.pool(b))
     assert three.value == pytest.approx(combine(np.sum(a, (0, 1))) - combine(np.sum(b, (0, 1))))
     assert width(three) < width(one)
 
 
 def test_systems_on_other_utterances_are_refused() -> None:
-    (a_UK,), (b_UK,) = systems(100, [0.2]), systems(99, [0.2])
-    with pytest.raises(ValueError, match="same utterances"):
-        statistics.difference(combine, a_UK, b_UK, drawn(100))
+    (a_UK,), (b_UK,) = stats(100, [0.2]), stats(99, [0.2])
+    with pytest.raises(ValueError, match="99 utterances are scored, but 100 resampled"):
+        resampled(bootstrap(100), a_UK, b_UK)
     with pytest.raises(ValueError, match="same utterances"):
         statistics.pool([a_UK, b_UK])
-    with pytest.raises(ValueError, match="units of 99"):
-        statistics.interval(combine, a_UK, drawn(99))
-
-
-def test_intervals_of_a_score_that_is_no_ratio() -> None:
-    bleu = metrics.load("bleu")
-    references = [f"the red boat number {i} sails past {i * 7} islands" for i in range(80)]
-    hypotheses = [text.replace("red", "green") if i % 3 else text for i, text in enumerate(references)]
-    score = bleu.score(references, hypotheses, "de")
-    found = statistics.interval(bleu.combine, score.stats_UK, drawn(80))
-    low, _, high = known(found)
-    assert low < score.value < high < 100
-
-
-def test_holm_by_hand() -> None:
-    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert statistics.holm([0.6, 0.7]) == [1, 1]
-    assert statistics.holm([]) == []
 
 
 @pytest.mark.parametrize(
@@ -194,16 +198,17 @@ def test_holm_by_hand() -> None:
 def test_recovery(
     zero_shot: float, adapted: float, adapted_none: float, higher_is_better: bool, expected: float | None
 ) -> None:
-    assert statistics.recovery(zero_shot, adapted, adapted_none, higher_is_better) == expected
+    share = float(statistics.recoveries(zero_shot, adapted, adapted_none, higher_is_better))
+    assert (None if np.isnan(share) else share) == expected
 
 
 def test_recovery_has_a_paired_interval_only_where_it_is_defined_throughout() -> None:
-    zero_shot, adapted, none = systems(200, [0.4, 0.15, 0.1])
-    found = statistics.paired(statistics.recoveries, combine, [zero_shot, adapted, none], drawn(200))
+    drawn = bootstrap(200)
+    zero_shot, adapted, none = resampled(drawn, *stats(200, [0.4, 0.15, 0.1]))
+    found = drawn.paired(statistics.recoveries, zero_shot, adapted, none)
     low, value, high = known(found)
     assert 0.5 < low < value < high < 1
-    unclear = statistics.paired(statistics.recoveries, combine, [none, adapted, none], drawn(200))
-    assert (unclear.value, unclear.low, unclear.high) == (None, None, None)
+    assert drawn.paired(statistics.recoveries, none, adapted, none) == Interval(None, None, None)
 
 
 def test_interpolation_reads_between_points_and_never_beyond() -> None:
@@ -217,17 +222,14 @@ def test_interpolation_reads_between_points_and_never_beyond() -> None:
 
 
 def test_a_system_is_compared_with_a_curve_at_its_own_rate() -> None:
-    natural, two, three = systems(200, [0.2, 0.1, 0.3])
+    systems = stats(200, [0.2, 0.1, 0.3])
 
     def above(natural_S: np.ndarray, *curve: np.ndarray) -> np.ndarray:
         return natural_S - statistics.interpolate([12, 8], np.stack(curve), 10)
 
-    found = statistics.paired(above, combine, [natural, two, three], drawn(200))
+    drawn = bootstrap(200)
+    found = drawn.paired(above, *resampled(drawn, *systems))
+    natural, two, three = (combine(stats_UK.sum(0)) for stats_UK in systems)
     low, value, high = known(found)
     assert low < value < high
-    assert found.value == pytest.approx(combine(natural.sum(0)) - (combine(two.sum(0)) + combine(three.sum(0))) / 2)
-
-
-def test_spread_over_seeds() -> None:
-    assert statistics.spread([10, 12, 11]) == 2
-    assert statistics.spread([10]) is None
+    assert value == pytest.approx(natural - (two + three) / 2)

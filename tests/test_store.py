@@ -32,7 +32,6 @@ def test_what_was_written_comes_back_in_any_order(tmp_path: Path, dtype: str, wi
     reader = write(tmp_path, values, dtype, width)
     assert reader.ids == list(values)
     assert reader.lengths.tolist() == LENGTHS
-    assert [reader.position[id] for id in values] == list(range(len(LENGTHS)))
     for order in ([0, 1, 2, 3, 4, 5, 6], [6, 2, 0, 5], [3], [1, 1, 4], [2], []):
         packed, lengths = reader.read(order)
         assert lengths.tolist() == [LENGTHS[i] for i in order]
@@ -57,20 +56,6 @@ def test_bfloat16_rounds_to_nearest_even(tmp_path: Path) -> None:
     assert torch.equal(torch.from_numpy(packed).view(torch.bfloat16), wanted)
 
 
-def test_shards_do_not_depend_on_how_the_values_arrive(tmp_path: Path) -> None:
-    values = utterances()
-    write(tmp_path / "one", values, "float16", 4)
-    for chunk in (1, 2, 3, len(values)):
-        writer, ids = Writer(tmp_path / str(chunk), "float16", 4, 200), list(values)
-        for start in range(0, len(ids), chunk):
-            some = ids[start : start + chunk]
-            packed = np.concatenate([values[id] for id in some])
-            writer.add_packed(some, [len(values[id]) for id in some], packed)
-        writer.close()
-        assert contents(tmp_path / str(chunk)) == contents(tmp_path / "one")
-    assert len(contents(tmp_path / "one")) > 2  # several shards, so that the boundaries were put to the test
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -92,8 +77,6 @@ def test_wrong_shapes_and_repeated_ids_are_refused(tmp_path: Path) -> None:
     writer = Writer(tmp_path, "float16", 2, 100)
     with pytest.raises(ValueError, match="shape"):
         writer.add("a", np.zeros((3, 4), dtype=np.float32))
-    with pytest.raises(ValueError, match="do not fit"):
-        writer.add_packed(["a", "b"], [1, 1], np.zeros((3, 2), dtype=np.float32))
     for _ in range(2):
         writer.add("again", np.zeros((1, 2), dtype=np.float32))
     with pytest.raises(ValueError, match="again"):

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from concertina import corpora, data
-from concertina.artefacts import layout
 from concertina.config import ConfigError, Corpus
 from concertina.corpora import Utterance, synthetic
 from concertina.corpora.synthesis import grammar, noise, voices
 from concertina.corpora.synthesis.grammar import BUCKETS, KINDS, LANGUAGES, Sentence, bucket, sentences
 from concertina.store import sealing
+from helpers.artefacts import folder_of
 
 MODEL = Path(__file__).parents[1] / "models" / "tiny"
 
@@ -110,6 +110,7 @@ def test_spelled_items_are_kept_out_of_the_test_splits_and_have_their_own() -> N
     assert {u.tags["kind"] for u in speak("spelled", {"en": 5})} == {grammar.SPELLED}
 
 
+@pytest.mark.slow
 def test_hard_is_graded_noise_of_unseen_kinds() -> None:
     spoken = speak("hard", {"en": 60})
     assert {u.tags["snr_db"] for u in spoken} == {0.0, 5.0, 10.0, 15.0}
@@ -168,7 +169,7 @@ def test_shards_are_the_same_bytes_on_any_number_of_cores(
     seals = []
     for jobs in ("1", "2"):
         assert data.main(["--config", "many.yaml", "--corpus", "synthetic", "--split", split, "--jobs", jobs]) == 0
-        seals.append(sealing.verify(layout.data("tiny", "synthetic", split)))
+        seals.append(sealing.verify(folder_of("data", "tiny", "synthetic", split)))
     assert seals[0]["files"] == seals[1]["files"]
     assert seals[0]["utterances"] == 260
 

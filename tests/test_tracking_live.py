@@ -15,23 +15,23 @@ from typing import Any
 import pytest
 
 from concertina import train
-from concertina.artefacts import layout
 from concertina.config import Config, load
 from concertina.store import sealing
 from concertina.tracking import mlflow_client, replay
 from helpers import tiny_run, tracked_runs
+from helpers.artefacts import folder_of
 
 pytestmark = pytest.mark.slow
 CROWD = 16
 WITHOUT = """
 import sys
-from concertina import train
+from concertina import config, train
 from concertina.tracking import replay as track
 from concertina.tracking import mlflow_client as tracking
 assert tracking.uri() == "sqlite:///mlflow.db"
 with tracking.live({}, []):
     pass
-print("mlflow" in sys.modules, track.failures("tiny"))
+print("mlflow" in sys.modules, track.failures(config.load()))
 """
 # Importing MLflow takes seconds, so one process does it, and each of the crowd is a fork of it that has opened nothing.
 CROWDED = """
@@ -45,7 +45,7 @@ begins = time.time() + 1
 children = []
 for i in range(int(sys.argv[1])):
     if not (child := os.fork()):
-        time.sleep(begins - time.time())
+        time.sleep(max(0, begins - time.time()))
         if i % 2:
             track.replay(config.load(f"e{i % 4}.yaml"))
         else:
@@ -141,7 +141,7 @@ def server(finished: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def test_a_curve_sent_live_is_the_run_that_the_replay_completes(server: Path, config: Config) -> None:
-    folder = layout.train("tiny", "english", "average", "3", 0)
+    folder = folder_of("train", "tiny", "english", "average-3", 0)
     rows = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
     client = tracked_runs.client(server)
     growing = rows[:4]
@@ -185,7 +185,7 @@ def test_a_training_sends_its_curve_under_its_run_key(
     assert train.main(tiny_run.train_arguments(overlay)) == 0
     client = tracked_runs.client(tmp_path)
     [run] = tracked_runs.runs(client, "t")
-    assert run.data.tags["run_key"] == sealing.verify(layout.train("t", "english", "average", "3", 0))["run_key"]
+    assert run.data.tags["run_key"] == sealing.verify(folder_of("train", "t", "english", "average-3", 0))["run_key"]
     assert (run.info.run_name, run.data.params["train.steps"]) == ("average-3 english seed0", "30")
     assert sorted(value.step for value in tracked_runs.history(client, run, "train/loss")) == list(range(1, 31))
     assert sorted(value.step for value in tracked_runs.history(client, run, "train/dev_loss")) == [0, 15, 30]

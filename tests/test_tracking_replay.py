@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from concertina.artefacts import layout
 from concertina.config import Config, load
-from concertina.store import records, sealing
+from concertina.store import folders, records, sealing
 from concertina.tracking import mlflow_client, replay, runs
 from helpers import made_results, tracked_runs
+from helpers.artefacts import folder_of
 
 pytestmark = pytest.mark.slow
 ALLOWED = {*runs.TAGS, "kind", "track", "realised_ratio", "run_key", "scores_run_key", "replayed", "error"}
@@ -40,8 +40,8 @@ def config(here: Path) -> Config:
 
 def seal_again(folder: Path, key: str) -> None:
     """Make an artefact again under another run key."""
-    seal = json.loads((folder / layout.SEAL).read_text(encoding="utf-8"))
-    sealing.write_json(folder / layout.SEAL, {**seal, "run_key": key})
+    seal = json.loads((folder / sealing.SEAL).read_text(encoding="utf-8"))
+    sealing.write_json(folder / sealing.SEAL, {**seal, "run_key": key})
 
 
 def test_every_adapter_is_a_run_below_its_experiment(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,14 +59,14 @@ def test_every_adapter_is_a_run_below_its_experiment(finished: Path, monkeypatch
     assert (run.data.tags["commit"], run.data.tags["track"]) == ("0123456789abcdef", "tiny")
     assert (run.data.tags["run_key"], run.data.tags["scores_run_key"]) == ("average-1", "average-3")
     assert run.data.tags["realised_ratio"] == "2.94"
-    cell = layout.evaluate("tiny", "average", "3")
+    cell = folder_of("evaluate", "tiny", "average-3")
     for path, record in records.read_folder(cell).items():
         if isinstance(record, records.Record) and record.seed in (None, 1):
             when = "adapted" if record.adapted else "zero_shot"
             for metric, score in record.scores.items():
                 assert run.data.metrics[f"{record.test_set}/{metric}_{when}"] == score.value
             assert f"predictions/{path.relative_to(cell).as_posix()}" in set(tracked_runs.files(client, run))
-    curve = (layout.train("tiny", "english", "average", "3", 1) / "curve.jsonl").read_text(encoding="utf-8")
+    curve = (folder_of("train", "tiny", "english", "average-3", 1) / "curve.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in curve.splitlines()]
     for name in ("loss", "dev_loss"):
         told = [(value.step, value.value) for value in tracked_runs.history(client, run, f"train/{name}")]
@@ -127,10 +127,10 @@ def test_what_is_made_again_with_another_key_is_a_new_run(finished: Path, here: 
     shutil.copy(finished / "mlflow.db", "mlflow.db")
     client = tracked_runs.client(here)
     before = tracked_runs.contents(client)
-    adapter = layout.train("tiny", "english", "average", "3", 0)
+    adapter = folder_of("train", "tiny", "english", "average-3", 0)
     seal_again(adapter, "trained again")
-    seal_again(layout.evaluate("tiny", "average", "3"), "scored again")
-    seal_again(layout.evaluate("tiny", "none", "1"), "none scored again")
+    seal_again(folder_of("evaluate", "tiny", "average-3"), "scored again")
+    seal_again(folder_of("evaluate", "tiny", "none-1"), "none scored again")
     assert replay.replay(config) == {"new": 3, "completed": 0, "known": 1}
     after = tracked_runs.contents(client)
     assert before.items() <= after.items()
@@ -142,8 +142,8 @@ def test_what_is_made_again_with_another_key_is_a_new_run(finished: Path, here: 
 
 
 def test_an_adapter_is_not_given_the_scores_of_the_one_before(here: Path, config: Config) -> None:
-    adapter = layout.train("tiny", "english", "average", "3", 0)
-    scores = layout.evaluate("tiny", "average", "3") / layout.SEAL
+    adapter = folder_of("train", "tiny", "english", "average-3", 0)
+    scores = folder_of("evaluate", "tiny", "average-3") / sealing.SEAL
     os.utime(scores, (0, 0))
     replay.replay(config)
     client = tracked_runs.client(here)
@@ -161,17 +161,17 @@ def test_failures_are_failed_runs_until_they_are_mended(finished: Path, here: Pa
     client = tracked_runs.client(here)
     for run in tracked_runs.runs(client):
         client.delete_run(run.info.run_id)
-    lost = layout.train("tiny", "english", "none", "1", 0)
+    lost = folder_of("train", "tiny", "english", "none-1", 0)
     lost.rename("aside")
     fields = {"compressor": "none", "ratio": "1", "train_set": "english", "seed": 0}
     head = made_results.head(config, stage="train", **fields) | {"run_key": "none-0"}
-    records.write(layout.failure("tiny", "train", "english/none-1/seed0"), records.failed("loss became nan", **head))
+    records.write(folders.failure("tiny", "train", "english/none-1/seed0"), records.failed("loss became nan", **head))
     head = made_results.head(config, stage="evaluate", compressor="average", ratio="3") | {"run_key": ""}
-    records.write(layout.failure("tiny", "evaluate", "average-3"), records.failed("out of memory", **head))
+    records.write(folders.failure("tiny", "evaluate", "average-3"), records.failed("out of memory", **head))
     head = made_results.head(config, stage="segments", compressor="segment", ratio="natural")
-    failure = layout.failure("tiny", "segments", "synthetic/clean/segment-natural")
+    failure = folders.failure("tiny", "segments", "synthetic/clean/segment-natural")
     records.write(failure, records.failed("no natural ratio", **head))
-    shutil.rmtree(layout.train("tiny", "english", "segment", "natural", 0))
+    shutil.rmtree(folder_of("train", "tiny", "english", "segment-natural", 0))
 
     assert replay.replay(config) == {"new": 4, "completed": 0, "known": 0}
     assert replay.replay(config) == {"new": 0, "completed": 0, "known": 4}
@@ -185,7 +185,7 @@ def test_failures_are_failed_runs_until_they_are_mended(finished: Path, here: Pa
     }
     shutil.rmtree("results/tiny/failed")
     Path("aside").rename(lost)
-    os.utime(layout.evaluate("tiny", "none", "1") / layout.SEAL)
+    os.utime(folder_of("evaluate", "tiny", "none-1") / sealing.SEAL)
     assert replay.replay(config) == {"new": 0, "completed": 3, "known": 0}
     mended = {run.info.run_name: run for run in tracked_runs.runs(client)}
     for name in tracked_runs.RUNS[:3]:
@@ -201,13 +201,13 @@ def test_only_sealed_files_without_code_and_named_fields_leave(
     monkeypatch.setenv("CONCERTINA_SECRET", "hush-hush")
     monkeypatch.setenv("MLFLOW_RUN_TAGS", '{"hush": "hush-hush"}')
     (here / "outside.json").write_text("hush-hush", encoding="utf-8")
-    with sealing.sealed(layout.train("tiny", "english", "average", "3", 0), {"run_key": "other"}) as folder:
+    with sealing.sealed(folder_of("train", "tiny", "english", "average-3", 0), {"run_key": "other"}) as folder:
         for name in ("curve.jsonl", "record.json"):
-            shutil.copy(layout.train("tiny", "english", "average", "3", 1) / name, folder)
+            shutil.copy(folder_of("train", "tiny", "english", "average-3", 1) / name, folder)
         (folder / "weights.pkl").write_bytes(b"hush-hush")
         (folder / "linked.json").symlink_to(here / "outside.json")
-    (layout.train("tiny", "english", "average", "3", 0) / "unsealed.json").write_text("hush-hush", encoding="utf-8")
-    os.utime(layout.evaluate("tiny", "average", "3") / layout.SEAL)
+    (folder_of("train", "tiny", "english", "average-3", 0) / "unsealed.json").write_text("hush-hush", encoding="utf-8")
+    os.utime(folder_of("evaluate", "tiny", "average-3") / sealing.SEAL)
     assert replay.replay(config)["new"] == 1
     client = tracked_runs.client(here)
     for run in tracked_runs.runs(client):
@@ -222,7 +222,7 @@ def test_only_sealed_files_without_code_and_named_fields_leave(
 
 
 def test_a_damaged_adapter_is_named(here: Path, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    path = layout.train("tiny", "english", "none", "1", 0) / "curve.jsonl"
+    path = folder_of("train", "tiny", "english", "none-1", 0) / "curve.jsonl"
     path.write_text("{}\n", encoding="utf-8")
     assert replay.main(["--config", "tiny.yaml"]) == 1
     assert f"error: {path} is damaged" in capsys.readouterr().err
@@ -238,7 +238,7 @@ def test_a_dead_server_is_told_in_one_line_and_counted(
     assert told.startswith(f"error: cannot record runs at {where.replace('me:hush-hush@', '')}: ")
     assert "Connection refused" in told
     assert len(told.splitlines()) == 1
-    assert replay.failures("tiny") == 0
+    assert replay.failures(load("tiny.yaml")) == 0
     assert replay.main(["--config", "tiny.yaml", "--failures", "0"]) == 0
-    assert replay.failures("tiny") == 1
-    assert "hush" not in (layout.track("tiny") / layout.SEAL).read_text(encoding="utf-8")
+    assert replay.failures(load("tiny.yaml")) == 1
+    assert "hush" not in (folder_of("report_track", "tiny") / sealing.SEAL).read_text(encoding="utf-8")

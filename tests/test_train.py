@@ -11,12 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from concertina import config, train
-from concertina.artefacts import layout
 from concertina.model import batching, lalm
-from concertina.model.batching import Speech
-from concertina.store import records, sealing
+from concertina.store import folders, records, sealing
 from concertina.training import order
 from helpers import tiny_run
+from helpers.artefacts import folder_of
 
 ADAPTER = "adapter_model.safetensors"
 
@@ -29,7 +28,7 @@ def overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_loss_falls_and_the_folder_is_complete(overlay: Path) -> None:
     assert train.main(tiny_run.train_arguments(overlay)) == 0
-    folder = layout.train("t", "english", "average", "3", 0)
+    folder = folder_of("train", "t", "english", "average-3", 0)
     assert len(sealing.verify(folder)["run_key"]) == 16
     curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [row for row in curve if "loss" in row]
@@ -53,15 +52,13 @@ def test_the_loss_falls_and_the_folder_is_complete(overlay: Path) -> None:
 
 def test_the_adapter_is_pefts_own_and_leaves_the_encoder_alone(overlay: Path) -> None:
     train.main(tiny_run.train_arguments(overlay))
-    folder = layout.train("t", "english", "average", "3", 0)
+    folder = folder_of("train", "t", "english", "average-3", 0)
     weights = load_file(folder / ADAPTER)
     assert weights
     assert all("language_model" in name and "audio_tower" not in name for name in weights)
     experiment = config.load(overlay)
     model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
-    dev = batching.items(
-        model, experiment, experiment.evaluate.sets[0], Speech("t", "synthetic", "dev", "average", "3")
-    )
+    dev = batching.items(model, experiment, experiment.evaluate.sets[0], tiny_run.speech("dev"))
     with torch.inference_mode():
         inputs = batching.batch(model, experiment, dev, answers=True)
         before = lalm.loss(model, inputs)
@@ -69,10 +66,11 @@ def test_the_adapter_is_pefts_own_and_leaves_the_encoder_alone(overlay: Path) ->
         assert lalm.loss(model, inputs) < before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "steps"), [("float32", 10), ("bfloat16", 2)])
 def test_a_second_run_makes_the_same_bytes(overlay: Path, precision: str, steps: int) -> None:
     tiny_run.change(overlay, precision=precision, steps=steps)
-    folder = layout.train("t", "english", "average", "3", 0)
+    folder = folder_of("train", "t", "english", "average-3", 0)
     made = []
     for _ in range(2):
         train.main(tiny_run.train_arguments(overlay))
@@ -104,15 +102,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_failed_record(
     told = capsys.readouterr().err
     assert "error: the loss became nan at step" in told
     assert "lower train.learning_rate" in told
-    assert not layout.train("t", "english", "average", "3", 0).exists()
-    failure = records.read(layout.failure("t", "train", "english/average-3/seed0"))
+    assert not folder_of("train", "t", "english", "average-3", 0).exists()
+    failure = records.read(folders.failure("t", "train", "english/average-3/seed0"))
     assert isinstance(failure, records.Failure)
     assert "nan" in failure.error
     assert (failure.train_set, failure.compressor, failure.ratio, failure.seed) == ("english", "average", "3", 0)
     assert len(failure.run_key) == 16
     tiny_run.change(overlay, learning_rate=1e-3, clip_norm=1.0, steps=2)
     assert train.main(tiny_run.train_arguments(overlay)) == 0
-    assert not layout.failure("t", "train", "english/average-3/seed0").exists()
+    assert not folders.failure("t", "train", "english/average-3/seed0").exists()
 
 
 def test_an_adapter_that_is_saved_as_another_stops_the_run(
@@ -129,14 +127,14 @@ def test_an_adapter_that_is_saved_as_another_stops_the_run(
     monkeypatch.setattr(peft.PeftModel, "save_pretrained", falsify)
     assert train.main(tiny_run.train_arguments(overlay)) == 1
     assert "the saved adapter is not the trained one" in capsys.readouterr().err
-    assert not layout.train("t", "english", "average", "3", 0).exists()
+    assert not folder_of("train", "t", "english", "average-3", 0).exists()
 
 
 def test_an_adapter_that_learned_nothing_stops_the_run(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_run.change(overlay, steps=3, learning_rate=1e-30)
     assert train.main(tiny_run.train_arguments(overlay)) == 1
     assert "the saved adapter changes nothing" in capsys.readouterr().err
-    assert not layout.train("t", "english", "average", "3", 0).exists()
+    assert not folder_of("train", "t", "english", "average-3", 0).exists()
 
 
 def test_lines_of_progress_name_the_adapter(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,7 +151,7 @@ def test_an_unknown_target_is_named(overlay: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_flipped_byte_in_a_feature_shard_stops_the_run(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shard = next(layout.features("t", "synthetic", "train").glob("*.safetensors"))
+    shard = next(folder_of("features", "t", "synthetic", "train").glob("*.safetensors"))
     damaged = bytearray(shard.read_bytes())
     damaged[-3] ^= 1
     shard.write_bytes(damaged)

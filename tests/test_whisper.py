@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from concertina import metrics
-from concertina.artefacts import layout
 from concertina.checks import whisper
 from concertina.reporting import prose
 from concertina.store import records
 from helpers import small_parts
+from helpers.artefacts import folder_of
 from helpers.small_parts import small_whisper
 
 
@@ -28,9 +28,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.slow
 def test_whisper_itself_is_scored_on_the_same_sets(project: Path) -> None:
     assert whisper.main(["--config", "joint.yaml"]) == 0
-    record = records.read(layout.whisper("joint") / "record.json")
+    record = records.read(folder_of("evaluate_whisper", "joint") / "record.json")
     fact = record.facts["clean"]
-    lines = json.loads((layout.whisper("joint") / "clean.json").read_text(encoding="utf-8"))
+    lines = json.loads((folder_of("evaluate_whisper", "joint") / "clean.json").read_text(encoding="utf-8"))
     assert fact["n_utterances"] == len(lines) == 4
     wer = metrics.load("wer").score([x["reference"] for x in lines], [x["hypothesis"] for x in lines], "en").value
     assert fact["scores"]["wer"]["value"] == pytest.approx(wer)

@@ -1,10 +1,13 @@
-"""Put the tables that the pipeline made into the README: each goes between its markers.
+"""Put the tables that the pipeline made into README.md and docs/results.md: each goes between its markers.
 
-    <!-- results:tiny -->
-    <!-- /results:tiny -->
+    <!-- headline: tiny -->          from results/tiny/report/headline.md; its quality.svg becomes docs/quality.svg
+    <!-- end -->
 
-is filled from results/tiny/report/table.md. Run `make readme` after `make reproduce`; a marker whose
-results are not on this machine keeps its table. `--check` writes nothing and exits 1 where a table is out of date.
+    <!-- results: tiny -->           from results/tiny/report/table.md
+    <!-- end -->
+
+Run `make readme` after `make reproduce`. What stands between markers whose results are not on this machine stays.
+`--check` writes nothing and exits with 1 where something is out of date.
 """
 
 import argparse
@@ -15,47 +18,63 @@ from pathlib import Path
 from concertina import console
 from concertina.store import sealing
 
+PAGES = (Path("README.md"), Path("docs/results.md"))
+PICTURE = Path("docs/quality.svg")
+TABLES = {"headline": "headline.md", "results": "table.md"}
 BLOCK = re.compile(
-    r"(?P<begin><!-- results:(?P<name>[a-z0-9][a-z0-9_-]*) -->\n).*?(?P<end><!-- /results:(?P=name) -->)", re.S
+    r"(?P<begin><!-- (?P<kind>headline|results): (?P<name>[a-z0-9][a-z0-9_-]*) -->\n).*?(?P<end><!-- end -->)", re.S
 )
 
 
-def filled(text: str) -> tuple[str, list[str]]:
-    """The text with every table that is at hand, and the names that were found.
+def fill(text: str) -> tuple[str, list[str], str | None]:
+    """Fill a page with the tables that are on this machine.
 
+    Returns the page, the names of the experiments in it, and the picture (SVG) of the one whose headline it shows.
     Errors: ValueError when there is no complete pair of markers; DamagedError when a report is damaged.
     """
-    names = []
+    names: list[str] = []
+    pictures: list[str] = []
 
     def table(match: re.Match[str]) -> str:
-        folder = Path("results", match["name"], "report")  # as the DAG has it, which needs the environment
+        folder = Path("results", match["name"], "report")
         if not (folder / sealing.SEAL).exists():
             return match[0]
         sealing.verify(folder)
         names.append(match["name"])
-        return f"{match['begin']}{(folder / 'table.md').read_text(encoding='utf-8')}{match['end']}"
+        if match["kind"] == "headline":
+            pictures.append((folder / "quality.svg").read_text(encoding="utf-8"))
+        return f"{match['begin']}{(folder / TABLES[match['kind']]).read_text(encoding='utf-8')}{match['end']}"
 
     if not BLOCK.search(text):
-        raise ValueError("no `<!-- results:NAME -->` ... `<!-- /results:NAME -->` to fill")
-    return BLOCK.sub(table, text), names
+        raise ValueError("no `<!-- headline: NAME -->` or `<!-- results: NAME -->` with its `<!-- end -->` to fill")
+    return BLOCK.sub(table, text), names, pictures[0] if pictures else None
 
 
 @console.run
 def main(argv: list[str] | None = None) -> int:
+    """Fill the pages, or with `--check` compare them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("readme", nargs="?", type=Path, default=Path("README.md"))
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a table is out of date")
-    arguments = parser.parse_args(argv)
-    before = arguments.readme.read_text(encoding="utf-8")
-    try:
-        after, names = filled(before)
-    except ValueError as error:
-        console.say(f"error: {arguments.readme}: {error}")
-        return 1
-    if arguments.check:
-        return int(after != before)
-    arguments.readme.write_text(after, encoding="utf-8")
-    console.say(f"{arguments.readme}: {', '.join(names) or 'no table'} filled in")
+    parser.add_argument("pages", nargs="*", type=Path, default=PAGES, help="README.md and docs/results.md if not given")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 where something is out of date"
+    )
+    args = parser.parse_args(argv)
+    files: dict[Path, str] = {}
+    for page in args.pages:
+        try:
+            files[page], names, picture = fill(page.read_text(encoding="utf-8"))
+        except ValueError as error:
+            console.say(f"error: {page}: {error}")
+            return 1
+        if picture is not None:
+            files[PICTURE] = picture
+        if not args.check:
+            console.say(f"{page}: {', '.join(dict.fromkeys(names)) or 'no table'} filled in")
+    if args.check:
+        return int(any(not path.exists() or path.read_text(encoding="utf-8") != text for path, text in files.items()))
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
     return 0
 
 

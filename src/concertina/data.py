@@ -32,7 +32,9 @@ from concertina.artefacts.stage import Run
 from concertina.config import Config, ConfigError, Corpus, Section
 from concertina.corpora import Reject, Utterance, _audio
 from concertina.nearest import nearest
+from concertina.store.folders import MANIFEST
 from concertina.store.shards import Writer
+from concertina.units import RATE_HZ
 
 SHARD_BYTES = 64 << 20
 MIN_SAMPLES = 321  # below that a Whisper-style encoder has no frame: 3 hops of 160 samples, begun
@@ -90,11 +92,11 @@ def usable(utterance: Utterance) -> tuple[dict[str, Any], np.ndarray]:
     name = str(utterance.audio) if isinstance(utterance.audio, Path) else utterance.id
     samples_T = _audio.mono(utterance.audio, utterance.rate_hz, utterance.offset_s, utterance.duration_s, name)
     if len(samples_T) < MIN_SAMPLES:
-        length = f"{1000 * len(samples_T) / _audio.RATE_HZ:.0f} ms" if len(samples_T) else "zero length"
+        length = f"{1000 * len(samples_T) / RATE_HZ:.0f} ms" if len(samples_T) else "zero length"
         raise ValueError(f"{name}: {length}: shorter than one frame of the encoder")
     row = {
         "id": utterance.id,
-        "duration_s": len(samples_T) / _audio.RATE_HZ,
+        "duration_s": len(samples_T) / RATE_HZ,
         "samples": len(samples_T),
         "text": text,
         "language": utterance.language,
@@ -146,7 +148,7 @@ class _Joined:
 
     def __post_init__(self) -> None:
         self._writer = Writer(self.folder, "int16", None, SHARD_BYTES)
-        self._manifest, self._rejected = self.folder / "manifest.jsonl", self.folder / "rejects.jsonl"
+        self._manifest, self._rejected = self.folder / MANIFEST, self.folder / "rejects.jsonl"
         self._manifest.touch()
         self._rejected.touch()
 
@@ -178,7 +180,7 @@ class _Joined:
         if not self.seen:
             raise CorpusError(f"corpus {self.name} has no usable row: {self.rejects} rejected, see above")
         self._writer.close()
-        hours = self.samples / _audio.RATE_HZ / 3600
+        hours = self.samples / RATE_HZ / 3600
         return {"utterances": len(self.seen), "rejects": self.rejects, "hours": hours}
 
     def _tell(self, row: dict[str, str]) -> None:

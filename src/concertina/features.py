@@ -15,10 +15,11 @@ from concertina import console
 from concertina.artefacts import scatter, stage
 from concertina.artefacts.scatter import Share
 from concertina.artefacts.stage import Run
-from concertina.model import devices, encoder, encoding, lalm
+from concertina.model import devices, encoding, lalm
 from concertina.store import sealing, shards
+from concertina.store.folders import MANIFEST
+from concertina.units import RATE_HZ
 
-MANIFEST = "manifest.jsonl"
 BATCHES_IN_MEMORY = 32  # utterances are sorted by length within so many batches, then written in the manifest's order
 
 
@@ -40,7 +41,7 @@ def encode_share(run: Run, share: Share) -> None:
     (data,) = run.inputs("data")
     settings = run.config.features
     devices.fix(settings.threads, settings.precision)
-    budget_samples = int(settings.batch_seconds * encoder.RATE_HZ)
+    budget_samples = int(settings.batch_seconds * RATE_HZ)
     sealing.verify(data.folder, shards.INDEX, MANIFEST)
     audio = shards.Reader(data.folder)
     stretches = list(_stretches(audio.lengths, BATCHES_IN_MEMORY * budget_samples))

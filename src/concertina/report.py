@@ -1,131 +1,92 @@
-"""Report: every record of the config's cells as one page, one tidy table, one README table and one console summary.
+"""Report: every record of the config's cells as one page, one tidy table, Markdown tables and one console summary.
 
 INPUTS: results/<name>/evaluate/, and where they are on this machine build/<name>/train/ and build/<name>/data/.
-OUTPUTS: results/<name>/report/ with scores.csv, report.html, metrics.json, quality.svg, table.md and summary.txt; the
-first two are also copied to results/<name>/.
+OUTPUTS: results/<name>/report/ with scores.csv, report.html, metrics.json, quality.svg, headline.md, table.md and
+summary.txt; the first two are also copied to results/<name>/.
 """
 
-import argparse
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from concertina import console
-from concertina.artefacts import keys, layout
-from concertina.config import DEFAULT, Config, load
-from concertina.reporting import evidence, findings, page, prose, readme, scores
-from concertina.reporting.board import Board, Cell, cells
+from concertina.artefacts import dag, stage
+from concertina.config import DEFAULT, Cell, Config, load
+from concertina.reporting import evidence, findings, page, prose, provenance, readme, scores
+from concertina.reporting.board import Board
+from concertina.reporting.evidence import Evidence
 from concertina.reporting.prose import Table
+from concertina.reporting.statistics import Bootstrap
 from concertina.store import sealing
 
+COPIES = ("scores.csv", "report.html")  # which lie in results/<name>/ too
 
+
+@console.substeps({"track": "concertina.tracking.replay"})
 @console.run
 def main(argv: list[str] | None = None) -> int:
     """Make the report of a config and print its summary."""
-    parser = argparse.ArgumentParser(prog="python -m concertina.report", description=__doc__.split("\n")[0])
-    parser.add_argument("--config", type=Path, default=DEFAULT, help="config.yaml, or an overlay over it")
-    parser.add_argument("--partial", action="store_true", help="also when cells have no result yet: they are told")
-    arguments = parser.parse_args(argv)
-    folder = make(load(arguments.config), arguments.config, arguments.partial)
+    command_line = stage.parser("report", __doc__.split("\n")[0])
+    command_line.add_argument(
+        "--partial", action="store_true", help="also when cells have no result yet: it lists them"
+    )
+    args = command_line.parse_args(argv)
+    folder = make(load(args.config), args.config, args.partial)
     print((folder / "summary.txt").read_text(encoding="utf-8"), end="")
     return 0
 
 
 def make(config: Config, config_path: Path = DEFAULT, partial: bool = False) -> Path:
-    """Write the sealed report folder and the two copies; the same records give the same bytes.
+    """Write the sealed report folder and the two copies, and return the folder; the same records give the same bytes.
 
     Errors: DamagedError naming what is missing or altered.
     """
-    found = evidence.read(config, partial)
-    grid = cells(config)
-    tables = _tables(config, grid, found)
-    run_key = keys.run_key(keys.report(config), found.inputs)
-    folder = layout.report(config.name)
-    copy = folder.parent / "report.html"
-    facts = _provenance(config, config_path, found)
-    with sealing.sealed(folder, {"run_key": run_key}) as temporary:
-        samples, percent = config.report.bootstrap_samples, config.report.confidence_percent
-        scores.write(temporary / "scores.csv", scores.rows(found.results, samples, percent))
-        html = page.render(config, grid, found, tables, facts, run_key, partial)
-        (temporary / "report.html").write_text(html, encoding="utf-8", newline="\n")
-        sealing.write_json(temporary / "metrics.json", scores.nested(found.results))
-        (temporary / "quality.svg").write_text(page.picture(tables), encoding="utf-8", newline="\n")
-        train_sets, caption = [chosen.name for chosen in config.train.sets], _caption(config, tables, facts)
-        whisper = prose.whisper(found.whisper, config.evaluate.metrics.get("transcribe", []))
-        caption = " ".join([caption, *prose.took(found), *whisper])
-        (temporary / "table.md").write_text(readme.markdown(tables, grid, train_sets, caption), encoding="utf-8")
-        summary = prose.summary(config.name, tables, len(found.failures), config.evaluate.skipped, str(copy), partial)
-        (temporary / "summary.txt").write_text(summary, encoding="utf-8")
-    for name in ("scores.csv", "report.html"):
-        _copy(folder / name, folder.parent / name)
-    return folder
+    artefact = dag.artefact(config, "report")
+    with stage.beginning(config, artefact) as run:
+        facts = evidence.read(config, partial)
+        with stage.filling(run, facts.inputs):
+            sealing.write_json(run.folder / "metrics.json", scores.nested(facts.results))
+            for name, text in _texts(config, config_path, partial, facts, run).items():
+                (run.folder / name).write_text(text, encoding="utf-8", newline="\n")
+    for name in COPIES:
+        _copy(artefact.folder / name, artefact.folder.parent / name)
+    return artefact.folder
 
 
-def _tables(config: Config, grid: Sequence[Cell], found: evidence.Evidence) -> list[Table]:
-    """The board, main table and contrasts of each test set that has a result."""
-    failed = {(f.compressor, f.ratio): f"{f.stage} failed: {f.error}" for f in found.failures}
-    train_set = config.train.sets[0].name  # the main table's
-    tables = []
-    for test_set in config.evaluate.sets:
-        if results := [result for result in found.results if result.record.test_set == test_set.name]:
-            board = Board(test_set, results, config)
-            own = [cell for cell in grid if test_set in config.test_sets(cell.compressor, cell.ratio)]
-            rows = findings.main_rows(board, own, train_set, failed)
-            tables.append(Table(board, tuple(rows), tuple(findings.contrasts(board, own, train_set))))
-    return tables
-
-
-def _provenance(config: Config, config_path: Path, found: evidence.Evidence) -> dict[str, Any]:
-    """What made the numbers: from the records alone, so that the page does not depend on where it is made."""
-    made = [result.record for result in found.results]
-    commits = list(dict.fromkeys(r.commit for r in made)) or ["unknown"]
-    dates = sorted({r.date for r in made if r.date})
-    period = " to ".join(dict.fromkeys([*dates[:1], *dates[-1:]]))
-    seeds = sorted({r.seed for r in made if r.seed is not None})
-    overlay = "" if config_path.resolve() == DEFAULT.resolve() else f" CONFIG={config_path.as_posix()}"
-    byline = [
-        f"commit {commits[0][:12]}",
-        period,
-        _count(len(config.cells), "cell"),
-        _count(len({r.test_set for r in made}), "test set"),
-        _count(len(seeds), "seed") if seeds else "zero-shot only",
-    ]
+def _texts(config: Config, config_path: Path, partial: bool, facts: Evidence, run: stage.Run) -> dict[str, str]:
+    """The text of every file of the report, by name."""
+    grid = config.cells
+    bootstraps = scores.bootstraps(facts.results, config.report.bootstrap_samples, config.report.confidence_percent)
+    tables = _tables(config, grid, facts, bootstraps)
+    made = provenance.of(config, config_path, facts.results)
+    train_sets, caption = [each.name for each in config.train.sets], provenance.caption(config, tables, made)
+    whisper = prose.whisper(facts.whisper, config.evaluate.metrics.get("transcribe", []))
+    caption = " ".join([caption, *prose.took(facts), *whisper])
+    page_path = str(run.artefact.folder.parent / "report.html")
+    failures, skipped = len(facts.failures), config.evaluate.skipped
     return {
-        "commits": commits,
-        "checkout": "" if commits[0] == "unknown" else f"git checkout {commits[0].removesuffix('-dirty')}\n",
-        "dates": period,
-        "command": f"make reproduce{overlay}",
-        "versions": ", ".join(sorted({f"{name} {version}" for r in made for name, version in r.versions.items()})),
-        "devices": sorted({r.device for r in made}),
-        "signatures": sorted({f"{metric}: {scored.signature}" for r in made for metric, scored in r.scores.items()}),
-        "seeds": seeds,
-        "byline": " · ".join(part for part in byline if part),
+        "scores.csv": scores.text(scores.rows(config.name, facts.results, bootstraps)),
+        "report.html": page.render(config, grid, facts, tables, made, run.run_key, partial),
+        "quality.svg": page.picture(tables, grid),
+        "headline.md": readme.headline(tables, grid, provenance.headline_caption(config, tables, made)),
+        "table.md": readme.markdown(tables, grid, train_sets, caption),
+        "summary.txt": prose.summary(config.name, tables, failures, skipped, page_path, partial),
     }
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def _caption(config: Config, tables: Sequence[Table], facts: dict[str, Any]) -> str:
-    """What made the README's table, in one line."""
-    shown = tables[: readme.WIDEST]
-    date = f" on {facts['dates']}" if facts["dates"] else ""
-    utterances = ", ".join(f"{table.board.name} {table.board.n_utterances}" for table in shown) or "none"
-    seeds = ", ".join(map(str, facts["seeds"])) or "none"
-    seeds += " (of a cell with several, pooled)" if len(facts["seeds"]) > 1 else ""
-    labels = ", ".join(dict.fromkeys(table.board.label for table in shown))
-    return " ".join(
-        [
-            f"Made by `{facts['command']}` at commit `{', '.join(facts['commits'])}`{date}, "
-            f"on {', '.join(facts['devices']) or 'no device'}: another kind of machine rounds otherwise.",
-            f"Utterances: {utterances}; LoRA seeds: {seeds};",
-            f"brackets: {config.report.confidence_percent:g} % bootstrap intervals{f', {labels}' if labels else ''}.",
-            "Recovery: share of the zero-shot loss won back, against adapted `none`.",
-        ]
-    )
+def _tables(config: Config, grid: Sequence[Cell], facts: Evidence, bootstraps: Mapping[str, Bootstrap]) -> list[Table]:
+    """The board, main table and contrasts of each test set that has a result."""
+    failed = {failure.cell: f"{failure.stage} failed: {failure.error}" for failure in facts.failures}
+    train_set = config.train.sets[0].name  # the main table's
+    tables = []
+    for test_set in config.evaluate.sets:
+        if results := [result for result in facts.results if result.record.test_set == test_set.name]:
+            board = Board(test_set, results, bootstraps[test_set.name], config.evaluate.metrics[test_set.task])
+            own = [cell for cell in grid if test_set in config.test_sets(cell)]
+            rows = findings.main_rows(board, own, train_set, failed)
+            tables.append(Table(board, tuple(rows), tuple(findings.contrasts(board, own, train_set))))
+    return tables
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -15,14 +15,16 @@ import torch
 from concertina import compressors, console, segments
 from concertina import config as configs
 from concertina.artefacts import keys
+from concertina.compressors._utterances import Utterances
 from concertina.config import Cell, Config, ConfigError, Ratio
 from concertina.corpora import _audio
 from concertina.model import batching, decoding, devices, encoder, encoding, lalm
 from concertina.model.lalm import Lalm, Prompt
 from concertina.store import sealing
+from concertina.units import RATE_HZ
 
 PROJECT = Path(__file__).parents[2]
-HUSH_SAMPLES = encoder.RATE_HZ // 5  # a place to cut is the quietest stretch of this length
+HUSH_SAMPLES = RATE_HZ // 5  # a place to cut is the quietest stretch of this length
 
 
 class Method(NamedTuple):
@@ -134,7 +136,9 @@ def choose(config: Config, compressor: str | None, ratio: str | None, described:
         raise ConfigError(f"--ratio {ratio}: {error}") from None
     options = described.get("options")
     if options is None:
-        options = next((cell.options for cell in config.cells if cell.compressor == compressor), {})
+        cells = [cell for cell in config.cells if cell.compressor == compressor]
+        same = [cell for cell in cells if cell.ratio == frames_per_token]
+        options = next((cell.options for cell in same + cells), {})
     cell = Cell(compressor, frames_per_token, options)
     return Method(cell, segments.decider(cell))
 
@@ -144,7 +148,7 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
     """Decode one recording, int16 at 16 kHz: window by window, the texts joined."""
     spans = windows(samples_T, encoder.window_samples(model.encoder))
     waves = [samples_T[start:stop] for start, stop in spans]
-    frames = encoding.encode(model, waves, int(config.features.batch_seconds * encoder.RATE_HZ))
+    frames = encoding.encode(model, waves, int(config.features.batch_seconds * RATE_HZ))
     texts: list[str] = []
     tokens = 0
     for first in range(0, len(waves), config.evaluate.batch):
@@ -152,7 +156,7 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
         frames_TD = torch.from_numpy(np.concatenate(frames[of_batch]))
         lengths_B = torch.tensor([len(one) for one in frames[of_batch]])
         seeds_B = segments.seeds([str(start) for start, _ in spans[of_batch]], config.segments.seed)
-        cut = method.decide(frames_TD, lengths_B, seeds_B)
+        cut = method.decide(Utterances(lengths_B, {"frames": frames_TD, "seeds": seeds_B}))
         inputs = batching.inputs(
             model,
             frames_TD,
@@ -163,10 +167,10 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
             pool_at=config.segments.pool_at,
             pad_left=True,
         )
-        caps = [decoding.cap(len(wave) / encoder.RATE_HZ, config) for wave in waves[of_batch]]
+        caps = [decoding.cap(len(wave) / RATE_HZ, config) for wave in waves[of_batch]]
         texts += [result.text for result in lalm.generate(model, inputs, caps)]
         tokens += len(cut.lengths_N)
-    seconds = len(samples_T) / encoder.RATE_HZ
+    seconds = len(samples_T) / RATE_HZ
     return Transcript(" ".join(filter(None, texts)), seconds, len(spans), sum(map(len, frames)), tokens)
 
 

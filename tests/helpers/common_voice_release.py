@@ -1,5 +1,6 @@
 """A miniature of Common Voice in its true layout: clips as MP3, tables with their oddities; read as a user reads it."""
 
+import functools
 import io
 import json
 import shutil
@@ -12,7 +13,8 @@ import pytest
 import soundfile
 
 from concertina import config, data
-from concertina.artefacts import keys, layout
+from concertina.artefacts import dag, keys
+from helpers.artefacts import folder_of
 from helpers.project_copy import ROOT
 
 COLUMNS = "client_id path sentence up_votes down_votes age gender accents variant locale segment".split()
@@ -51,6 +53,7 @@ def write(folder: Path) -> None:
         path.write_bytes(content)
 
 
+@functools.cache
 def mp3(seconds: float, rate_hz: int) -> bytes:
     file = io.BytesIO()
     times_T = np.arange(round(seconds * rate_hz)) / rate_hz
@@ -89,7 +92,7 @@ def english(**options: Any) -> str:
 def run(chosen: str, split: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Read a split as a user does: its rows and its rejects."""
     assert data.main(["--config", chosen, "--corpus", "mine", "--split", split, "--jobs", "1"]) == 0
-    folder = layout.data("test", "mine", split)
+    folder = folder_of("data", "test", "mine", split)
     return rows_of(folder, "manifest.jsonl"), rows_of(folder, "rejects.jsonl")
 
 
@@ -104,7 +107,8 @@ def refused(chosen: str, capsys: pytest.CaptureFixture[str], split: str = "train
 
 
 def key(chosen: str, split: str = "train") -> str:
-    return keys.run_key(keys.data(config.load(chosen), "mine", split))
+    settings = config.load(chosen)
+    return keys.run_key(dag.key(settings, dag.artefact(settings, "data", corpus="mine", split=split)))
 
 
 def archive(path: Path, members: dict[str, bytes]) -> None:

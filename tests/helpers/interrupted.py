@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from concertina.artefacts import layout
 from concertina.store import sealing
+from helpers.artefacts import folder_of
 
 SOURCES = Path(__file__).parents[2] / "src"
-CELL = ["--compressor", "average", "--ratio", "3"]
-ADAPTER = layout.train("t", "english", "average", "3", 0)
+CELL = ["--cell", "average-3"]
+ADAPTER = folder_of("train", "t", "english", "average-3", 0)
 PATIENCE_S = 300  # for a machine that is busy with something else
 TIMES = {"seconds", "date", "commit", "utterances_per_second"}  # what a second run may tell otherwise
 # Importing torch takes seconds, so one process imports everything once, and each command is a fork of it in which
@@ -120,7 +120,7 @@ def lasting(folder: Path) -> dict[str, Any]:
     """The content of a sealed folder: the hash of each file; of records and curves the fields that tell no time."""
     sealing.verify(folder)
     content: dict[str, Any] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != layout.SEAL):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != sealing.SEAL):
         name = path.relative_to(folder).as_posix()
         content[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         if name == "curve.jsonl" or name == "record.json" or (path.suffix == ".json" and "evaluate" in folder.parts):

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from concertina import metrics
-from concertina.artefacts import layout
-from concertina.config import Config, TestSet, load, ratio_text
-from concertina.store import records, sealing
-from concertina.store.predictions import write_predictions
+from concertina.artefacts import dag
+from concertina.config import Adapter, Cell, Config, TestSet, load
+from concertina.store import predictions, records, sealing
 
 WORDS = [
     "seven",
@@ -60,29 +59,16 @@ def write(
             s.split for s in config.evaluate.sets
         }:
             _write_data(config, corpus.name, split, utterances)
-    for compressor, ratio in config.cells:
-        cell = f"{compressor}-{ratio_text(ratio)}"
-        if cell in without.get("cells", ()):
+    for cell in config.cells:
+        if cell.name in without.get("cells", ()):
             continue
-        adapters = [] if cell in without.get("adapted", ()) else config.adapters(compressor, ratio_text(ratio))
-        for train_set, seed in adapters:
-            _write_training(
-                config, train_set, compressor, ratio_text(ratio), seed, wrong(compressor, ratio_text(ratio), True, seed)
-            )
-        with sealing.sealed(layout.evaluate(config.name, compressor, ratio_text(ratio)), {"run_key": cell}) as folder:
+        adapters = [] if cell.name in without.get("adapted", ()) else config.adapters(cell)
+        for adapter in adapters:
+            _write_training(config, adapter, wrong(cell.compressor, str(cell.ratio), True, adapter.seed))
+        with sealing.sealed(dag.artefact(config, "evaluate", cell=cell).folder, {"run_key": cell.name}) as folder:
             for test_set in config.evaluate.sets:
-                for adapter in [None, *adapters]:
-                    _write_result(
-                        config,
-                        test_set,
-                        compressor,
-                        ratio_text(ratio),
-                        adapter,
-                        folder,
-                        utterances,
-                        wrong,
-                        list(hostile),
-                    )
+                for run in [None, *adapters]:
+                    _write_result(config, test_set, cell, run, folder, utterances, wrong, list(hostile))
 
 
 def head(config: Config, **fields: Any) -> dict[str, Any]:
@@ -101,11 +87,12 @@ def references(test_set: TestSet, utterances: int) -> list[str]:
 
 
 def _write_result(
-    config: Config, test_set: TestSet, compressor: str, ratio: str, adapter: tuple[str, int] | None,
-    folder: Path, utterances: int, wrong: Damage, hostile: list[str],
+    config: Config, test_set: TestSet, cell: Cell, adapter: Adapter | None, folder: Path, utterances: int,
+    wrong: Damage, hostile: list[str],
 ) -> None:  # fmt: skip
-    train_set, seed = adapter or (None, None)
-    rng = random.Random(f"{test_set.name} {compressor}-{ratio} {adapter}")
+    compressor, ratio = cell.compressor, str(cell.ratio)
+    train_set, seed = (adapter.train_set, adapter.seed) if adapter else (None, None)
+    rng = random.Random(f"{test_set.name} {cell} {(train_set, seed) if adapter else None}")
     harder = 3.0 if "hard" in test_set.name else 1.0
     share = min(harder * wrong(compressor, ratio, adapter is not None, seed), 0.95)
     said = references(test_set, utterances)
@@ -137,11 +124,12 @@ def _write_result(
     ]  # fmt: skip
     run = "zero-shot" if adapter is None else f"{train_set}-seed{seed}"
     records.write(folder / test_set.name / f"{run}.json", record)
-    write_predictions(folder / test_set.name / f"{run}.parquet", rows, scores)
+    predictions.write(folder / test_set.name / f"{run}.parquet", rows, scores)
 
 
-def _write_training(config: Config, train_set: str, compressor: str, ratio: str, seed: int, share: float) -> None:
-    rng = random.Random(f"{compressor}-{ratio}-{seed}")
+def _write_training(config: Config, adapter: Adapter, share: float) -> None:
+    cell, seed = adapter.cell, adapter.seed
+    rng = random.Random(f"{cell}-{seed}")
     curve: list[dict[str, float]] = [{"step": 0, "dev_loss": 1.2 + 6 * share}]
     for step in range(10, 301, 10):
         level = 0.15 + 3 * share + 2 * 2 ** (-step / 40)
@@ -150,16 +138,16 @@ def _write_training(config: Config, train_set: str, compressor: str, ratio: str,
         )
         if step % 100 == 0:
             curve.append({"step": step, "dev_loss": 1.05 * level})
-    with sealing.sealed(
-        layout.train(config.name, train_set, compressor, ratio, seed), {"run_key": f"{compressor}-{seed}"}
-    ) as folder:
+    trained = dag.artefact(config, "train", **vars(adapter)).folder
+    with sealing.sealed(trained, {"run_key": f"{cell.compressor}-{seed}"}) as folder:
         (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
-        run = head(config, stage="train", compressor=compressor, ratio=ratio, train_set=train_set, seed=seed)
+        place = {"compressor": cell.compressor, "ratio": str(cell.ratio), "train_set": adapter.train_set, "seed": seed}
+        run = head(config, stage="train", **place)
         records.write(folder / "record.json", records.run(**run))
 
 
 def _write_data(config: Config, corpus: str, split: str, utterances: int) -> None:
-    with sealing.sealed(layout.data(config.name, corpus, split), {"run_key": split}) as folder:
+    with sealing.sealed(dag.artefact(config, "data", corpus=corpus, split=split).folder, {"run_key": split}) as folder:
         rows = [
             {"id": f"{split}-{i}", "duration_s": DURATION_S, "speaker": f"voice {i % 20}", "text": "x"}
             for i in range(utterances)

@@ -5,13 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import chdir
 from pathlib import Path
 
-from concertina.artefacts import layout
-from concertina.config import Config, load, ratio_text
-from concertina.store import sealing
+from concertina.artefacts import dag
+from concertina.config import Config
 
 ROOT = Path(__file__).parents[2]
 PARTS = [
@@ -54,28 +51,13 @@ def plan(folder: Path, config: str = "config.yaml") -> list[str]:
 
 
 def finish(folder: Path, config: str = "config.yaml") -> None:
-    """Leave the copy as a whole run leaves it: every artefact sealed, every job on Snakemake's record."""
-    with chdir(folder):
-        chosen = load(config)
-        for artefact in artefacts(chosen):
-            if not (artefact / layout.SEAL).exists():
-                with sealing.sealed(artefact, {"run_key": "0" * 16}) as temporary:
-                    (temporary / "heavy.bin").write_bytes(str(artefact).encode() * 1000)
-        for name in ("scores.csv", "report.html"):
-            Path("results", chosen.name, name).write_text(name, encoding="utf-8")
+    """Leave the copy as a whole run leaves it: every artefact sealed with its run key, every job on record."""
+    sealed = python(folder, str(Path(__file__).with_name("finished.py")), config)
+    assert sealed.returncode == 0, sealed.stdout + sealed.stderr
     result = snakemake(folder, "--touch", "--forceall", "--config", f"experiment={config}")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def artefacts(config: Config) -> Iterator[Path]:
-    """Every folder of a run, in the order in which a run makes them."""
-    name = config.name
-    cells = [(compressor, ratio_text(ratio)) for compressor, ratio in config.cells]
-    yield from (layout.data(name, *place) for place in config.places)
-    yield from (layout.features(name, *place) for place in config.places)
-    yield from (layout.segments(name, *place, *cell) for place in config.places for cell in cells)
-    for cell in cells:
-        yield from (layout.train(name, train_set, *cell, seed) for train_set, seed in config.adapters(*cell))
-    yield from (layout.evaluate(name, *cell) for cell in cells)
-    yield layout.report(name)
-    yield layout.track(name)
+def artefacts(config: Config) -> list[Path]:
+    """Every folder that a run leaves, in the order in which it makes them."""
+    return [one.folder for one in dag.every(config) if not one.kind.endswith("_share")]

@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from concertina import report
+from concertina.config import Config
+from concertina.reporting import scores
+from concertina.reporting.board import Board
+from concertina.reporting.evidence import read
+from concertina.store import sealing
 from helpers import made_results
-from helpers.project_copy import ROOT
+
+ROOT = Path(__file__).parents[2]
 
 HOSTILE = "open </script><img src=x onerror=alert(1)> the gate | `x` [link](y) \x07 & 'go'"
 GRID = [
@@ -68,9 +74,31 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
 
+def evaluated(cell: str) -> Path:
+    """Where the scores of a cell lie."""
+    return Path("results/tiny/evaluate", cell)
+
+
 def tidy() -> list[dict[str, str]]:
     return list(csv.DictReader(Path("results/tiny/scores.csv").read_text(encoding="utf-8").splitlines()))
 
 
 def page() -> str:
     return Path("results/tiny/report.html").read_text(encoding="utf-8")
+
+
+def clean_board(config: Config) -> Board:
+    results = [r for r in read(config).results if r.record.test_set == "clean"]
+    drawn = scores.bootstraps(results, config.report.bootstrap_samples, config.report.confidence_percent)
+    return Board(config.evaluate.sets[0], results, drawn["clean"], config.evaluate.metrics["transcribe"])
+
+
+def reseal(folder: Path) -> None:
+    """Seal a folder again whose files were changed."""
+    with sealing.sealed(folder, {"run_key": folder.name}) as again:
+        shutil.copytree(folder, again, dirs_exist_ok=True, ignore=shutil.ignore_patterns(sealing.SEAL))
+
+
+def of_clean(row: dict[str, str]) -> bool:
+    """Whether a row of scores.csv is a WER on the test set `clean`."""
+    return (row["metric"], row["split"], row["task"]) == ("wer", "clean", "transcribe")

@@ -16,13 +16,13 @@ from pathlib import Path
 import yaml
 
 from concertina import config
-from concertina.artefacts import layout
 from helpers import tiny_model
+from helpers.artefacts import folder_of
 from helpers.project_copy import ROOT, copy_project, snakemake
 
 PATIENCE_S = 900
-CELL = ("average", "3")
-ADAPTER = layout.train("tones", "english", *CELL, 0)
+CELL = "average-3"
+ADAPTER = folder_of("train", "tones", "english", CELL, 0)
 LOG = Path("logs").joinpath(*ADAPTER.parts[1:]).with_suffix(".log")
 TIMES = {"utterances_per_second"}  # of a curve
 CORPUS = '''"""Words that are tones."""
@@ -67,7 +67,7 @@ def make_project(folder: Path) -> None:
         "base": base.model_dump(),
         "data": {"corpora": [{"name": "tones", "splits": {"train": 64, "dev": 8}}]},
         "features": {"threads": 1},
-        "segments": {"cells": [{"compressor": CELL[0], "ratios": [int(CELL[1])]}]},
+        "segments": {"cells": [{"compressor": "average", "ratios": [3]}]},
         "train": {
             "sets": [{"name": "english", "parts": [part | {"split": "train"}], "dev": [part | {"split": "dev"}]}],
             **{"steps": 1200, "batch": 8, "warmup_steps": 4, "dev_utterances": 8, "checkpoint_s": 2},

@@ -8,10 +8,10 @@ import numpy as np
 import yaml
 
 from concertina import config, segments
-from concertina.artefacts import layout
-from concertina.config import ratio_text
+from concertina.model.batching import Speech
 from concertina.store import sealing, shards
 from helpers import tiny_model
+from helpers.artefacts import folder_of
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf", "six": "sechs"}
 FRAMES_PER_WORD = 5
@@ -83,7 +83,7 @@ def split(overlay: Path, name: str, utterances: int, seed: int) -> None:
     rng = np.random.default_rng(7)
     voices = {word: rng.normal(0, 1, WIDTH).astype(np.float32) for word in WORDS}
     rng = np.random.default_rng(seed)
-    with sealing.sealed(layout.features(NAME, "synthetic", name), {"run_key": f"{seed:016d}"}) as folder:
+    with sealing.sealed(folder_of("features", NAME, "synthetic", name), {"run_key": f"{seed:016d}"}) as folder:
         writer = shards.Writer(folder, "float32", WIDTH, 2**16)
         rows = []
         for i in range(utterances):
@@ -104,12 +104,17 @@ def split(overlay: Path, name: str, utterances: int, seed: int) -> None:
         writer.close()
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "manifest.jsonl").write_text(lines, encoding="utf-8")
-    for compressor, ratio in config.load(overlay).cells:
-        cell = ["--compressor", compressor, "--ratio", ratio_text(ratio)]
-        segments.main(["--config", str(overlay), "--corpus", "synthetic", "--split", name, *cell])
+    for cell in config.load(overlay).cells:
+        where = ["--corpus", "synthetic", "--split", name, "--cell", str(cell)]
+        assert segments.main(["--config", str(overlay), *where]) == 0
 
 
-def train_arguments(overlay: Path, compressor: str = "average", ratio: str = "3", seed: int = 0) -> list[str]:
+def speech(split: str, cell: str = "average-3") -> Speech:
+    """A split as a cell has cut it, in the working directory."""
+    where = (NAME, "synthetic", split)
+    return Speech(folder_of("features", *where), folder_of("segments", *where, cell))
+
+
+def train_arguments(overlay: Path, cell: str = "average-3", seed: int = 0) -> list[str]:
     """The command line of one adapter."""
-    cell = ["--compressor", compressor, "--ratio", ratio, "--seed", str(seed)]
-    return ["--config", str(overlay), "--train-set", "english", *cell]
+    return ["--config", str(overlay), "--train-set", "english", "--cell", cell, "--seed", str(seed)]

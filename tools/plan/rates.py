@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from concertina.artefacts import keys, scatter, sizes
-from concertina.artefacts.sizes import CPU_FLOPS, FRAMES_PER_SECOND, GPU_FLOPS, TEXT, Estimate, Size, frames_per_token
+from concertina.artefacts.sizes import CPU_FLOPS, GPU_FLOPS, TEXT, Estimate, Size, frames_per_token
 from concertina.config import Ratio
 from concertina.store import sealing, shards
+from concertina.units import FRAMES_PER_SECOND
 
 COUNTED = ("data", "features", "segments", "train", "evaluate")  # the stages whose work is known
 # Of a job, in seconds.

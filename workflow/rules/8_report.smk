@@ -3,7 +3,7 @@
 # INPUTS   results/<name>/evaluate/<cell>/seal.json                            of every cell
 #          build/<name>/train/<train_set>/<cell>/seed<seed>/seal.json          of every adapter, for its curve
 # OUTPUTS  results/<name>/report/seal.json  over scores.csv, report.html, metrics.json, quality.svg,
-#                                          table.md (Markdown) and summary.txt
+#                                          headline.md and table.md (Markdown) and summary.txt
 #          results/<name>/scores.csv        the tidy table
 #          results/<name>/report.html       one self-contained page
 

@@ -97,9 +97,7 @@ def on_the_hub(config: Config) -> list[tuple[str, str]]:
 
 def base(config: Config) -> Key:
     """A joined base: what it is made of besides the speech and the packages, and how."""
-    joined = config.base.assembled
-    if joined is None:
-        raise ConfigError("base.assembled: this config has none; its base is fetched, or there already")
+    joined = config.joined
     sources = [_source(part) for part in (joined.encoder, joined.llm)]
     about = {"prompts": config.base.prompts, "parts": [part.model_dump() for part in joined.parts], "sources": sources}
     return {**_code("bases.join"), **about, "recipe": joined.recipe, "batch_seconds": config.features.batch_seconds}
@@ -120,7 +118,7 @@ def features(config: Config, corpus: str, split: str, **_: Any) -> Key:
 def segments(config: Config, corpus: str, split: str, cell: Cell) -> Key:
     """One cell's cuts in one split: the compressor's file and options, the ratio, the seed where it draws."""
     code = _code("segments", _plugin("compressors", cell.compressor))
-    seed = config.segments.seed if compressors.describe(cell.compressor).draws else None
+    seed = config.segments.seed if "seeds" in compressors.describe(cell.compressor).reads else None
     ratio, options = str(cell.ratio), dict(cell.options)
     return {**code, "compressor": cell.compressor, "ratio": ratio, "options": options, "seed": seed}
 
@@ -150,19 +148,20 @@ def decode(config: Config, cell: Cell, test_set: str, run: str) -> Key:
     }
 
 
+def scores(config: Config, task: str) -> Key:
+    """The scores of one decoded test set: the metrics of its task, and the reason why a gate was passed over."""
+    names = {str(task): names for task, names in config.evaluate.metrics.items()}.get(task, [])
+    override = {"override": config.gate.override} if config.gate and config.gate.override else {}
+    return {**_code("reporting.scoring", *(_plugin("metrics", name) for name in names)), "metrics": names, **override}
+
+
 def evaluate(config: Config, cell: Cell) -> Key:
-    """The scores of one cell: which metrics, of which decoded texts."""
+    """The scores of one cell: by which metrics, on which test sets, of which adapters."""
     sets = config.test_sets(cell)
-    tasks = {test_set.task for test_set in sets}
-    metrics = {task: names for task, names in config.evaluate.metrics.items() if task in tasks}
-    plugins = [_plugin("metrics", name) for names in metrics.values() for name in names]
-    override = config.gate.override if config.gate else ""
     return {
-        **_code("evaluate", *plugins),
-        "metrics": metrics,
+        **{task: scores(config, task) for task in sorted({test_set.task for test_set in sets})},
         "sets": [test_set.name for test_set in sets],
         "adapters": [adapter.name for adapter in config.adapters(cell)],
-        **({"override": override} if override else {}),
     }
 
 

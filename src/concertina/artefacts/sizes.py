@@ -13,9 +13,9 @@ from concertina import corpora
 from concertina.artefacts import packages, scatter
 from concertina.config import Base, Cell, Config, Part, Pretrained, Ratio
 from concertina.store import sealing
+from concertina.units import FRAMES_PER_SECOND, RATE_HZ
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "int16": 2}
-RATE_HZ, FRAMES_PER_SECOND = 16_000, 25
 ROW_BYTES = 540  # of a manifest and an index, per utterance
 PREDICTION_BYTES, RECORD_BYTES = 60, 12_000  # per utterance, and per test set and adapter
 PAGE_BYTES, EXAMPLE_BYTES = 210_000, 370  # the report without examples, and one cell's answer in one

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from concertina import console
-from concertina.artefacts import dag, stage
+from concertina.artefacts import stage
 from concertina.artefacts.stage import Run
 from concertina.bases.joined import alignment, finetuning, heard, joined, pretrained
 from concertina.bases.joined.heard import Heard
@@ -38,7 +38,7 @@ CLIP_NORM = 1.0
 
 def make(run: Run) -> None:
     """Join and train the config's base. Errors: as `pretrained`."""
-    section = dag.joined_base(run.config)
+    section = run.config.joined
     recipe = read_recipe(section.recipe, len(section.parts))
     run.head |= {"config": section.model_dump(mode="json"), "threads": recipe.threads, "seed": recipe.seed}
     devices.fix(recipe.threads)

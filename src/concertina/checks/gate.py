@@ -1,6 +1,6 @@
 """The gate: the uncompressed base, zero-shot, against published figures, before anything is trained.
 
-A figure that is further off than the config allows stops the run (where the published one is sure) or is told.
+A figure that is further off than the config allows stops the run (where the published one is sure) or is a warning.
 
 INPUTS   build/<name>/features/... and build/<name>/segments/.../none-1 of the gate's sets, the file of figures
 OUTPUTS  results/<name>/gate/: each set's record and predictions, as `evaluate` writes them, and record.json
@@ -13,14 +13,13 @@ import yaml
 from pydantic import ValidationError
 
 from concertina import config as configs
-from concertina import console
+from concertina import console, metrics
 from concertina.artefacts import dag, stage
 from concertina.config import Config, ConfigError, Gate, Section
 from concertina.nearest import nearest
-from concertina.reporting import scores, scoring
-from concertina.reporting.scores import Result
-from concertina.store import predictions, records
-from concertina.store.records import Record
+from concertina.reporting import scoring
+from concertina.reporting.statistics import Bootstrap
+from concertina.store import predictions
 
 Row = dict[str, Any]
 SUSPECTS = (
@@ -85,11 +84,12 @@ def main(argv: list[str] | None = None) -> int:
             for unit in units:
                 scoring.score_unit(run, unit)
             judged = judge(config, gate, figures, run.folder)
-            for fact in judged.values():
-                console.say(fact["told"])
-            if off := [fact["told"] for fact in judged.values() if fact["verdict"] == "stop" and not gate.override]:
+            for name, fact in judged.items():
+                console.say(message(name, fact))
+            stops = [message(name, fact) for name, fact in judged.items() if fact["verdict"] == "stop"]
+            if stops and not gate.override:
                 raise BaselineError(
-                    f"{'; '.join(off)}. Look at {SUSPECTS}; or set gate.override to the reason why it is right so"
+                    f"{'; '.join(stops)}. Look at {SUSPECTS}; or set gate.override to the reason why it is right so"
                 )
             run.record(judged)
     return 0
@@ -104,25 +104,32 @@ def check_metrics(config: Config, figures: dict[str, Figure]) -> None:
 
 
 def judge(config: Config, gate: Gate, figures: dict[str, Figure], folder: Path) -> dict[str, Row]:
-    """Of each set: ours with its interval, the published figure, the verdict, and all that as a sentence."""
+    """Compare each set's score with its published figure: our value with its interval, the tolerance, the verdict."""
     judged = {}
     for name, figure in figures.items():
-        record = records.read(folder / name / "zero-shot.json")
-        assert isinstance(record, Record)
-        results = [Result(record, predictions.read(folder / name / "zero-shot.parquet"))]
-        intervals = scores.score_intervals(results, config.report.bootstrap_samples, config.report.confidence_percent)
-        interval = intervals[0, figure.metric]
-        ours, limit = record.scores[figure.metric].value, gate.bleu_points if _is_bleu(figure) else gate.wer_points
-        verdict = _verdict(ours - figure.value, limit, figure)
-        ends = f" [{interval.low:.1f}, {interval.high:.1f}]" if interval.low is not None else ""
-        says = {"pass": "within", "warn": "a warning: further off than", "stop": "further off than"}[verdict]
-        told = f"{name}: {figure.metric} {ours:.2f}{ends}, published {figure.value:g}: {says} {limit:g} points"
-        judged[name] = {"ours": ours, "published": figure.value, "verdict": verdict, "told": told}
+        rows = predictions.read(folder / name / "zero-shot.parquet")
+        report, metric = config.report, figure.metric
+        bootstrap = Bootstrap(rows["speaker"], report.bootstrap_samples, report.confidence_percent)
+        scored = bootstrap.resampled({name: (metric, rows.statistics(metric))})[name]
+        interval, tolerance = bootstrap.interval(scored), float(getattr(gate, metrics.load(metric).tolerance))
+        judged[name] = {
+            "metric": metric,
+            "value": scored.value,
+            "low": interval.low,
+            "high": interval.high,
+            "published": figure.value,
+            "tolerance": tolerance,
+            "verdict": _verdict(scored.value - figure.value, tolerance, figure),
+        }
     return judged
 
 
-def _is_bleu(figure: Figure) -> bool:
-    return figure.metric == "bleu"
+def message(name: str, fact: Row) -> str:
+    """What the console shows of one set."""
+    ends = f" [{fact['low']:.1f}, {fact['high']:.1f}]" if fact["low"] is not None else ""
+    off = {"pass": "within", "warn": "a warning: further off than", "stop": "further off than"}[fact["verdict"]]
+    ours = f"{fact['metric']} {fact['value']:.2f}{ends}"
+    return f"{name}: {ours}, published {fact['published']:g}: {off} {fact['tolerance']:g} points"
 
 
 def _verdict(off: float, limit: float, figure: Figure) -> Literal["pass", "warn", "stop"]:

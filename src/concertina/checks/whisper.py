@@ -6,6 +6,7 @@ INPUTS   build/<name>/data/... of the transcription sets, the encoder's files
 OUTPUTS  results/<name>/whisper/: record.json (each set's scores with their intervals) and texts (JSON)
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from concertina.artefacts.stage import Run
 from concertina.bases.joined import pretrained
 from concertina.config import Config, Pretrained, TestSet
 from concertina.metrics import _normaliser
-from concertina.model import batching, devices, encoder
-from concertina.reporting import statistics
-from concertina.store import jsonl, sealing
+from concertina.model import batching, devices
+from concertina.reporting.statistics import Bootstrap
+from concertina.store import folders, jsonl, sealing
 from concertina.store.shards import Reader
+from concertina.units import RATE_HZ
 
 BATCH = 8
 MULTILINGUAL = 51_865  # tokens of a Whisper that knows more languages than English
@@ -32,7 +34,7 @@ Row = dict[str, Any]
 
 def make(run: Run) -> None:
     """Decode and score every transcription set of the config. Errors: DamagedError, as `pretrained`."""
-    config, part = run.config, dag.joined_base(run.config).encoder
+    config, part = run.config, run.config.joined.encoder
     run.head |= {"config": {"encoder": part.model_dump(mode="json")}, "threads": config.evaluate.threads}
     devices.fix(config.evaluate.threads)
     for data in run.inputs("data"):
@@ -48,7 +50,7 @@ def measure(
 ) -> Row:
     """One set's scores, each with its interval; its texts go into `folder`."""
     source = dag.artefact(config, "data", **test_set.place._asdict()).folder
-    audio, rows = Reader(source), jsonl.read(source / "manifest.jsonl")
+    audio, rows = Reader(source), jsonl.read(source / folders.MANIFEST)
     wanted = {
         i: str(batching.reference(rows[i], test_set)) for i in batching.subset(rows, test_set, test_set.utterances)
     }
@@ -56,20 +58,20 @@ def measure(
     references = [wanted[i] for i in chosen]
     console.say(f"{test_set.name}, by Whisper's own decoder")
     texts = decode(model, part, [audio.one(i) for i in chosen], test_set.language)
-    drawn = statistics.units([rows[i].get("speaker") for i in chosen])
-    report, found = config.report, {}
-    for name in config.evaluate.metrics["transcribe"]:
-        metric = metrics.load(name)
-        score = metric.score(references, texts, test_set.language)
-        sums_SK = statistics.resampled_sums(score.stats_UK, drawn, report.bootstrap_samples)
-        interval = statistics.percentile(score.value, metric.combine(sums_SK), drawn.label, report.confidence_percent)
-        found[name] = {"value": score.value, "low": interval.low, "high": interval.high}
+    speakers, report = [rows[i].get("speaker") for i in chosen], config.report
+    bootstrap = Bootstrap(speakers, report.bootstrap_samples, report.confidence_percent)
+    systems = {
+        name: (name, metrics.load(name).score(references, texts, test_set.language).stats_UK)
+        for name in config.evaluate.metrics["transcribe"]
+    }
+    intervals = {name: bootstrap.interval(scored) for name, scored in bootstrap.resampled(systems).items()}
+    scores = {name: dataclasses.asdict(interval) for name, interval in intervals.items()}
     lines = [
         {"id": rows[i]["id"], "reference": reference, "hypothesis": text}
         for i, reference, text in zip(chosen, references, texts, strict=True)
     ]
     sealing.write_json(folder / f"{test_set.name}.json", lines)
-    return {"n_utterances": len(chosen), "scores": found}
+    return {"n_utterances": len(chosen), "scores": scores}
 
 
 def decode(
@@ -91,7 +93,7 @@ def decode(
         for first in range(0, len(pieces), BATCH):
             batch = pieces[first : first + BATCH]
             waves = [wave.astype(np.float32) / 32768 for _, wave in batch]
-            mel_BML = extractor(waves, sampling_rate=encoder.RATE_HZ, return_tensors="pt").input_features
+            mel_BML = extractor(waves, sampling_rate=RATE_HZ, return_tensors="pt").input_features
             ids = _greedy(model, mel_BML, start, tokenizer.eos_token_id)
             for (i, _), text in zip(batch, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
                 texts[i].append(text.strip())

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
 from concertina.config.sections import (
+    Assembled,
     Base,
     Corpus,
     Data,
@@ -149,12 +150,26 @@ class Config(Section):
             if train_set.seeds is None or seed in train_set.seeds
         ]
 
+    def adapter(self, cell: Cell, run: str) -> Adapter:
+        """The adapter of a cell that a result's name, such as 'english-seed0', stands for. Errors: ConfigError."""
+        names = {adapter.name: adapter for adapter in self.adapters(cell)}
+        if run not in names:
+            raise ConfigError(f"train.sets: {cell} has no adapter {run!r}{nearest(run, list(names))}")
+        return names[run]
+
     def test_sets(self, cell: Cell) -> list[TestSet]:
         """What a cell is scored on."""
         return [test_set for test_set in self.evaluate.sets if test_set.cells is None or cell.name in test_set.cells]
 
     def test_set(self, name: str) -> TestSet:
         return _named(self.evaluate.sets, name, "evaluate.sets")
+
+    @property
+    def joined(self) -> Assembled:
+        """The section of a base that is joined here. Errors: ConfigError where the config has none."""
+        if self.base.assembled is None:
+            raise ConfigError("base.assembled: this config has none; its base is fetched, or there already")
+        return self.base.assembled
 
     @property
     def gate_sets(self) -> list[TestSet]:

@@ -8,8 +8,10 @@ def size(options, split) -> Size        how much speech it holds: over how many 
 def archives(options, split) -> list[Archive]   published files that a split is read from, fetched before (optional)
 def sources(options) -> list[Path]      files outside the repository whose content decides the corpus (optional)
 def absent(options) -> str | None       how to get what a user has to bring and has not, yet (optional)
+synthetic = True                        where a machine speaks, which a report then says (optional)
 """
 
+import ast
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,6 +91,12 @@ def options(corpus: Corpus) -> Section:
     except ValidationError as error:
         told = "; ".join(_explain(corpus.name, fact, list(model.model_fields)) for fact in error.errors())
         raise ConfigError(told) from None
+
+
+def is_synthetic(corpus: Corpus) -> bool:
+    """Whether a corpus' file declares `synthetic = True`; it is read, not run, since some import slowly."""
+    tree = ast.parse((FOLDER / f"{corpus.kind}.py").read_text(encoding="utf-8"))
+    return any(ast.unparse(node) == "synthetic = True" for node in tree.body)
 
 
 def parts(plugin: ModuleType, chosen: Section, split: str) -> int:

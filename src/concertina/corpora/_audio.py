@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-RATE_HZ = 16_000
+from concertina.units import RATE_HZ
+
 RATES_HZ = (1_000, 1_000_000)  # outside these a file does not hold speech
 BLOCK_FRAMES = 1 << 20  # read at a time
 TOLERANCE_S = 0.5  # a duration may be longer than its file by so much: manifests round

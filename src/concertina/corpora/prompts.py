@@ -24,6 +24,7 @@ from concertina.corpora import Reject, Size, Utterance
 from concertina.corpora._archives import Archive, Files
 from concertina.metrics import _normaliser
 from concertina.store import folders
+from concertina.units import RATE_HZ
 
 KIND = "prompts"
 Split = Literal["train", "dev", "test"]
@@ -80,7 +81,6 @@ PACKAGES = {  # SHA-256, SHA-1
 BYTES = {True: 11_000_000, False: 23_000}  # of a package with recordings, and of one with texts, about
 HELD_OUT = {"test": range(40), "dev": range(40, 50)}  # of a hundred, by the hash of a prompt's name
 FEWEST_WORDS = 3  # of a held-out prompt
-RATE_HZ = 16_000
 SIZES = {"train": Size(300, 0.19), "dev": Size(14, 0.019), "test": Size(91, 0.142)}  # per language, about
 REMARKS = "[](){}<>"  # a text with one of these describes a sound, or says more than the voice
 

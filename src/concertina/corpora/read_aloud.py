@@ -25,14 +25,15 @@ from concertina.corpora import Reject, Size, Utterance, _audio, prompts
 from concertina.corpora._archives import Archive
 from concertina.corpora.synthesis import noise, telephone, voices
 from concertina.metrics import _normaliser
+from concertina.units import RATE_HZ
 
+synthetic = True
 KIND = "read_aloud"
 Split = Literal["train", "dev", "adapt"]
 SPLITS = ("train", "dev", "adapt")
 Source = Literal["telephone", "sentences", "passages"]
 SENTENCES = Path(telephone.__file__).with_name("sentences.txt")
 PART = 250  # utterances
-RATE_HZ = 16_000
 MEAN_S = {"telephone": 3.0, "sentences": 3.0, "passages": 9.0}  # of an utterance, about
 PASSAGE = range(2, 6)  # texts of a passage
 ANNOUNCED = 0.75  # of the texts of passages, about

@@ -29,9 +29,10 @@ from concertina.config import Language, Section
 from concertina.corpora import Reject, Size, Utterance, _audio
 from concertina.corpora.synthesis import grammar, noise, voices
 from concertina.corpora.synthesis.grammar import Sentence
+from concertina.units import RATE_HZ
 
+synthetic = True
 PART = 250  # utterances: small enough to share out, large enough to start a process for
-RATE_HZ = 16_000
 TALKERS = 16  # whom the babble of a part is mixed from; they say none of its sentences
 MEAN_S = 2.5  # of an utterance, about
 LONGEST = 110  # characters said at once, however slowly, within the 10 s that the tiny base hears

@@ -4,7 +4,8 @@ A metric file has
   `score(references, hypotheses, language) -> Score`: the corpus score with its evidence;
   `columns`: the names of its K sufficient statistics, which add up over utterances;
   `combine(sums_RK) -> values_R`: scores from R rows of added-up statistics, so that a resampling is one matrix product;
-  `higher_is_better`.
+  `label`, `unit` and `higher_is_better`: how a report names it, such as 'WER' in '%' (or '': a bare number);
+  `tolerance`: the key of the config's gate that says how many points it may be off a published figure.
 Shapes: U utterances, K statistics, R rows (resamples).
 """
 
@@ -12,7 +13,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 
@@ -32,7 +33,8 @@ class Score:
     """A corpus score with its evidence.
 
     `signature` says everything that decides the value besides the texts; `counts` are corpus totals;
-    `stats_UK` holds each utterance's sufficient statistics, named by `columns`.
+    `stats_UK` holds the sufficient statistics of each utterance, named by `columns`: int64 where all are whole, else
+    float64.
     """
 
     value: float
@@ -41,17 +43,15 @@ class Score:
     columns: tuple[str, ...]
     stats_UK: np.ndarray
 
-    @property
-    def per_utterance(self) -> list[dict[str, int]]:
-        """The statistics as one dictionary per utterance."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.stats_UK.tolist()]
-
 
 class Metric(Protocol):
     """What a metric file offers."""
 
-    columns: tuple[str, ...]
+    label: str
+    unit: str
     higher_is_better: bool
+    tolerance: Literal["wer_points", "bleu_points"]
+    columns: tuple[str, ...]
     score: Callable[[list[str], list[str], str], Score]
     combine: Callable[[np.ndarray], np.ndarray]
 
@@ -62,10 +62,16 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Metric:
-    """The metric in `metrics/<name>.py`. Errors: ScoreError naming the missing file and the nearest metric."""
+    """The metric in `metrics/<name>.py`.
+
+    Errors: ScoreError naming the missing file and the nearest metric, or what the file lacks.
+    """
     if name not in names():
         raise ScoreError(f"no metric {name!r}: no file metrics/{name}.py{nearest(name, names())}")
-    return cast(Metric, importlib.import_module(f"concertina.metrics.{name}"))
+    metric = importlib.import_module(f"concertina.metrics.{name}")
+    if missing := [part for part in Metric.__annotations__ if not hasattr(metric, part)]:
+        raise ScoreError(f"src/concertina/metrics/{name}.py does not define {' and '.join(missing)}")
+    return cast(Metric, metric)
 
 
 def build(
@@ -76,7 +82,9 @@ def build(
     **counts: float,
 ) -> Score:
     """A Score from per-utterance statistics; the totals of all statistics join `counts`."""
-    stats_UK = np.asarray(stats_UK, dtype=np.int64)
+    stats_UK = np.asarray(stats_UK, dtype=np.float64)
+    if (stats_UK == np.rint(stats_UK)).all():
+        stats_UK = stats_UK.astype(np.int64)
     sums_K = stats_UK.sum(0)
     totals = dict(zip(columns, sums_K.tolist(), strict=True))
     return Score(float(combine(sums_K[None])[0]), signature, totals | counts, columns, stats_UK)

@@ -18,7 +18,9 @@ columns = (
     *(f"correct_{n}" for n in range(1, ORDERS + 1)),
     *(f"total_{n}" for n in range(1, ORDERS + 1)),
 )
+label, unit = "BLEU", ""
 higher_is_better = True
+tolerance = "bleu_points"
 
 
 def score(references: list[str], hypotheses: list[str], language: str) -> metrics.Score:

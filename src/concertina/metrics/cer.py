@@ -7,7 +7,9 @@ from concertina.metrics import Score, _edits
 
 columns = _edits.COLUMNS
 combine = _edits.combine
+label, unit = "CER", "%"
 higher_is_better = False
+tolerance = "wer_points"
 
 
 def score(references: list[str], hypotheses: list[str], language: str) -> Score:

@@ -12,7 +12,9 @@ from concertina import metrics
 ORDERS = 6
 BETA = 2
 columns = tuple(f"{part}_{n}" for n in range(1, ORDERS + 1) for part in ("hypothesis", "reference", "correct"))
+label, unit = "chrF", ""
 higher_is_better = True
+tolerance = "bleu_points"
 
 
 def score(references: list[str], hypotheses: list[str], language: str) -> metrics.Score:

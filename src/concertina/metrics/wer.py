@@ -4,7 +4,9 @@ from concertina.metrics import Score, _edits
 
 columns = _edits.COLUMNS
 combine = _edits.combine
+label, unit = "WER", "%"
 higher_is_better = False
+tolerance = "wer_points"
 
 
 def score(references: list[str], hypotheses: list[str], language: str) -> Score:

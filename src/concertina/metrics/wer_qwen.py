@@ -19,7 +19,9 @@ from concertina.metrics import Score, ScoreError, _edits
 
 columns = _edits.COLUMNS
 combine = _edits.combine
+label, unit = "WER (Qwen2-Audio)", "%"
 higher_is_better = False
+tolerance = "wer_points"
 TAG, SPACE, BEFORE_MARK = re.compile(r"<\|.*?\|>"), re.compile(r"\s+"), re.compile(r" ?([!,.?;:])")
 BY_CHARACTER = frozenset({"zh", "yue"})
 

@@ -4,7 +4,6 @@ Tensor names: B utterances, T frames and N tokens of all of them end to end, D w
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,7 +17,7 @@ from concertina.compressors._segments import Segments, pool, positions
 from concertina.config import Cell, Config, ConfigError, Part, Split, splits_of
 from concertina.model import lalm
 from concertina.model.lalm import Inputs, Lalm, Prompt
-from concertina.store import sealing, shards
+from concertina.store import folders, jsonl, sealing, shards
 from concertina.store.sealing import DamagedError
 
 
@@ -30,8 +29,7 @@ class Speech:
         sealing.verify(features)
         sealing.verify(folder)
         self.frames = shards.Reader(features)
-        with open(features / "manifest.jsonl", encoding="utf-8") as file:
-            self.rows: list[dict[str, Any]] = [json.loads(line) for line in file]
+        self.rows = jsonl.read(features / folders.MANIFEST)
         cut = load_file(folder / "segments.safetensors")
         self.segments = Segments(cut["lengths_N"].long(), cut["counts_B"].long(), cut["weights_T"], cut.get("peaks_B"))
         self.lengths_B = torch.from_numpy(self.frames.lengths)

@@ -62,7 +62,7 @@ def adapted(model: Lalm, config: Config, cell: Cell, run: str) -> Iterator[None]
     if run == ZERO_SHOT:
         yield
         return
-    adapter = dag.artefact(config, "train", **vars(dag.adapter(config, cell, run)))
+    adapter = dag.artefact(config, "train", **vars(config.adapter(cell, run)))
     sealing.verify(adapter.folder)
     merges = _merges(model)
     own = {name: p.detach().clone() for name, p in model.llm.named_parameters()} if merges else {}

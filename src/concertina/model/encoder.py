@@ -12,9 +12,9 @@ from torch import nn
 from transformers import WhisperFeatureExtractor
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
-RATE_HZ = 16_000
+from concertina.units import RATE_HZ
+
 SAMPLES_PER_MEL = 160
-FRAMES_PER_SECOND = 25
 CONTEXT_MEL = 4  # mel frames past the end that the convolutions see; a multiple of their joint stride
 
 
@@ -101,9 +101,3 @@ def _padding_mask(positions_B: torch.Tensor, hidden_BSD: torch.Tensor) -> torch.
         padding_BS, torch.finfo(hidden_BSD.dtype).min
     )
     return mask_BS[:, None, None].to(hidden_BSD.device)
-
-
-def unpad(frames_BTD: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
-    """Padded frames to frames_TD, the utterances end to end."""
-    valid_BT = torch.arange(frames_BTD.shape[1])[None] < lengths_B[:, None]
-    return frames_BTD[valid_BT.to(frames_BTD.device)]

@@ -21,14 +21,11 @@ from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, Qwen2Aud
 from transformers.utils import logging as transformers_logging
 
 from concertina.config import Base, ConfigError
+from concertina.config.values import language_name
 from concertina.model import broken_releases, devices
 from concertina.store import sealing
 
 IGNORED = -100
-LANGUAGES = {  # as a prompt names them; of any other its code stands there
-    **{"de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ja": "Japanese"},
-    **{"ru": "Russian", "yue": "Cantonese", "zh": "Chinese"},
-}
 AUDIO = "<|AUDIO|>"
 Prompt = tuple[list[int], list[int]]
 IN_FULL = ("model.audio_tower", "model.multi_modal_projector", "lm_head")  # never in 4 bits; names from the root
@@ -179,8 +176,8 @@ def prompt_ids(lalm: Lalm, base: Base, task: str, source: str, target: str | Non
     text = prompts[task].format(
         source=source,
         target=target or source,
-        source_name=LANGUAGES.get(source, source),
-        target_name=LANGUAGES.get(target or source, target or source),
+        source_name=language_name(source),
+        target_name=language_name(target or source),
     )
     for token in re.findall(r"<\|[^|]*\|>", text):
         if token not in lalm.tokenizer.get_vocab():

@@ -12,7 +12,9 @@ import jiwer
 import numpy as np
 
 from concertina import metrics
-from concertina.reporting.board import UNTOUCHED, Board, Cell
+from concertina.config.values import UNCOMPRESSED, Cell
+from concertina.reporting.board import Board, System
+from concertina.reporting.findings import condition_of
 
 
 @dataclass(frozen=True)
@@ -34,24 +36,26 @@ class Said:
 
 @dataclass(frozen=True)
 class Example:
+    """One utterance, and what each cell made of it."""
+
     id: str
     kind: str | None
     reference: str
     said: tuple[Said, ...]
 
 
-def examples(board: Board, grid: Sequence[Cell], train_set: str | None, count: int) -> list[Example]:
+def examples(board: Board, grid: Sequence[Cell], train_set: str, count: int) -> list[Example]:
     """The utterances whose score differs most from the uncompressed one's, each cell choosing in turn.
 
     Adapted cells with their first seed; zero-shot where nothing was adapted.
     """
-    condition = train_set if any(system[2] == train_set for system in board.runs) else None
-    shown = [cell for cell in grid if cell.system(condition) in board.runs]
-    predictions = {cell: board.runs[cell.system(condition)][0].predictions for cell in shown}
+    condition = condition_of(board, train_set)
+    shown = [cell for cell in grid if System(cell, condition) in board.runs]
+    predictions = {cell: board.runs[System(cell, condition)][0].predictions for cell in shown}
     combine = metrics.load(board.metric.name).combine
     with np.errstate(divide="ignore", invalid="ignore"):
         values = {cell: np.nan_to_num(combine(p.statistics(board.metric.name))) for cell, p in predictions.items()}
-    untouched = next((values[cell] for cell in shown if cell.compressor == UNTOUCHED), np.zeros(board.n_utterances))
+    untouched = values.get(UNCOMPRESSED, np.zeros(board.n_utterances))
     choices = []
     for cell in shown:
         difference_U = np.abs(values[cell] - untouched)

@@ -1,20 +1,16 @@
 """Everything that a report rests on, read from sealed folders: results, failures, training curves and data sets."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from concertina.artefacts import layout
-from concertina.config import Config, Train
-from concertina.reporting.board import Cell, cells
+from concertina.artefacts import dag
+from concertina.config import Adapter, Cell, Config, Ratio, Train
 from concertina.reporting.scores import Result
-from concertina.store import records, sealing
-from concertina.store.predictions import read_predictions
+from concertina.store import folders, jsonl, predictions, records, sealing
 
-STAGES = ("gate", "segments", "train", "evaluate")  # whose failures are kept
+STAGES = ("evaluate_gate", "segments", "train", "evaluate")  # whose failures are kept
 UNFINISHED = "not finished: run `make reproduce`"
 NOT_A_BUDGET = {
     "sets",
@@ -35,8 +31,7 @@ class Failed:
     stage: str
     run: str
     error: str
-    compressor: str
-    ratio: str
+    cell: Cell
 
 
 @dataclass(frozen=True)
@@ -101,44 +96,43 @@ def read(config: Config, partial: bool = False) -> Evidence:
     trainings = list(_trainings(config, inputs))
     failed += _unlike(trainings, config.train)
     results: list[Result] = []
-    for cell in cells(config):
-        folder = layout.evaluate(config.name, cell.compressor, cell.ratio)
-        of_cell = [f for f in failed if (f.compressor, f.ratio) == (cell.compressor, cell.ratio)]
+    for cell in config.cells:
+        scored = dag.artefact(config, "evaluate", cell=cell)
+        of_cell = [failure for failure in failed if failure.cell == cell]
         if any(f.stage != "train" for f in of_cell):
             continue
-        if (folder / sealing.SEAL).exists() or not (of_cell or partial):
-            inputs.append(str(sealing.verify(folder).get("run_key", "")))
+        if scored.seal.exists() or not (of_cell or partial):
+            inputs.append(str(sealing.verify(scored.folder).get("run_key", "")))
             without = {f.run for f in of_cell}
-            results += (result for result in _results(config, cell, folder) if _run(result) not in without)
+            results += (result for result in _results(config, cell, scored.folder) if _run(result) not in without)
         elif not of_cell:
-            run = f"{cell.compressor}-{cell.ratio}"
-            failed.append(Failed("evaluate", run, UNFINISHED, cell.compressor, cell.ratio))
-    whisper = _beside(layout.whisper(config.name), inputs, partial) if config.base.assembled else None
-    gate = _beside(layout.gate(config.name), inputs, partial) if config.gate else None
+            failed.append(Failed("evaluate", cell.name, UNFINISHED, cell))
+    whisper, gate = (_beside(config, kind, inputs, partial) for kind in ("evaluate_whisper", "evaluate_gate"))
     datasets = list(_datasets(config))
     return Evidence(results, failed, trainings, datasets, inputs, whisper, gate, _assembled(config))
 
 
-def _beside(folder: Path, inputs: list[str], partial: bool) -> records.Run | None:
-    """The record of a stage that the whole experiment has one of."""
-    if partial and not (folder / sealing.SEAL).exists():
-        return None
-    inputs.append(str(sealing.verify(folder)["run_key"]))
-    return records.read(folder / "record.json")
+def _beside(config: Config, kind: str, inputs: list[str], partial: bool) -> records.Run | None:
+    """The record of a stage that the experiment has one of, or none; `inputs` gains its run key."""
+    for artefact in dag.of_kind(config, kind):
+        if artefact.seal.exists() or not partial:
+            inputs.append(str(sealing.verify(artefact.folder)["run_key"]))
+            return records.read(artefact.folder / "record.json")
+    return None
 
 
 def _assembled(config: Config) -> records.Run | None:
     """The record of a base that was assembled here."""
-    folder = layout.base(config.name)
-    if config.base.assembled is None or not (folder / sealing.SEAL).exists():
-        return None
-    return records.read(_checked(folder, "record.json"))
+    for artefact in dag.of_kind(config, "base_join"):
+        if artefact.seal.exists():
+            return records.read(_checked(artefact.folder, "record.json"))
+    return None
 
 
 def _run(result: Result) -> str:
     """The name of the training that a result rests on; of a zero-shot one, none."""
     record = result.record
-    return f"{record.train_set}/{record.compressor}-{record.ratio}/seed{record.seed}" if record.adapted else ""
+    return f"{record.train_set}/{result.cell}/seed{record.seed}" if record.adapted else ""
 
 
 def _unlike(trainings: Sequence[Training], budget: Train) -> Iterator[Failed]:
@@ -149,59 +143,61 @@ def _unlike(trainings: Sequence[Training], budget: Train) -> Iterator[Failed]:
         return
     for training, made in zip(trainings, budgets, strict=True):
         if odd := [key for key in wanted if made[key] != wanted[key]]:
-            cell = training.cell
-            run = f"{training.train_set}/{cell.compressor}-{cell.ratio}/seed{training.seed}"
+            run = f"{training.train_set}/{training.cell}/seed{training.seed}"
             error = f"trained with {odd[0]}: {made[odd[0]]}, not {wanted[odd[0]]} like others; run `make reproduce`"
-            yield Failed("train", run, error, cell.compressor, cell.ratio)
+            yield Failed("train", run, error, training.cell)
 
 
 def _results(config: Config, cell: Cell, folder: Path) -> Iterator[Result]:
     """The results of one cell that belong to this config: its test sets, train sets and seeds."""
-    adapters = {(None, None), *config.adapters(cell.compressor, cell.ratio)}
-    sets = {test_set.name for test_set in config.test_sets(cell.compressor, cell.ratio)}
+    adapters = {(None, None), *((adapter.train_set, adapter.seed) for adapter in config.adapters(cell))}
+    sets = {test_set.name for test_set in config.test_sets(cell)}
     for path, record in records.read_folder(folder).items():
         if (
             isinstance(record, records.Record)
             and record.test_set in sets
             and (record.train_set, record.seed) in adapters
         ):
-            yield Result(record, read_predictions(path.with_suffix(".parquet")))
+            yield Result(record, predictions.read(path.with_suffix(".parquet")))
 
 
 def _failures(config: Config) -> Iterator[Failed]:
-    grid = {(cell.compressor, cell.ratio) for cell in cells(config)}
+    grid = set(config.cells)
     places = set(_uses(config))
     for stage in STAGES:
         folder = folders.failure(config.name, stage, "_").parent
         for path, record in records.read_folder(folder).items():
-            where = (record.compressor, record.ratio)
-            if not isinstance(record, records.Failure) or where not in grid:
+            if not isinstance(record, records.Failure) or not record.compressor or not record.ratio:
+                continue
+            cell = Cell(record.compressor, Ratio.parse(record.ratio), record.options)
+            if cell not in grid:
                 continue
             if stage == "segments" and path.relative_to(folder).parts[:2] not in places:
                 continue
-            if stage != "train" or (record.train_set, record.seed) in config.adapters(*map(str, where)):
+            adapters = [(adapter.train_set, adapter.seed) for adapter in config.adapters(cell)]
+            if stage != "train" or (record.train_set, record.seed) in adapters:
                 run = path.relative_to(folder).with_suffix("").as_posix()
-                yield Failed(stage, run, record.error, str(record.compressor), str(record.ratio))
+                yield Failed(stage, run, record.error, cell)
 
 
 def _trainings(config: Config, inputs: list[str]) -> Iterator[Training]:
     """Every adapter's curve that is on this machine; `inputs` gains the run keys."""
-    for cell in cells(config):
-        for train_set, seed in config.adapters(cell.compressor, cell.ratio):
-            folder = layout.train(config.name, train_set, cell.compressor, cell.ratio, seed)
-            if (folder / sealing.SEAL).exists():
-                inputs.append(str(sealing.read_seal(folder).get("run_key", "")))
-                yield _training(cell, train_set, seed, folder)
+    for cell in config.cells:
+        for adapter in config.adapters(cell):
+            trained = dag.artefact(config, "train", **vars(adapter))
+            if trained.seal.exists():
+                inputs.append(str(sealing.read_seal(trained.folder).get("run_key", "")))
+                yield _training(adapter, trained.folder)
 
 
-def _training(cell: Cell, train_set: str, seed: int, folder: Path) -> Training:
-    rows = _json_lines(_checked(folder, "curve.jsonl"))
+def _training(adapter: Adapter, folder: Path) -> Training:
+    rows = jsonl.read(_checked(folder, "curve.jsonl"))
     record = records.read(_checked(folder, "record.json"))
     speeds = [row["utterances_per_second"] for row in rows if "utterances_per_second" in row]
     return Training(
-        cell,
-        train_set,
-        seed,
+        adapter.cell,
+        adapter.train_set,
+        adapter.seed,
         tuple((row["step"], row["loss"]) for row in rows if "loss" in row),
         tuple((row["step"], row["dev_loss"]) for row in rows if "dev_loss" in row),
         median(speeds) if speeds else None,
@@ -213,12 +209,12 @@ def _training(cell: Cell, train_set: str, seed: int, folder: Path) -> Training:
 def _datasets(config: Config) -> Iterator[Dataset]:
     """Every split that is used, where its data is on this machine."""
     for (corpus, split), used in _uses(config).items():
-        folder = layout.data(config.name, corpus, split)
+        folder = dag.artefact(config, "data", corpus=corpus, split=split).folder
         if (folder / sealing.SEAL).exists():
-            rows = _json_lines(_checked(folder, "manifest.jsonl"))
+            rows = jsonl.read(_checked(folder, folders.MANIFEST))
             durations = [row["duration_s"] for row in rows]
             speakers = {row["speaker"] for row in rows if row.get("speaker") is not None}
-            rejects = len(_json_lines(_checked(folder, "rejects.jsonl")))
+            rejects = len(jsonl.read(_checked(folder, "rejects.jsonl")))
             yield Dataset(
                 corpus, split, ", ".join(dict.fromkeys(used)), len(rows), sum(durations) / 3600,
                 sum(durations) / len(durations), min(durations), max(durations), len(speakers), rejects,
@@ -243,7 +239,3 @@ def _checked(folder: Path, name: str) -> Path:
     if fact is None or not path.exists() or sealing.sha256(path) != fact["sha256"]:
         raise sealing.DamagedError(f"{path} is missing or damaged; delete {folder} and run `make reproduce`")
     return path
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]

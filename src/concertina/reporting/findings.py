@@ -3,15 +3,16 @@
 Shapes: R rows, one per kind of utterance; K statistics of a metric.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from concertina import metrics
+from concertina.config.values import UNCOMPRESSED, Cell, Ratio
 from concertina.reporting import statistics
-from concertina.reporting.board import UNTOUCHED, Board, Cell, System, excludes_zero
+from concertina.reporting.board import Board, System
 from concertina.reporting.statistics import Interval
 
 MANY, STEP = 8, 5  # a tag with more numbers than MANY is shown in steps
@@ -19,7 +20,10 @@ MANY, STEP = 8, 5  # a tag with more numbers than MANY is shown in steps
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the main table; `loops` and `cap_hits` are (zero-shot, adapted); `seeds` the adapted scores."""
+    """One line of the main table; `loops` and `cap_hits` are (zero-shot, adapted); `seeds` the adapted scores.
+
+    `difference` is the adapted score minus that of adapted `none`; `recovery` is None where nothing was surely lost.
+    """
 
     cell: Cell
     failed: str | None = None
@@ -27,6 +31,7 @@ class Row:
     rate: Any = None
     zero_shot: Interval | None = None
     adapted: Interval | None = None
+    difference: Interval | None = None
     seeds: tuple[float, ...] = ()
     recovery: Interval | None = None
     best: bool = False
@@ -36,36 +41,34 @@ class Row:
 
     @property
     def is_reference(self) -> bool:
-        return self.cell.compressor == UNTOUCHED
+        return self.cell == UNCOMPRESSED
+
+    @property
+    def score(self) -> Interval | None:
+        """The adapted score, or the zero-shot one where nothing was adapted."""
+        return self.adapted or self.zero_shot
 
 
-def main_rows(
-    board: Board, grid: Sequence[Cell], train_set: str | None, failed: dict[tuple[str, str], str]
-) -> list[Row]:
+def main_rows(board: Board, grid: Sequence[Cell], train_set: str, failed: Mapping[Cell, str]) -> list[Row]:
     """The main table of one test set: a row per cell, the failed ones with their error."""
-    reference = (UNTOUCHED, "1", train_set)
     best = _best_of_each_ratio(board, grid, train_set)
     rows = []
     for cell in grid:
-        record, zero, adapted = board.record(cell), cell.system(None), cell.system(train_set)
+        record, zero, adapted = board.record(cell), System(cell, None), System(cell, train_set)
         if record is None:
-            rows.append(Row(cell, failed=failed.get((cell.compressor, cell.ratio), "no result on this set")))
+            rows.append(Row(cell, failed=failed.get(cell, "no result on this set")))
             continue
-        recovery = board.paired(
-            lambda z, a, n: statistics.recoveries(z, a, n, board.metric.higher_is_better),
-            zero,
-            adapted,
-            board.matched(reference, adapted),
-        )
+        runs = board.runs.get(adapted, [])
         rows.append(
             Row(
                 cell,
                 realised_ratio=record.realised_ratio,
                 rate=record.audio_tokens_per_second,
                 zero_shot=board.interval(zero),
-                adapted=board.interval(adapted) if train_set else None,
-                seeds=tuple(r.record.scores[board.metric.name].value for r in board.runs.get(adapted, []) if train_set),
-                recovery=recovery if train_set else None,
+                adapted=board.interval(adapted),
+                difference=board.difference(adapted, System(UNCOMPRESSED, train_set)),
+                seeds=tuple(run.record.scores[board.metric.name].value for run in runs),
+                recovery=_recovery(board, zero, adapted),
                 best=cell in best,
                 loops=(board.mean(zero, lambda r: r.loops), board.mean(adapted, lambda r: r.loops)),
                 cap_hits=(board.mean(zero, lambda r: r.cap_hits), board.mean(adapted, lambda r: r.cap_hits)),
@@ -73,6 +76,17 @@ def main_rows(
             )
         )
     return rows
+
+
+def _recovery(board: Board, zero: System, adapted: System) -> Interval | None:
+    """The share of the zero-shot loss that is won back; None where the interval of the loss includes zero."""
+    reference = board.matched(System(UNCOMPRESSED, adapted.train_set), adapted)
+    ahead = board.paired(np.subtract, reference, zero)
+    if ahead is None or ahead.value is None or not ahead.excludes_zero or not board.metric.better(ahead.value):
+        return None
+    return board.paired(
+        lambda z, a, n: statistics.recoveries(z, a, n, board.metric.higher_is_better), zero, adapted, reference
+    )
 
 
 def other_figures(board: Board) -> list[tuple[str, Callable[[System], float | None]]]:
@@ -83,88 +97,106 @@ def other_figures(board: Board) -> list[tuple[str, Callable[[System], float | No
 
     figures: list[tuple[str, Callable[[System], float | None]]] = []
     if any(capped(result.record) is not None for runs in board.runs.values() for result in runs):
-        figures.append((f"{board.metric.name.upper()} capped", lambda system: board.mean(system, capped)))
+        figures.append((f"{board.metric.label} capped", lambda system: board.mean(system, capped)))
     for metric in board.metrics[1:]:
-        figures.append((metric.label.split(",")[0], lambda system, name=metric.name: board.value(system, name)))  # type: ignore[misc]
+        figures.append((metric.label, lambda system, name=metric.name: board.value(system, name)))  # type: ignore[misc]
     return figures
 
 
-def _best_of_each_ratio(board: Board, grid: Sequence[Cell], train_set: str | None) -> list[Cell]:
-    """At each number ratio where several cells were adapted, the best of them."""
-    sign = 1 if board.metric.higher_is_better else -1
-    best = []
-    for ratio in dict.fromkeys(cell.ratio for cell in grid if cell.ratio != "natural"):
-        rivals = [c for c in grid if c.ratio == ratio and train_set and c.system(train_set) in board.runs]
+def _best_of_each_ratio(board: Board, grid: Sequence[Cell], train_set: str) -> set[Cell]:
+    """At each number ratio where several cells were adapted, the best of them; several where they tie."""
+    best: set[Cell] = set()
+    for ratio in {cell.ratio for cell in grid if not cell.ratio.natural}:
+        systems = [System(cell, train_set) for cell in grid if cell.ratio == ratio]
+        rivals = [system for system in systems if system in board.runs]
         if len(rivals) > 1:
-            best.append(max(rivals, key=lambda c: sign * board.values[c.system(train_set)]))
+            best |= {system.cell for system in board.best(rivals)}
     return best
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """The score of one compressor minus another's at the same ratio, paired."""
+    """The score of one compressor minus another's at the same ratio, paired. `is_first`: of these two."""
 
-    first: str
-    second: str
-    ratio: str
+    first: Cell
+    second: Cell
     zero_shot: Interval | None
     adapted: Interval | None
-    verdict: str
     is_first: bool
+    better: Cell | None  # None where the adapted scores cannot be distinguished, or there are none
+
+    @property
+    def ratio(self) -> Ratio:
+        return self.second.ratio
 
 
-def contrasts(board: Board, grid: Sequence[Cell], train_set: str | None) -> list[Contrast]:
-    """`average` (or the grid's first compressor) minus every other, at each ratio they share."""
-    names = list(dict.fromkeys(cell.compressor for cell in grid if cell.compressor != UNTOUCHED))
-    pivot = pivot_of(grid)
-    found: list[Contrast] = []
-    for other in (name for name in names if name != pivot):
-        ratios = [
-            c.ratio
-            for c in grid
-            if c.compressor == other and (pivot, c.ratio) in {(x.compressor, x.ratio) for x in grid}
-        ]
-        for ratio in ratios:
-            zero = board.paired(np.subtract, (pivot, ratio, None), (other, ratio, None))
-            both = (pivot, ratio, train_set), (other, ratio, train_set)
-            alike = board.matched(*both), board.matched(*reversed(both))
-            adapted = board.paired(np.subtract, *alike) if train_set else None
+def contrasts(board: Board, grid: Sequence[Cell], train_set: str) -> list[Contrast]:
+    """The grid's first compressor minus every other, at each ratio they share."""
+    pivot, rows = pivot_of(grid), list[Contrast]()
+    for name in dict.fromkeys(
+        cell.compressor for cell in grid if cell.compressor not in (UNCOMPRESSED.compressor, pivot)
+    ):
+        for second in (cell for cell in grid if cell.compressor == name):
+            first = next((c for c in grid if c.compressor == pivot and c.ratio == second.ratio), None)
+            if first is None:
+                continue
+            zero = board.paired(np.subtract, System(first, None), System(second, None))
+            adapted = board.difference(System(first, train_set), System(second, train_set))
             if zero or adapted:
-                new = not found or found[-1].second != other
-                found.append(Contrast(pivot, other, ratio, zero, adapted, _verdict(board, pivot, other, adapted), new))
-    return found
+                opens = not rows or rows[-1].second.compressor != name
+                rows.append(Contrast(first, second, zero, adapted, opens, _better(board, first, second, adapted)))
+    return rows
 
 
 def pivot_of(grid: Iterable[Cell]) -> str:
-    """The compressor that the others are compared with: `average`, or the first of a grid without it."""
-    names = [cell.compressor for cell in grid if cell.compressor != UNTOUCHED]
-    return "average" if "average" in names or not names else names[0]
+    """The compressor that the others are compared with: the grid's first."""
+    return next((cell.compressor for cell in grid if cell.compressor != UNCOMPRESSED.compressor), "")
 
 
-def _verdict(board: Board, first: str, second: str, difference: Interval | None) -> str:
-    if difference is None or difference.value is None or difference.low is None:
-        return "–"
-    if not excludes_zero(difference):
-        return "not told apart"
+def _better(board: Board, first: Cell, second: Cell, difference: Interval | None) -> Cell | None:
+    if difference is None or difference.value is None or not difference.excludes_zero:
+        return None
     return first if board.metric.better(difference.value) else second
 
 
-def kinds(board: Board, grid: Sequence[Cell], train_set: str | None, tag: str) -> dict[str, Any] | None:
-    """Scores by a tag of the utterances: adapted, or zero-shot where nothing was adapted."""
+@dataclass(frozen=True)
+class KindRow:
+    """The scores of one cell by kind of utterance."""
+
+    cell: Cell
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Scores by a tag of the utterances; `kinds`: each value of the tag and how many utterances have it."""
+
+    board: Board
+    condition: str
+    kinds: tuple[tuple[str, int], ...]
+    rows: tuple[KindRow, ...]
+
+
+def kinds(board: Board, grid: Sequence[Cell], train_set: str, tag: str) -> Kinds | None:
+    """Scores by a tag: adapted, or zero-shot where nothing was adapted; None where the tag does not vary."""
     labels = _labels([tags.get(tag) for tags in board.predictions["tags"]])
     names = sorted({label for label in labels if label is not None}, key=_order)
     if len(names) < 2:
         return None
-    condition = train_set if any(s[2] == train_set for s in board.runs) else None
+    condition = condition_of(board, train_set)
     rows = []
     for cell in grid:
-        if (system := cell.system(condition)) in board.runs:
+        if (system := System(cell, condition)) in board.runs:
             stats_UK, combine = board.statistics(system), metrics.load(board.metric.name).combine
             sums_RK = np.array([stats_UK[[label == name for label in labels]].sum(0) for name in names])
-            rows.append({"cell": cell, "scores": [float(value) for value in combine(sums_RK)]})
-    counts = [{"name": name, "n": labels.count(name)} for name in names]
-    title = "adapted" if condition else "zero-shot"
-    return {"title": board.title, "metric": board.metric, "condition": title, "kinds": counts, "rows": rows}
+            rows.append(KindRow(cell, tuple(float(value) for value in combine(sums_RK))))
+    counts = tuple((name, labels.count(name)) for name in names)
+    return Kinds(board, "adapted" if condition else "zero-shot", counts, tuple(rows))
+
+
+def condition_of(board: Board, train_set: str) -> str | None:
+    """The training set, or None (zero-shot) where none of its adapters has a result here."""
+    return train_set if any(system.train_set == train_set for system in board.runs) else None
 
 
 def _labels(values: Sequence[Any]) -> list[str | None]:
@@ -184,34 +216,61 @@ def _order(label: str) -> tuple[float, str]:
         return float("inf"), label
 
 
-def natural_rates(board: Board, grid: Sequence[Cell], train_set: str | None) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class NaturalRate:
+    """A cell at its natural rate beside the pivot's curve read at that rate."""
+
+    board: Board
+    cell: Cell
+    condition: str
+    curve: str
+    realised_ratio: float
+    rate: float
+    value: float
+    interpolated: float | None
+    difference: Interval | None
+
+
+def natural_rates(board: Board, grid: Sequence[Cell], train_set: str) -> list[NaturalRate]:
     """Every cell at its natural rate, beside the pivot's curve (with `none` as its ratio 1) read at that rate."""
     pivot = pivot_of(grid)
-    curve = [cell for cell in grid if cell.compressor in (UNTOUCHED, pivot) and cell.ratio != "natural"]
+    curve = [c for c in grid if c.compressor in (UNCOMPRESSED.compressor, pivot) and not c.ratio.natural]
     rows = []
-    for cell in (cell for cell in grid if cell.ratio == "natural"):
+    for cell in (cell for cell in grid if cell.ratio.natural):
         for condition, name in ((None, "zero-shot"), (train_set, "adapted")):
-            if cell.system(condition) not in board.runs or (name == "adapted" and condition is None):
-                continue
-            record = board.record(cell)
-            interpolated, difference = board.against_curve(cell, curve, condition)
-            rows.append(
-                {
-                    "title": f"{board.name}, {board.metric.label}", "cell": cell, "condition": name, "curve": pivot,
-                    "realised_ratio": record.realised_ratio, "rate": record.audio_tokens_per_second.mean,
-                    "value": board.values[cell.system(condition)],
-                    "interpolated": interpolated, "difference": difference,
-                }
-            )  # fmt: skip
+            if (system := System(cell, condition)) in board.runs:
+                record = board.record(cell)
+                interpolated, difference = board.against_curve(cell, curve, condition)
+                ratio, rate = record.realised_ratio, record.audio_tokens_per_second.mean
+                value = board.score(system)
+                rows.append(NaturalRate(board, cell, name, pivot, ratio, rate, value, interpolated, difference))
     return rows
 
 
-def transfer(board: Board, grid: Sequence[Cell], train_sets: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TransferRow:
+    """One cell zero-shot, and with the adapters of each training set."""
+
+    cell: Cell
+    zero_shot: Interval | None
+    adapted: tuple[Interval | None, ...]
+
+
+@dataclass(frozen=True)
+class Transfer:
     """Adapters of every training set on one test set."""
+
+    board: Board
+    train_sets: tuple[str, ...]
+    rows: tuple[TransferRow, ...]
+
+
+def transfer(board: Board, grid: Sequence[Cell], train_sets: Sequence[str]) -> Transfer:
+    """Score the adapters of every training set on one test set."""
     rows = []
     for cell in grid:
-        zero = board.interval(cell.system(None))
-        adapted = [board.interval(cell.system(name)) for name in train_sets]
+        zero = board.interval(System(cell, None))
+        adapted = tuple(board.interval(System(cell, name)) for name in train_sets)
         if zero or any(adapted):
-            rows.append({"cell": cell, "zero_shot": zero, "adapted": adapted})
-    return {"title": board.title, "metric": board.metric, "train_sets": list(train_sets), "rows": rows}
+            rows.append(TransferRow(cell, zero, adapted))
+    return Transfer(board, tuple(train_sets), tuple(rows))

@@ -1,41 +1,81 @@
 """The page: what was found, laid out for the template; every text that others wrote is escaped there."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from concertina import corpora
 from concertina.config import Config
+from concertina.config.values import UNCOMPRESSED, Cell
 from concertina.reporting import browser, figures, findings, prose
-from concertina.reporting.board import Board, Cell, excludes_zero
+from concertina.reporting.board import Board
+from concertina.reporting.browser import Example
 from concertina.reporting.evidence import Evidence, Training
+from concertina.reporting.findings import Kinds, Row, Transfer
 from concertina.reporting.prose import Table
+from concertina.reporting.provenance import Provenance
 
 TEMPLATES = Path(__file__).parent / "templates"
 TAGS = {"kind": "kind", "snr_db": "signal-to-noise ratio in dB"}
 NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 BROWSER_NOTE = (
-    "Utterances on which a cell's score differs most from the uncompressed one's, the cells choosing in turn."
+    "Utterances on which a cell's score differs most from the uncompressed one's, taken from each cell in turn."
 )
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a cell is drawn: `colour` counts the compressors from 0 (None: uncompressed); `first` of its compressor."""
+
+    colour: int | None
+    first: bool
+
+
+@dataclass(frozen=True)
+class MainTable:
+    """One test set's main table; `top`: where the axis of its drawings ends; `others`: its further figures."""
+
+    board: Board
+    rows: tuple[Row, ...]
+    top: float
+    several_seeds: bool
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """Scores by kind of utterance, and what the kinds are kinds of."""
+
+    kinds: Kinds
+    by: str
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The predictions that are shown of one test set."""
+
+    board: Board
+    condition: str
+    examples: tuple[Example, ...]
 
 
 def render(
     config: Config,
     grid: Sequence[Cell],
-    found: Evidence,
+    evidence: Evidence,
     tables: Sequence[Table],
-    provenance: dict[str, Any],
+    provenance: Provenance,
     run_key: str,
     partial: bool = False,
 ) -> str:
-    """The report as one HTML file. `provenance`: commits, dates, command, versions, devices, signatures, byline."""
+    """The report as one HTML file."""
     train_set, boards = config.train.sets[0].name, [table.board for table in tables]
-    seeds = sorted({r.record.seed for r in found.results if r.record.seed is not None})
-    synthetic = any(corpus.kind == "synthetic" for corpus in config.data.corpora)
+    looks = _looks(grid)
     values = {
         "title": config.report.title,
         "name": config.name,
@@ -43,35 +83,49 @@ def render(
         "base": config.base,
         "provenance": provenance,
         "css": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        "train_set": train_set if seeds else None,
-        "several_seeds": len(seeds) > 1,
+        "look": looks,
+        "train_set": train_set if provenance.seeds else None,
+        "several_seeds": len(provenance.seeds) > 1,
         "confidence": f"{config.report.confidence_percent:g}",
         "headlines": prose.headlines(tables, grid),
         "sets": [_main_table(table) for table in tables],
-        "failures": found.failures,
+        "failures": evidence.failures,
         "partial": prose.PARTIAL if partial else "",
-        "contrasts": [_named(t.board, rows=t.contrasts) for t in tables if t.contrasts],
+        "contrasts": [table for table in tables if table.contrasts],
         "natural": [row for board in boards for row in findings.natural_rates(board, grid, train_set)],
         "kinds": [view for board in boards for view in _kinds(board, grid, train_set)],
-        "transfer": _transfer(boards, grid, [chosen.name for chosen in config.train.sets]),
-        "figures": {"quality": _quality(tables), "training": _training(found.trainings, train_set)},
-        "trainings": found.trainings,
-        "datasets": found.datasets,
-        "conditions": prose.gate(found.gate)
-        + prose.whisper(found.whisper, config.evaluate.metrics.get("transcribe", []))
-        + prose.conditions(tables, seeds, config.base.model, synthetic, config.evaluate.skipped),
-        "browser": [
-            view for b in boards if (view := _examples(b, grid, train_set, config.report.examples))["examples"]
-        ],
+        "transfer": _transfer(boards, grid, [each.name for each in config.train.sets]),
+        "figures": {"quality": _quality(tables, looks), "training": _training(evidence.trainings, train_set, looks)},
+        "trainings": evidence.trainings,
+        "datasets": evidence.datasets,
+        "conditions": prose.gate(evidence.gate)
+        + prose.whisper(evidence.whisper, config.evaluate.metrics.get("transcribe", []))
+        + prose.conditions(tables, provenance.seeds, config.base.model, _synthetic(config), config.evaluate.skipped),
+        "browser": [view for b in boards if (view := _examples(b, grid, train_set, config.report.examples)).examples],
         "browser_note": BROWSER_NOTE,
         "config_yaml": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100),
     }
     return _environment().get_template("report.html.j2").render(values)
 
 
-def picture(tables: Sequence[Table]) -> str:
+def _looks(grid: Sequence[Cell]) -> dict[Cell, Look]:
+    names = list(dict.fromkeys(cell.compressor for cell in grid if cell != UNCOMPRESSED))
+    looks = {}
+    for before, cell in zip([None, *grid], grid, strict=False):
+        colour = None if cell == UNCOMPRESSED else names.index(cell.compressor)
+        looks[cell] = Look(colour, before is None or before.compressor != cell.compressor)
+    return looks
+
+
+def _synthetic(config: Config) -> list[str]:
+    """The test sets that a machine speaks."""
+    sets = config.evaluate.sets
+    return [test_set.name for test_set in sets if corpora.is_synthetic(config.corpus(test_set.corpus))]
+
+
+def picture(tables: Sequence[Table], grid: Sequence[Cell]) -> str:
     """The figure of quality against rate as an SVG file of its own, in the page's light colours."""
-    return figures.alone(_quality(tables), (TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    return figures.alone(_quality(tables, _looks(grid)), (TEMPLATES / "report.css").read_text(encoding="utf-8"))
 
 
 def clean(text: object) -> str:
@@ -95,7 +149,6 @@ def _environment() -> Environment:
         "share": lambda value, top: f"{min(max(100 * value / top, 0), 100):.2f}%",
         "arrow": _arrow,
     }
-    environment.globals["excludes_zero"] = excludes_zero
     return environment
 
 
@@ -104,77 +157,69 @@ def _arrow(pair: tuple[float | None, float | None]) -> str:
     return f"{before} → {after}"
 
 
-def _named(board: Board, **more: Any) -> dict[str, Any]:
-    return {
-        "name": board.name,
-        "title": board.title,
-        "metric": board.metric,
-        "n_utterances": board.n_utterances,
-        **more,
-    }
-
-
-def _main_table(table: Table) -> dict[str, Any]:
+def _main_table(table: Table) -> MainTable:
     intervals = [interval for row in table.rows for interval in (row.zero_shot, row.adapted) if interval]
     ends = [end for interval in intervals for end in (interval.value, interval.high) if end is not None]
-    return _named(
+    return MainTable(
         table.board,
-        label=table.board.label,
-        rows=table.rows,
+        table.rows,
         top=max([*ends, 1e-9]),
         several_seeds=any(len(row.seeds) > 1 for row in table.rows),
-        others=[name for name, _ in findings.other_figures(table.board)],
+        others=tuple(name for name, _ in findings.other_figures(table.board)),
     )
 
 
-def _kinds(board: Board, grid: Sequence[Cell], train_set: str) -> list[dict[str, Any]]:
+def _kinds(board: Board, grid: Sequence[Cell], train_set: str) -> list[Tagged]:
     views = [(findings.kinds(board, grid, train_set, tag), label) for tag, label in TAGS.items()]
-    return [{**view, "by": label} for view, label in views if view]
+    return [Tagged(view, label) for view, label in views if view]
 
 
-def _transfer(boards: Sequence[Board], grid: Sequence[Cell], train_sets: Sequence[str]) -> list[dict[str, Any]]:
+def _transfer(boards: Sequence[Board], grid: Sequence[Cell], train_sets: Sequence[str]) -> list[Transfer]:
     return [findings.transfer(board, grid, train_sets) for board in boards] if len(train_sets) > 1 else []
 
 
-def _examples(board: Board, grid: Sequence[Cell], train_set: str, count: int) -> dict[str, Any]:
-    condition = "adapted" if any(system[2] == train_set for system in board.runs) else "zero-shot"
-    return _named(board, condition=condition, examples=browser.examples(board, grid, train_set, count))
+def _examples(board: Board, grid: Sequence[Cell], train_set: str, count: int) -> Examples:
+    condition = "adapted" if findings.condition_of(board, train_set) else "zero-shot"
+    return Examples(board, condition, tuple(browser.examples(board, grid, train_set, count)))
 
 
-def _quality(tables: Sequence[Table]) -> Markup:
+def _quality(tables: Sequence[Table], looks: Mapping[Cell, Look]) -> Markup:
     """The figure of quality against rate; a natural rate is a mark of its own."""
     panels = []
     for table in tables:
         board, lines = table.board, []
-        names = dict.fromkeys((row.cell.compressor, row.cell.ratio == "natural") for row in table.rows)
+        names = dict.fromkeys((row.cell.compressor, row.cell.ratio.natural) for row in table.rows)
         for adapted in (False, True):
-            for compressor, natural in names:
-                rows = [
-                    r for r in table.rows if (r.cell.compressor, r.cell.ratio == "natural") == (compressor, natural)
-                ]
+            for name in names:
+                rows = [row for row in table.rows if (row.cell.compressor, row.cell.ratio.natural) == name]
                 points = [point for row in rows if (point := _point(row, adapted))]
                 if points:
+                    compressor, natural = name
                     label = f"{compressor}, natural rate" if natural else compressor
                     points.sort(key=lambda point: point.tokens_per_second)
-                    lines.append(figures.Line(label, rows[0].cell.colour, adapted, tuple(points), natural))
-        panels.append(figures.Panel(board.title, board.metric.label, board.metric.higher_is_better, tuple(lines)))
+                    colour = looks[rows[0].cell].colour
+                    lines.append(figures.Line(label, colour, adapted, tuple(points), natural))
+        metric = board.metric
+        panels.append(figures.Panel(board.title, metric.heading, metric.higher_is_better, tuple(lines)))
     return Markup(figures.quality(panels)) if panels else Markup("")
 
 
-def _point(row: findings.Row, adapted: bool) -> figures.Point | None:
+def _point(row: Row, adapted: bool) -> figures.Point | None:
     score = row.adapted if adapted else row.zero_shot
     if score is None or score.value is None:
         return None
     return figures.Point(row.rate.mean, score.value, score.low, score.high)
 
 
-def _training(trainings: Sequence[Training], train_set: str) -> Markup:
+def _training(trainings: Sequence[Training], train_set: str, looks: Mapping[Cell, Look]) -> Markup:
     ours: dict[Cell, list[Training]] = {}
     for training in trainings:
         if training.train_set == train_set:
             ours.setdefault(training.cell, []).append(training)
     curves = [
-        figures.Curve(str(cell), cell.colour, tuple(t.losses for t in seeds), tuple(t.dev_losses for t in seeds))
+        figures.Curve(
+            cell.title, looks[cell].colour, tuple(t.losses for t in seeds), tuple(t.dev_losses for t in seeds)
+        )
         for cell, seeds in ours.items()
     ]
     return Markup(figures.training(curves)) if curves else Markup("")

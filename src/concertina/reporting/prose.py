@@ -3,8 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
-from concertina.reporting.board import UNTOUCHED, Board, Cell, excludes_zero
+from concertina.config.values import UNCOMPRESSED, Cell, Ratio
+from concertina.reporting.board import Board, measure
 from concertina.reporting.evidence import Evidence
 from concertina.reporting.findings import Contrast, Row
 from concertina.reporting.statistics import BLOCKED, Interval
@@ -61,44 +63,63 @@ def headlines(tables: Sequence[Table], grid: Sequence[Cell]) -> list[str]:
     return sentences or ["No adapted cell has been scored yet; the zero-shot scores are below."]
 
 
-def meeting_ratio(grid: Sequence[Cell]) -> str:
+def meeting_ratio(grid: Sequence[Cell]) -> Ratio:
     """The ratio at which most compressors can be compared; the larger of equals."""
-    ratios = [cell.ratio for cell in grid if cell.compressor != UNTOUCHED and cell.ratio != "natural"]
-    return max(ratios, key=lambda r: (ratios.count(r), float(r)), default="1")
+    ratios = [cell.ratio for cell in grid if cell != UNCOMPRESSED and not cell.ratio.natural]
+    return max(ratios, key=lambda ratio: (ratios.count(ratio), ratio), default=UNCOMPRESSED.ratio)
 
 
-def _best_sentence(table: Table, ratio: str) -> list[str]:
+def best_of(board: Board, rows: Sequence[Row]) -> list[Row]:
+    """The rows with the best score, adapted where there is one; several where they tie exactly."""
+    scores = [row.score.value for row in rows if row.score and row.score.value is not None]
+    top = (max if board.metric.higher_is_better else min)(scores, default=None)
+    return [row for row in rows if row.score and row.score.value == top]
+
+
+def _best_sentence(table: Table, ratio: Ratio) -> list[str]:
+    """Which compressor is best at a ratio, adapted; nothing where none was adapted."""
     rows = [row for row in table.rows if row.cell.ratio == ratio and row.adapted and not row.is_reference]
     reference = next((row for row in table.rows if row.is_reference and row.adapted), None)
-    if not rows:
+    best = best_of(table.board, rows)
+    if not best:
         return []
-    sign = 1 if table.board.metric.higher_is_better else -1
-    best = max(rows, key=lambda row: sign * (row.adapted.value or 0.0))  # type: ignore[union-attr]
-    unit = table.board.metric.label.replace(", %", "")
-    per_cent = f"{NO_BREAK}%" if "%" in table.board.metric.label else ""
-    text = f"On {table.board.name}, at {ratio} frames per token, {best.cell.compressor} does best: "
-    text += f"{unit} {number(best.adapted.value)}{per_cent}{bounds(best.adapted)} adapted"  # type: ignore[union-attr]
-    if best.zero_shot:
-        text += f" ({number(best.zero_shot.value)}{per_cent} zero-shot)"
+    first, metric = best[0], table.board.metric
+    unit = f"{NO_BREAK}{metric.unit}" if metric.unit else ""
+    names = _joined([row.cell.compressor for row in best])
+    text = f"On {table.board.name}, at {ratio} frames per token, {names} {'tie for best' if best[1:] else 'is best'}: "
+    text += f"{metric.label} {number(_value(first.adapted))}{unit}{'' if best[1:] else bounds(first.adapted)} adapted"
+    if first.zero_shot and not best[1:]:
+        text += f" ({number(first.zero_shot.value)}{unit} zero-shot)"
     if reference and reference.adapted:
-        text += f", against {number(reference.adapted.value)}{per_cent} uncompressed; "
-        text += f"{number(best.rate.mean)} audio tokens per second instead of {number(reference.rate.mean)}"
-    if best.recovery and best.recovery.value is not None:
-        text += f". LoRA wins back {percent(best.recovery.value)} of what compression costs zero-shot"
+        text += f", against {number(reference.adapted.value)}{unit} uncompressed; "
+        text += f"{number(first.rate.mean)} audio tokens per second instead of {number(reference.rate.mean)}"
+    if _value(first.recovery) is not None and not best[1:]:
+        text += f". LoRA wins back {recovered(first.recovery)} of what compression costs zero-shot"
     return [text + "."]
 
 
-def _contrast_sentence(table: Table, ratio: str) -> list[str]:
-    """Which compressors the pivot was told apart from, adapted, and which it was not."""
-    found = [c for c in table.contrasts if c.ratio == ratio and c.adapted and c.adapted.value is not None]
+def recovered(recovery: Interval | None) -> str:
+    """A recovery with its interval: '93 % [88, 97]'; a dash where nothing was surely lost."""
+    value = _value(recovery)
+    return "–" if value is None else percent(value) + bounds(recovery, lambda share: number(round(100 * share), 0))
+
+
+def _joined(names: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def _contrast_sentence(table: Table, ratio: Ratio) -> list[str]:
+    """Which compressors the grid's first can be distinguished from, adapted, and which not."""
+    here = [c for c in table.contrasts if c.ratio == ratio and c.adapted and c.adapted.value is not None]
     groups: dict[str, list[str]] = {}
-    for contrast in found:
-        told = "is better than" if contrast.verdict == contrast.first else "is worse than"
-        phrase = told if excludes_zero(contrast.adapted) else "is not told apart from"
-        difference = f"{signed(contrast.adapted.value)}{bounds(contrast.adapted, signed)}"  # type: ignore[union-attr]
-        groups.setdefault(phrase, []).append(f"{contrast.second} ({difference})")
-    said = "; it ".join(f"{phrase} {' and '.join(names)}" for phrase, names in groups.items())
-    return [f"There, paired over utterances, {found[0].first} {said}."] if found else []
+    for contrast in here:
+        phrase = "is better than" if contrast.better == contrast.first else "is worse than"
+        phrase = phrase if contrast.better else "cannot be distinguished from"
+        difference = f"{signed(_value(contrast.adapted))}{bounds(contrast.adapted, signed)}"
+        groups.setdefault(phrase, []).append(f"{contrast.second.compressor} ({difference})")
+    phrases = "; it ".join(f"{phrase} {_joined(names)}" for phrase, names in groups.items())
+    return [f"There, paired over utterances, {here[0].first.compressor} {phrases}."] if here else []
 
 
 PARTIAL = "The run did not finish: cells that it had not reached show the results of an earlier run, or none."
@@ -111,13 +132,13 @@ def summary(
     lines = [f"{name}: {len(tables[0].rows) if tables else 0} cells on {len(tables)} test sets"]
     for table in tables:
         metric, reference = table.board.metric, next((row for row in table.rows if row.is_reference), None)
-        untouched = reference.adapted or reference.zero_shot if reference else None
-        lines += ["", f"{table.board.title} ({metric.label}, {metric.direction} is better)"]
+        untouched = reference.score if reference else None
+        lines += ["", f"{table.board.title} ({metric.heading}, {metric.direction} is better)"]
         if reference and untouched:
-            head = _summary_head(reference, untouched.value)
+            head = _summary_head(reference.cell.compressor, untouched.value)
             lines.append(f"{head}{'':9}{number(reference.rate.mean):>8} audio tokens/s")
         for ratio in dict.fromkeys(row.cell.ratio for row in table.rows if not row.is_reference):
-            rows = [row for row in table.rows if row.cell.ratio == ratio and (row.adapted or row.zero_shot)]
+            rows = [row for row in table.rows if row.cell.ratio == ratio and row.score]
             if rows:
                 lines.append(_summary_line(table, rows, untouched))
     if n_failed:
@@ -128,19 +149,19 @@ def summary(
 
 
 def _summary_line(table: Table, rows: Sequence[Row], untouched: Interval | None) -> str:
-    sign = 1 if table.board.metric.higher_is_better else -1
-    adapted = [row for row in rows if row.adapted]
-    best = max(adapted or rows, key=lambda row: sign * (_value(row.adapted or row.zero_shot) or 0.0))
-    value = _value(best.adapted or best.zero_shot)
-    before = _value(untouched)
+    """The best of the rows, which have a ratio in common, the adapted ones where there are any."""
+    best = best_of(table.board, [row for row in rows if row.adapted] or rows)
+    first, names = best[0], ", ".join(row.cell.compressor for row in best)
+    value, before = _value(first.score), _value(untouched)
     cost = "–" if value is None or before is None else signed(value - before)
-    recovered = "" if _value(best.recovery) is None else f", recovers {percent(_value(best.recovery))}"
-    condition = "" if best.adapted else ", zero-shot"
-    return f"{_summary_head(best, value)} ({cost:>6}){number(best.rate.mean):>8} audio tokens/s{recovered}{condition}"
+    condition = "" if first.adapted else ", zero-shot"
+    if _value(first.recovery) is not None and len(best) == 1:
+        condition += f", recovers {recovered(first.recovery)}"
+    head = _summary_head(f"{first.cell.ratio} {names}", value)
+    return f"{head} ({cost:>6}){number(first.rate.mean):>8} audio tokens/s{condition}"
 
 
-def _summary_head(row: Row, value: float | None) -> str:
-    label = row.cell.compressor if row.is_reference else f"{row.cell.ratio} {row.cell.compressor}"
+def _summary_head(label: str, value: float | None) -> str:
     return f"  {label:<18} {number(value):>6}"
 
 
@@ -152,38 +173,47 @@ def whisper(record: Run | None, metrics: Sequence[str]) -> list[str]:
     """What the base's encoder is worth with its own decoder, in a sentence; nothing where it has none."""
     if record is None:
         return []
-    told = []
-    for name, fact in record.facts.items():
-        scores = {metric: fact["scores"][metric] for metric in metrics[:1]}
-        told += [
-            f"{metric.upper()} {number(score['value'])} [{number(score['low'])}, {number(score['high'])}] on {name}"
-            for metric, score in scores.items()
-        ]
-    return [f"The base's encoder with its own decoder, Whisper itself, on the same audio: {'; '.join(told)}."]
+    name, scores = metrics[0], []
+    for test_set, fact in record.facts.items():
+        score = fact["scores"][name]
+        interval = Interval(score["value"], score["low"], score["high"])
+        scores.append(f"{measure(name).label} {number(interval.value)}{bounds(interval)} on {test_set}")
+    return [f"The base's encoder with its own decoder, Whisper itself, on the same audio: {'; '.join(scores)}."]
 
 
-def took(found: Evidence) -> list[str]:
-    """The seconds that the base, an adapter and a decoded set took, in a sentence; nothing where none is known."""
-    adapters = [training.record.seconds for training in found.trainings]
-    decoded = [result.record.seconds for result in found.results]
-    told = [f"the base {found.assembled.seconds:,.0f}"] if found.assembled else []
-    told += [f"an adapter {median(adapters):,.0f}"] if adapters else []
-    told += [f"a set decoded {median(decoded):,.0f}"] if decoded else []
-    return [f"Seconds (medians): {', '.join(told)}."] if told else []
+def took(evidence: Evidence) -> list[str]:
+    """The median time of an adapter and a decoded set, and that of the base; nothing where none is known."""
+    adapters = [training.record.seconds for training in evidence.trainings]
+    decoded = [result.record.seconds for result in evidence.results]
+    times = [f"{median(adapters):,.0f} s per adapter"] if adapters else []
+    times += [f"{median(decoded):,.0f} s per test set"] if decoded else []
+    sentences = [f"Median time: {', '.join(times)}."] if times else []
+    if evidence.assembled:
+        sentences.append(f"Joining the base took {evidence.assembled.seconds:,.0f} s.")
+    return sentences
 
 
 def gate(record: Run | None) -> list[str]:
-    """How the uncompressed base stood against published figures, in sentences."""
+    """How the uncompressed base compares with published figures, in sentences."""
     if record is None:
         return []
-    told = [f"Against published figures, uncompressed: {'; '.join(fact['told'] for fact in record.facts.values())}."]
-    return told + ([f"The gate was overridden: {record.override}"] if record.override else [])
+    figures = "; ".join(_figure(test_set, fact) for test_set, fact in record.facts.items())
+    sentences = [f"The uncompressed base against published figures: {figures}."]
+    return sentences + ([f"The gate was overridden: {record.override}"] if record.override else [])
+
+
+def _figure(test_set: str, fact: Mapping[str, Any]) -> str:
+    """One published figure and ours: 'clean: WER 1.85 [1.6, 2.1], published 1.7, within the tolerance of 0.2'."""
+    interval = Interval(fact["value"], fact["low"], fact["high"])
+    words = {"pass": "within", "warn": "a warning, beyond", "stop": "beyond"}[fact["verdict"]]
+    ours = f"{measure(fact['metric']).label} {number(interval.value, 2)}{bounds(interval)}"
+    return f"{test_set}: {ours}, published {fact['published']:g}, {words} the tolerance of {fact['tolerance']:g}"
 
 
 def conditions(
-    tables: Sequence[Table], seeds: Sequence[int], base: str, synthetic: bool, skipped: Mapping[str, str]
+    tables: Sequence[Table], seeds: Sequence[int], base: str, synthetic: Sequence[str], skipped: Mapping[str, str]
 ) -> list[str]:
-    """What the numbers are conditional on, in plain words."""
+    """What the numbers are conditional on, in plain words. `synthetic`: the test sets that a machine speaks."""
     sentences = [
         f"One base model ({base}). Another base may rank the compressors differently: how an encoder was trained "
         "decides how much neighbouring frames share."
@@ -214,8 +244,7 @@ def conditions(
     ]
     if synthetic:
         sentences.append(
-            "The speech is synthetic: it shows how the methods behave under controlled conditions, and decides nothing "
-            "about recorded speech or large models. Another encoder may rank the compressors otherwise: "
-            "configs/small.yaml asks it of Whisper tiny.en's frames."
+            f"The speech of {_joined(synthetic)} is synthetic: it shows how the methods behave under controlled "
+            "conditions, and decides nothing about recorded speech or large models."
         )
     return [*sentences, *(f"The test set {name} was skipped: {reason}." for name, reason in skipped.items())]

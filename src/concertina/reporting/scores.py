@@ -1,28 +1,41 @@
-"""scores.csv: the tidy table, one row per record and metric, with bootstrap intervals.
-
-Shapes: U utterances, K statistics of a metric, M = K of several systems side by side, S resamples.
-"""
+"""scores.csv: the tidy table, one row per record and metric, with bootstrap intervals."""
 
 import csv
 import io
-import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from concertina import metrics
-from concertina.reporting import statistics
+from concertina.config import Cell, Ratio
+from concertina.reporting.statistics import Bootstrap
 from concertina.store import records
-from concertina.store.predictions import Predictions, read_predictions
+from concertina.store.predictions import Predictions
+from concertina.store.sealing import DamagedError
 
 HEADER = [
-    *("name", "corpus", "split", "task", "source_language", "target_language"),
-    *("compressor", "ratio", "positions", "adapted", "train_set", "seed"),
-    *("metric", "value", "n_utterances", "low", "high", "realised_ratio", "audio_tokens_per_second"),
-    *("signature", "run_key"),
+    "name",
+    "corpus",
+    "split",
+    "task",
+    "source_language",
+    "target_language",
+    "compressor",
+    "ratio",
+    "positions",
+    "adapted",
+    "train_set",
+    "seed",
+    "metric",
+    "value",
+    "n_utterances",
+    "low",
+    "high",
+    "realised_ratio",
+    "audio_tokens_per_second",
+    "signature",
+    "run_key",
+    "options",
 ]
+Row = dict[str, Any]
 
 
 class Result(NamedTuple):
@@ -31,91 +44,72 @@ class Result(NamedTuple):
     record: records.Record
     predictions: Predictions
 
-
-def read(folder: Path) -> list[Result]:
-    """Every evaluate record below a folder, such as results/<name>/evaluate, with its predictions."""
-    found = records.read_folder(folder)
-    return [
-        Result(record, read_predictions(path.with_suffix(".parquet")))
-        for path, record in found.items()
-        if isinstance(record, records.Record)
-    ]
+    @property
+    def cell(self) -> Cell:
+        """The cell that was scored."""
+        return Cell(self.record.compressor, Ratio.parse(self.record.ratio), self.record.options)
 
 
-def rows(
-    results: Sequence[Result],
-    samples: int = statistics.SAMPLES,
-    confidence_percent: float = statistics.CONFIDENCE_PERCENT,
-) -> list[dict[str, Any]]:
-    """The table's rows, keys as in HEADER, sorted by test set, then compressor, ratio, adapter and metric."""
-    intervals = score_intervals(results, samples, confidence_percent)
+def bootstraps(results: Sequence[Result], samples: int, confidence_percent: float) -> dict[str, Bootstrap]:
+    """Draw the resamples of each test set; sets of the same utterances share them.
+
+    Errors: DamagedError naming a result that is of other utterances than the others on its test set.
+    """
+    drawn: dict[Any, Bootstrap] = {}
+    shared: dict[str, Bootstrap] = {}
+    for result in results:
+        test_set, predictions = result.record.test_set, result.predictions
+        utterances = (tuple(predictions["id"]), tuple(predictions["speaker"]))
+        if utterances not in drawn:
+            drawn[utterances] = Bootstrap(predictions["speaker"], samples, confidence_percent)
+        if shared.setdefault(test_set, drawn[utterances]) is not drawn[utterances]:
+            raise DamagedError(
+                f"{result.cell} was scored on other utterances of {test_set} than the others; run `make reproduce`"
+            )
+    return shared
+
+
+def rows(name: str, results: Sequence[Result], bootstraps: Mapping[str, Bootstrap]) -> list[Row]:
+    """The table's rows, keys as in HEADER, sorted by test set, then compressor, ratio, adapter and metric.
+
+    `name` is the experiment's: a result that it took over from another carries the other's name.
+    """
     table = []
-    for i, (record, _) in enumerate(results):
-        for metric, scored in record.scores.items():
-            fields = record.model_dump() | {"metric": metric, "value": scored.value, "signature": scored.signature}
-            fields |= {"low": intervals[i, metric].low, "high": intervals[i, metric].high}
+    for test_set, bootstrap in bootstraps.items():
+        here = [result for result in results if result.record.test_set == test_set]
+        wanted = [(i, metric) for i, result in enumerate(here) for metric in result.record.scores]
+        systems = {(i, metric): (metric, here[i].predictions.statistics(metric)) for i, metric in wanted}
+        for (i, metric), scored in bootstrap.resampled(systems).items():
+            record, interval = here[i].record, bootstrap.interval(scored)
+            fields = record.model_dump() | {"name": name, "metric": metric, "value": record.scores[metric].value}
+            fields |= {"low": interval.low, "high": interval.high, "signature": record.scores[metric].signature}
             fields["audio_tokens_per_second"] = record.audio_tokens_per_second.mean
+            fields["options"] = " ".join(f"{option}={value}" for option, value in sorted(record.options.items()))
             table.append({key: fields[key] for key in HEADER})
     return sorted(table, key=_order)
 
 
-def score_intervals(
-    results: Sequence[Result],
-    samples: int = statistics.SAMPLES,
-    confidence_percent: float = statistics.CONFIDENCE_PERCENT,
-) -> dict[tuple[int, str], statistics.Interval]:
-    """The interval of every score, by place in `results` and metric.
-
-    Systems on the same utterances share one resampling: the draws are the costly part.
-    """
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for i, (_, predictions) in enumerate(results):
-        groups.setdefault((tuple(predictions["id"]), tuple(predictions["speaker"])), []).append(i)
-    found = {}
-    for (_, speakers), members in groups.items():
-        drawn = statistics.units(speakers)
-        wanted = [(i, metric) for i in members for metric in results[i].record.scores]
-        blocks = [results[i].predictions.statistics(metric) for i, metric in wanted]
-        sums_SM = statistics.resampled_sums(np.hstack(blocks), drawn, samples)
-        ends = np.cumsum([block.shape[1] for block in blocks])
-        for (i, metric), block, end in zip(wanted, blocks, ends, strict=True):
-            values_S = metrics.load(metric).combine(sums_SM[:, end - block.shape[1] : end])
-            value = results[i].record.scores[metric].value
-            found[i, metric] = statistics.percentile(value, values_S, drawn.label, confidence_percent)
-    return found
-
-
-def text(table: Sequence[dict[str, Any]]) -> str:
+def text(table: Sequence[Row]) -> str:
     """The table as CSV: numbers to at most 4 decimals, booleans 'true' and 'false', nothing for what is not there."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADER)
-    writer.writerows([_cell(row[key]) for key in HEADER] for row in table)
+    writer.writerows([_field(row[key]) for key in HEADER] for row in table)
     return out.getvalue()
 
 
 def nested(results: Sequence[Result]) -> dict[str, Any]:
     """Every value by test set, cell, run ('zero-shot' or '<train set>-seed<n>') and metric, to 4 decimals."""
     tree: dict[str, Any] = {}
-    for record, _ in results:
+    for result in results:
+        record = result.record
         run = f"{record.train_set}-seed{record.seed}" if record.adapted else "zero-shot"
-        cell = tree.setdefault(record.test_set, {}).setdefault(f"{record.compressor}-{record.ratio}", {})
-        cell[run] = {metric: round(scored.value, 4) for metric, scored in record.scores.items()}
+        of_cell = tree.setdefault(record.test_set, {}).setdefault(result.cell.name, {})
+        of_cell[run] = {metric: round(scored.value, 4) for metric, scored in record.scores.items()}
     return tree
 
 
-def write(path: Path, table: Sequence[dict[str, Any]]) -> None:
-    """Write scores.csv atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
-        file.write(text(table))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def _cell(value: Any) -> str:
+def _field(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -123,8 +117,8 @@ def _cell(value: Any) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def _order(row: dict[str, Any]) -> tuple[Any, ...]:
+def _order(row: Row) -> tuple[Any, ...]:
     """Sets first, then cells with ratios as numbers ('natural' last), zero-shot before adapted."""
-    ratio = float("inf") if row["ratio"] == "natural" else float(row["ratio"])
     head = [row[key] or "" for key in ("corpus", "split", "task", "source_language", "target_language", "compressor")]
-    return (*head, ratio, row["positions"], row["adapted"], row["train_set"] or "", row["seed"] or 0, row["metric"])
+    adapter = (row["positions"], row["adapted"], row["train_set"] or "", row["seed"] or 0)
+    return (*head, Ratio.parse(row["ratio"]), *adapter, row["metric"])

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from concertina import metrics
-from concertina.artefacts import dag, keys, stage
+from concertina.artefacts import keys, stage
 from concertina.artefacts.dag import Artefact
 from concertina.config import ZERO_SHOT, Config, ConfigError, TestSet
 from concertina.store import predictions, records
@@ -23,28 +23,30 @@ def score_unit(run: stage.Run, unit: Artefact) -> records.Record:
     decoded = records.read(unit.folder / "record.json")
     rows = predictions.read(unit.folder / DECODED)
     scores = score(config, test_set, rows)
-    adapter = None if unit.where["run"] == ZERO_SHOT else dag.adapter(config, cell, unit.where["run"])
+    adapter = None if unit.where["run"] == ZERO_SHOT else config.adapter(cell, unit.where["run"])
     facts: dict[str, Any] = dict(decoded.facts)
-    record = records.build(
-        **{**run.head, "stage": "evaluate", "device": decoded.device, "threads": decoded.threads},
+    where = {
         **stage.cell_fields(cell),
-        positions=config.segments.positions,
-        run_key=keys.run_key(dag.key(config, run.artefact), [stage.sealed_key(unit)]),
-        test_set=test_set.name,
-        corpus=test_set.corpus,
-        split=test_set.split,
-        task=test_set.task,
-        source_language=test_set.language,
-        target_language=test_set.to,
-        adapted=adapter is not None,
-        train_set=adapter.train_set if adapter else None,
-        seed=adapter.seed if adapter else None,
-        scores=scores,
-        n_utterances=len(rows),
-        facts={"left_out": facts.pop("left_out")},
-        seconds=decoded.seconds,
-        **facts,
-    )
+        "test_set": test_set.name,
+        "corpus": test_set.corpus,
+        "split": test_set.split,
+        "task": test_set.task,
+        "source_language": test_set.language,
+        "target_language": test_set.to,
+        "adapted": adapter is not None,
+        "train_set": adapter.train_set if adapter else None,
+        "seed": adapter.seed if adapter else None,
+        "positions": config.segments.positions,
+    }
+    made = {
+        "stage": "evaluate",
+        "run_key": keys.run_key(keys.scores(config, test_set.task), [stage.sealed_key(unit)]),
+        "device": decoded.device,
+        "threads": decoded.threads,
+        "seconds": decoded.seconds,
+        "facts": {"left_out": facts.pop("left_out")},
+    }
+    record = records.build(**{**run.head, **where, **made, **facts, "scores": scores, "n_utterances": len(rows)})
     path = run.folder / test_set.name / unit.where["run"]
     records.write(path.with_name(f"{path.name}.json"), record)
     predictions.write(path.with_name(f"{path.name}.parquet"), rows.rows(), scores)

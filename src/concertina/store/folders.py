@@ -8,6 +8,7 @@ from pathlib import Path
 ARCHIVE = "downloads/{kind}/{archive}"  # what a corpus or a package publishes, unpacked
 HUB = "downloads/hub/{model}/{revision}"  # a model of the hub at a revision
 BASE = "build/{name}/base"  # a base that an experiment joins from an encoder and an LLM
+MANIFEST = "manifest.jsonl"  # in a split's data and features: one row per utterance
 SLASH = "--"  # stands for "/" in the name of a folder; a name on the hub never holds it
 
 

@@ -82,8 +82,8 @@ class Predictions:
         """stats_UK of a metric, in the order of its `columns`. Errors: RecordError when it was not scored."""
         names = [name for name in self.columns if name.startswith(f"{metric}.")]
         if not names:
-            raise RecordError(f"the predictions have no statistics of {metric}: evaluate again with that metric")
-        return np.array([self.columns[name] for name in names], dtype=np.float64).T
+            raise RecordError(f"the predictions have no statistics of {metric}: evaluate again with metric {metric}")
+        return np.array([self.columns[name] for name in names]).T
 
 
 def read(path: Path) -> Predictions:

@@ -5,8 +5,7 @@ Meant to be written inside `integrity.sealed` and checked with `integrity.verify
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +55,6 @@ class Writer:
         self._waiting_bytes += stored.nbytes
         self._ids.append(id)
         self._lengths.append(len(stored))
-
-    def add_packed(self, ids: Sequence[str], lengths: Iterable[int], values: np.ndarray) -> None:
-        """Append utterances whose values lie end to end in `values`, [S] or [S, D]."""
-        ends = np.cumsum(np.asarray(lengths, dtype=np.int64))
-        if len(ends) != len(ids) or (ends[-1] if len(ends) else 0) != len(values):
-            raise ValueError(f"{len(ids)} ids and lengths summing to {ends[-1:]} do not fit {len(values)} steps")
-        for id, one in zip(ids, np.split(values, ends[:-1]), strict=False):
-            self.add(id, one)
 
     def close(self) -> None:
         """Write the last shard and the index. Errors: ValueError when an id was added twice."""
@@ -146,11 +137,6 @@ class Reader:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    @cached_property
-    def position(self) -> dict[str, int]:
-        """The index of each id."""
-        return {id: i for i, id in enumerate(self.ids)}
 
     def read(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """The utterances at `indices`, copied end to end: values [S] or [S, D], lengths int64 [number asked for]."""

@@ -38,7 +38,7 @@ def ready(model: Lalm, config: Config) -> None:
 
 
 def batch(model: Lalm, config: Config, items: Sequence[Item]) -> tuple[Inputs, dict[str, Any]]:
-    """A batch with its answers, in the config's layout, and what the LLM is to be told of it."""
+    """A batch with its answers, in the config's layout, and what else the LLM needs to read it."""
     inputs = batching.batch(model, config, items, answers=True)
     if config.train.layout == "padded":
         return inputs, {}
@@ -50,8 +50,8 @@ def gradients(model: Lalm, config: Config, items: Sequence[Item]) -> float:
     """Add a step's gradients to those in the parameters; returns its mean loss per label token, in nats."""
 
     def loss(part: list[Item]) -> torch.Tensor:
-        inputs, told = batch(model, config, part)
-        return lalm.loss(model, inputs, **told)
+        inputs, extra = batch(model, config, part)
+        return lalm.loss(model, inputs, **extra)
 
     parts = divided(items, config.train.batch_tokens, positions)
     return backward(parts, loss, model.device.type, config.train.precision == "bfloat16")

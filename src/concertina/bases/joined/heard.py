@@ -16,9 +16,10 @@ from concertina.artefacts import dag
 from concertina.bases.joined.recipe import Recipe
 from concertina.config import Config, ConfigError, Part, splits_of
 from concertina.metrics import _normaliser
-from concertina.model import batching, encoder, encoding, lalm
+from concertina.model import batching, encoding, lalm
 from concertina.model.lalm import Lalm, Prompt
-from concertina.store import jsonl, sealing, shards
+from concertina.store import folders, jsonl, sealing, shards
+from concertina.units import RATE_HZ
 
 SHELF = 64  # batches that are sorted by length together
 STRETCH = 1024  # utterances whose samples are in memory together
@@ -46,7 +47,7 @@ def read(model: Lalm, config: Config, longest_s: float) -> list[list[Heard]]:
     for place in splits_of(parts):
         folder = dag.artefact(config, "data", **place._asdict()).folder
         sealing.verify(folder)
-        rows = jsonl.read(folder / "manifest.jsonl")
+        rows = jsonl.read(folder / folders.MANIFEST)
         numbers = [number for number, part in enumerate(parts) if part.place == place]
         usable = {
             n: [i for i in batching.subset(rows, parts[n]) if rows[i]["duration_s"] <= longest_s] for n in numbers
@@ -61,7 +62,7 @@ def read(model: Lalm, config: Config, longest_s: float) -> list[list[Heard]]:
 def _encode(model: Lalm, config: Config, folder: Path, indices: list[int]) -> dict[int, torch.Tensor]:
     """The frames of some utterances of a split, by their number in it."""
     audio = shards.Reader(folder)
-    budget = int(config.features.batch_seconds * encoder.RATE_HZ)
+    budget = int(config.features.batch_seconds * RATE_HZ)
     console.say(f"{folder}: {len(indices)} utterances to hear")
     frames: dict[int, torch.Tensor] = {}
     with console.Progress(len(indices), "utterances") as progress:

@@ -23,6 +23,7 @@ from concertina.corpora import Reject, synthetic
 from concertina.corpora.synthesis import noise
 from concertina.model import encoder
 from concertina.store import sealing
+from concertina.units import RATE_HZ
 
 PHONEMES = 256  # more than the three languages have together; 0 is none
 TRANSLATIONS = {"en": ("de", "fr"), "de": ("en",), "fr": ("en",)}
@@ -220,7 +221,7 @@ def _speak_parts(task: Task) -> tuple[list[np.ndarray], list[list[tuple[int, str
 
 
 def _noise_mel(kind: str, take: int, seed: int, extractor: WhisperFeatureExtractor) -> np.ndarray:
-    samples = NOISE_SECONDS * encoder.RATE_HZ
+    samples = NOISE_SECONDS * RATE_HZ
     wave = 0.02 * noise.make(kind, samples, default_rng([seed, take, *kind.encode()]))
     mel_BML, _ = encoder.log_mel(extractor, [wave], window=samples)
     return mel_BML[0].T.numpy() + np.log10(1 / 0.02) / 2  # back to unit power: (log10 p + 4) / 4, p grows by 0.02^-2

@@ -22,6 +22,7 @@ from transformers import (
 from concertina.bases.scratch.examples import PHONEMES, Example, pad
 from concertina.config import Section
 from concertina.model import encoder
+from concertina.units import FRAMES_PER_SECOND
 
 SPECIALS = ["<|endoftext|>", "<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>", "<|transcribe|>", "<|translate|>"]
 BLANK = 0  # CTC's blank is <|endoftext|>
@@ -56,7 +57,7 @@ def create(
     )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token=SPECIALS[0], pad_token=SPECIALS[0])
     torch.manual_seed(seed)
-    positions = shape.window_s * 2 * encoder.FRAMES_PER_SECOND
+    positions = shape.window_s * 2 * FRAMES_PER_SECOND
     config = Qwen2AudioConfig(
         audio_config={
             "num_mel_bins": extractor.feature_size,

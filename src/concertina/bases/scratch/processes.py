@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.multiprocessing.spawn import ProcessException
 
 MEETING = "meeting-"  # the beginning of the name of the file by which they find each other
 
@@ -26,8 +27,9 @@ def spawn(work: Callable[..., None], arguments: tuple[Any, ...], size: int) -> N
         for process in context.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGUSR1)  # Ctrl-C has reached them too, and this one may come twice
-        for process in context.processes:
-            process.join()
+        with contextlib.suppress(ProcessException):  # one that had not begun ends at once, and the others with it
+            while not context.join():
+                pass
         raise
 
 

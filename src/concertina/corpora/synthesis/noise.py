@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.random import Generator
 
-RATE_HZ = 16_000
+from concertina.units import RATE_HZ
+
 TRAINING = ("white", "pink", "band")
 UNSEEN = ("babble", "brown", "gusts")
 
