@@ -84,7 +84,8 @@ def steps(
         with torch.autocast("cpu", torch.bfloat16, enabled=experiment.train.precision == "bfloat16"):
             lengths_B = torch.tensor([len(one) for one in read])
             frames_TD = torch.from_numpy(np.concatenate(read))
-            cut = decide(Utterances(lengths_B, {"frames": frames_TD, "seeds": torch.zeros(batch, dtype=torch.long)}))
+            columns = {"frames": frames_TD, "seeds": torch.zeros(batch, dtype=torch.long)}
+            cut = decide(Utterances(lengths_B, columns))
             inputs = batching.inputs(
                 model,
                 frames_TD,

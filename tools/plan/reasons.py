@@ -32,8 +32,10 @@ PLACES = {  # first key of a stage's own key -> where a user finds it; what is n
     "decode": "evaluate",
     "options": "data.corpora.{corpus}",
     "set": {"train": "train.sets.{train_set}", "evaluate": "evaluate.sets.{test_set}"},
+    "metrics": {"evaluate": "evaluate.metrics.{task}", "report": "evaluate.metrics"},
     "adapters": "adapters of the cell",
 }
+TASKS = ("transcribe", "translate")
 HASHED = ("files", "sources", "templates", "said", "published")  # keys whose values tell a reader nothing
 SIGNS = (  # Snakemake's own words, and a user's
     ("Incomplete output files", "was not finished"),
@@ -72,11 +74,15 @@ def changes(job: Job) -> Iterator[str]:
         return
     stage = job["rule"].partition("_")[0]
     for path, old, new in _differences(before, now):
-        if "/" not in path[0]:
-            yield _worded(stage, job["wildcards"], path, old, new)
-        elif len(path) > 1:  # one that is new or gone as a whole shows in the job's own lists of sets and adapters
-            _, test_set, _ = path[0].split("/")
-            yield _worded(stage, {**job["wildcards"], "test_set": test_set}, path[1:], old, new)
+        where = {**job["wildcards"], "task": TASKS[0]}
+        if "/" in path[0]:
+            _, where["test_set"], _ = path[0].split("/")
+            path = path[1:]
+        elif path[0] in TASKS:  # how the answers of a task are scored
+            where["task"], *rest = path
+            path = tuple(rest)
+        if path:  # what is new or gone as a whole shows in the job's own lists of sets and adapters
+            yield _worded(stage, where, path, old, new)
 
 
 def _worded(stage: str, where: dict[str, str], path: tuple[str, ...], old: Any, new: Any) -> str:
