@@ -12,7 +12,7 @@ from pathlib import Path
 from concertina import console
 from concertina.artefacts import dag, stage
 from concertina.config import DEFAULT, Cell, Config, load
-from concertina.reporting import evidence, findings, page, prose, provenance, readme, scores
+from concertina.reporting import evidence, findings, page, parts, prose, provenance, readme, scores
 from concertina.reporting.board import Board
 from concertina.reporting.evidence import Evidence
 from concertina.reporting.prose import Table
@@ -61,8 +61,7 @@ def _texts(config: Config, config_path: Path, partial: bool, facts: Evidence, ru
     tables = _tables(config, grid, facts, bootstraps)
     origin = provenance.of(config, config_path, facts.results)
     train_sets, caption = [each.name for each in config.train.sets], provenance.caption(config, tables, origin)
-    whisper = prose.whisper(facts.whisper, config.evaluate.metrics.get("transcribe", []))
-    caption = " ".join([caption, *prose.took(facts), *whisper])
+    caption = " ".join([caption, *prose.took(facts), *parts.sentences("caption", facts.parts, config)])
     page_path = str(run.artefact.folder.parent / "report.html")
     failures, skipped = len(facts.failures), config.evaluate.skipped
     return {

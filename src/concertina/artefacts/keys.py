@@ -197,7 +197,8 @@ def report(config: Config) -> Key:
     """Return the key of the report: which cells, metrics and settings it shows, and by which code and templates."""
     names = sorted({name for names in config.evaluate.metrics.values() for name in names})
     read = ("concertina.store.predictions", "concertina.store.records")  # these decide no other stage's result
-    code = _code("report", *read, *(_plugin("metrics", name) for name in names))
+    parts = (f"concertina.reporting.parts.{name}" for name in fingerprint.plugins("reporting/parts"))
+    code = _code("report", *read, *parts, *(_plugin("metrics", name) for name in names))
     templates = fingerprint.files_hash(sorted((fingerprint.SOURCES / "reporting" / "templates").glob("*")))
     cells, skipped = [cell.name for cell in config.cells], config.evaluate.skipped
     shown = {"cells": cells, "metrics": config.evaluate.metrics, "skipped": skipped, **config.report.model_dump()}

@@ -1,12 +1,13 @@
 """Read what a report shows from sealed folders: results, failures, training curves and data sets."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from concertina.artefacts import dag
 from concertina.config import Adapter, Cell, Config, Ratio, Train
+from concertina.reporting.parts import Records, names
 from concertina.reporting.scores import Result
 from concertina.store import folders, jsonl, predictions, records, sealing
 
@@ -83,8 +84,7 @@ class Evidence:
     trainings: list[Training]
     datasets: list[Dataset]
     inputs: list[str]
-    whisper: records.Run | None = None  # the encoder of a joined base with its own decoder
-    gate: records.Run | None = None  # the uncompressed base against published figures
+    parts: Records = field(default_factory=dict)  # the records of the parts of the report, by kind
     assembled: records.Run | None = None  # the making of the base, where it was joined on this machine
 
 
@@ -109,18 +109,17 @@ def read(config: Config, partial: bool = False) -> Evidence:
             results += (result for result in _results(config, cell, scored.folder) if _run(result) not in failed_runs)
         elif not of_cell:
             failed.append(Failed("evaluate", cell.name, UNFINISHED, cell))
-    whisper, gate = (_beside(config, kind, inputs, partial) for kind in ("evaluate_whisper", "evaluate_gate"))
+    parts = {kind: list(_records(config, kind, inputs, partial)) for kind in names()}
     datasets = list(_datasets(config))
-    return Evidence(results, failed, trainings, datasets, inputs, whisper, gate, _assembled(config))
+    return Evidence(results, failed, trainings, datasets, inputs, parts, _assembled(config))
 
 
-def _beside(config: Config, kind: str, inputs: list[str], partial: bool) -> records.Run | None:
-    """Return the record of a stage that an experiment has at most once, or None; its run key is added to `inputs`."""
+def _records(config: Config, kind: str, inputs: list[str], partial: bool) -> Iterator[records.Run]:
+    """Yield the records of a kind of artefact; `inputs` gains their run keys. Errors: DamagedError."""
     for artefact in dag.of_kind(config, kind):
         if artefact.seal.exists() or not partial:
             inputs.append(str(sealing.verify(artefact.folder)["run_key"]))
-            return records.read(artefact.folder / "record.json")
-    return None
+            yield records.read(artefact.folder / "record.json")
 
 
 def _assembled(config: Config) -> records.Run | None:

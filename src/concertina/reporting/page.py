@@ -12,7 +12,7 @@ from markupsafe import Markup
 from concertina import corpora
 from concertina.config import Config
 from concertina.config.values import UNCOMPRESSED, Cell
-from concertina.reporting import browser, figures, findings, prose
+from concertina.reporting import browser, figures, findings, parts, prose
 from concertina.reporting.board import Board
 from concertina.reporting.browser import Example
 from concertina.reporting.evidence import Evidence, Training
@@ -98,8 +98,8 @@ def render(
         "figures": {"quality": _quality(tables, looks), "training": _training(evidence.trainings, train_set, looks)},
         "trainings": evidence.trainings,
         "datasets": evidence.datasets,
-        "conditions": prose.gate(evidence.gate)
-        + prose.whisper(evidence.whisper, config.evaluate.metrics.get("transcribe", []))
+        "parts": parts.collect("table", evidence.parts, config),
+        "conditions": parts.sentences("sentences", evidence.parts, config)
         + prose.conditions(tables, provenance.seeds, config.base.model, _synthetic(config), config.evaluate.skipped),
         "browser": [view for b in boards if (view := _examples(b, grid, train_set, config.report.examples)).examples],
         "browser_note": BROWSER_NOTE,

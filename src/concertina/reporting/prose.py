@@ -3,14 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from concertina.config.values import UNCOMPRESSED, Cell, Ratio
-from concertina.reporting.board import Board, measure
+from concertina.reporting.board import Board
 from concertina.reporting.evidence import Evidence
 from concertina.reporting.findings import Contrast, Row
 from concertina.reporting.statistics import BLOCKED, Interval
-from concertina.store.records import Run
 
 MINUS, NO_BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
@@ -169,18 +167,6 @@ def _value(interval: Interval | None) -> float | None:
     return interval.value if interval else None
 
 
-def whisper(record: Run | None, metrics: Sequence[str]) -> list[str]:
-    """Give the scores of the base's encoder with its own decoder in a sentence, where they were measured."""
-    if record is None:
-        return []
-    name, scores = metrics[0], []
-    for test_set, fact in record.facts.items():
-        score = fact["scores"][name]
-        interval = Interval(score["value"], score["low"], score["high"])
-        scores.append(f"{measure(name).label} {number(interval.value)}{bounds(interval)} on {test_set}")
-    return [f"The base's encoder with its own decoder, Whisper itself, on the same audio: {'; '.join(scores)}."]
-
-
 def took(evidence: Evidence) -> list[str]:
     """Give the median time of an adapter and of a decoded set, and the time of the base, where they are known."""
     adapters = [training.record.seconds for training in evidence.trainings]
@@ -191,23 +177,6 @@ def took(evidence: Evidence) -> list[str]:
     if evidence.assembled:
         sentences.append(f"Joining the base took {evidence.assembled.seconds:,.0f} s.")
     return sentences
-
-
-def gate(record: Run | None) -> list[str]:
-    """Say how the uncompressed base compares with published figures."""
-    if record is None:
-        return []
-    figures = "; ".join(_figure(test_set, fact) for test_set, fact in record.facts.items())
-    sentences = [f"The uncompressed base against published figures: {figures}."]
-    return sentences + ([f"The gate was overridden: {record.override}"] if record.override else [])
-
-
-def _figure(test_set: str, fact: Mapping[str, Any]) -> str:
-    """Write a published figure and ours: 'clean: WER 1.85 [1.6, 2.1], published 1.7, within the tolerance of 0.2'."""
-    interval = Interval(fact["value"], fact["low"], fact["high"])
-    words = {"pass": "within", "warn": "a warning, beyond", "stop": "beyond"}[fact["verdict"]]
-    ours = f"{measure(fact['metric']).label} {number(interval.value, 2)}{bounds(interval)}"
-    return f"{test_set}: {ours}, published {fact['published']:g}, {words} the tolerance of {fact['tolerance']:g}"
 
 
 def conditions(
