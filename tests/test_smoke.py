@@ -25,7 +25,7 @@ from helpers.project_copy import ROOT, artefacts, copy_project, plan, python, sn
 SMOKE = "configs/smoke.yaml"
 HEADER = (
     "name,corpus,split,task,source_language,target_language,compressor,ratio,positions,adapted,train_set,seed,"
-    "metric,value,n_utterances,low,high,realised_ratio,audio_tokens_per_second,signature,run_key"
+    "metric,value,n_utterances,low,high,realised_ratio,audio_tokens_per_second,signature,run_key,options"
 )
 
 STAGES = ("data", "features", "segments", "train", "evaluate", "report")
