@@ -43,7 +43,7 @@ SIGNS = (  # Snakemake's own words, and a user's
     ("Set of input files has changed", "reads other inputs"),
     ("Code has changed", "the rule's shell line"),
     ("Software environment definition has changed", "environment (envs/)"),
-    ("Forced execution", "forced"),
+    ("Forced execution", "what is there is of another config or code"),
 )
 
 
