@@ -113,7 +113,7 @@ def test_librispeech_is_fetched_resumed_unpacked_and_read(tmp_path: Path) -> Non
     (folder / "heard.yaml").write_text(project_again)
     assert "Nothing to be done" in make(folder, "-n")[1], "a mirror changes nothing"
 
-    asked, (status, told) = list(server.asked), make(folder, "--forcerun", "fetch")
+    asked, (status, told) = list(server.asked), make(folder, "--forcerun", "data_fetch")
     assert status == 0, told
     assert "is there already" in told
     assert server.asked == asked, "what is there is not downloaded again"

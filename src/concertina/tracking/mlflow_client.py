@@ -180,7 +180,10 @@ def _reach() -> None:
 
 
 def _make_database(client: Any, path: Path) -> None:
-    """Make a SQLite file whole: its tables take dozens of steps, in which a second process would fail (see `alone`)."""
+    """Make a SQLite file under another name, and move it into place when it is complete.
+
+    Its tables are made in dozens of steps, and another process that opened it meanwhile would fail (see `alone`).
+    """
     with sealing.replacing(path) as temporary:
         client(f"sqlite:///{temporary}").search_experiments(max_results=1)
 
