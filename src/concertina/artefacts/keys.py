@@ -35,7 +35,6 @@ def check(config: Config) -> None:
             raise ConfigError(f"data.mirrors: no corpus is of kind {kind!r}{nearest(kind, kinds)}")
     for corpus, split in config.splits:
         data(config, corpus, split)
-        _check_split(config, corpus, split)
     for cell in config.cells:
         compressors.check_cell(cell)
     if config.gate and not Path(config.gate.published).is_file():
@@ -53,6 +52,7 @@ def _check_split(config: Config, corpus: str, split: str) -> None:
 
 def data(config: Config, corpus: str, split: str, **_: Any) -> Key:
     """Return the key of one split of a corpus: its own options, and the content of the files it is read from."""
+    _check_split(config, corpus, split)
     section = config.corpus(corpus)
     plugin = _plugin("corpora", section.kind)
     options: Key = json.loads(json.dumps(section.options, default=str))
