@@ -77,13 +77,13 @@ def test_a_changed_value_is_named_with_both_values(project: Path) -> None:
     }
 
 
-def test_a_compressors_option_and_a_metric_are_named(project: Path) -> None:
+def test_a_compressors_option_makes_other_cells_and_a_metric_is_named(project: Path) -> None:
     edit(project / "config.yaml", "ratios: [2, 3, 4]}  #", "ratios: [2, 3, 4], options: {phase: 1}}  #")
     edit(project / "config.yaml", "transcribe: [wer, cer]", "transcribe: [wer]")
     result = python(project, "-m", "tools.plan", "--each").stdout
-    assert "segments.cells.sample.options.phase 0 -> 1" in result
+    assert re.search(r"^segments +12 .* new$", result, flags=re.MULTILINE)
     assert "evaluate.metrics.transcribe - cer" in result
-    assert len(re.findall(r"^ +synthetic/\w+/sample-\d$", result, flags=re.MULTILINE)) == 12
+    assert len(re.findall(r"^ +synthetic/\w+/sample-\d-phase=1$", result, flags=re.MULTILINE)) == 12
 
 
 def test_changed_code_is_named(project: Path) -> None:
@@ -107,7 +107,7 @@ def test_an_added_test_set_and_another_size_of_one_are_named(project: Path) -> N
     new = "    - {name: heard, corpus: synthetic, split: dev, task: transcribe, language: en}\n"
     edit(project / "config.yaml", "    - {name: hard,", new + "    - {name: hard,")
     reason = told(project)["evaluate"][1]
-    assert "evaluate.sets.heard is new" in reason
+    assert "evaluate.sets + heard" in reason
     assert "evaluate.sets.clean-en-de.utterances 200 -> 100" in reason
 
 

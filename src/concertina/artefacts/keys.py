@@ -46,7 +46,7 @@ def check(config: Config) -> None:
 def _check_split(config: Config, corpus: str, split: str) -> None:
     """Check that a corpus which lists its splits has this one. Errors: ConfigError naming the nearest."""
     splits = config.corpus(corpus).options.get("splits")
-    if isinstance(splits, dict | list) and split not in splits:
+    if splits and isinstance(splits, dict | list) and split not in splits:
         raise ConfigError(f"data.corpora: {corpus} has no split {split!r}{nearest(split, [str(s) for s in splits])}")
 
 
