@@ -67,14 +67,7 @@ def planned(arguments: Sequence[str], config: Config, estimate: Estimate) -> lis
     """What would run, with sizes and reasons; a job whose artefact can be taken over has nothing else to do."""
     standing = Standing(config)
     twins = {artefact.folder: folder for artefact, folder in takeover.twins(standing)}
-<<<<<<< HEAD
-    rows = jobs(arguments)
-    made = {output for row in rows for output in row["outputs"]}
-    if others := [seal for seal in settle.again(config)[1:] if seal not in made]:
-        rows = jobs(["--forcerun", *others, *arguments])
-=======
     rows = _with_strangers(jobs(arguments), arguments, config)
->>>>>>> tools
     return [_planned(row, config, estimate, standing, twins) for row in rows]
 
 
