@@ -129,7 +129,7 @@ def test_what_reads_a_base_knows_which_one_it_was(project: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"shares": [0.5, 0.2, 0.3]}, r"shares: one for each of the 2 parts"),
+        ({"shares": [0.5, 0.2, 0.3]}, r"shares: give one for each of the 2 parts"),
         ({"treads": 2}, r"unknown key base\.assembled\.recipe\.treads.*threads"),
         ({"longest_s": -1}, r"base\.assembled\.recipe\.longest_s"),
     ],
