@@ -52,9 +52,7 @@ def test_long_stereo_audio_at_another_rate_is_read_in_windows(capsys: pytest.Cap
     assert run("long.flac", "short.wav") == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("long.flac: ")
-    assert re.search(
-        r"\(3\d\d audio tokens instead of 3\d\d, 0 % saved by none; 13.0 s in [3-5] windows\)", out[1]
-    )
+    assert re.search(r"\(3\d\d audio tokens instead of 3\d\d, 0 % saved by none; 13.0 s in [3-5] windows\)", out[1])
     assert out[2].startswith("short.wav: ")
 
 

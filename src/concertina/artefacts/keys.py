@@ -51,7 +51,10 @@ def _check_split(config: Config, corpus: str, split: str) -> None:
 
 
 def data(config: Config, corpus: str, split: str, **_: Any) -> Key:
-    """Return the key of one split of a corpus: its own options, and the content of the files it is read from."""
+    """Return the key of one split of a corpus: its own options, and the content of the files it is read from.
+
+    Errors: ConfigError naming a split that the corpus does not list.
+    """
     _check_split(config, corpus, split)
     section = config.corpus(corpus)
     plugin = _plugin("corpora", section.kind)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from concertina import config as configs
 from concertina import console, metrics
 from concertina.artefacts import dag, stage
-from concertina.config import Config, ConfigError, Gate, Section
+from concertina.config import UNCOMPRESSED, Config, ConfigError, Gate, Section
 from concertina.nearest import nearest
 from concertina.reporting import scoring
 from concertina.reporting.statistics import Bootstrap
@@ -74,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     if gate is None:
         raise ConfigError("gate: this config has none")
     with stage.beginning(config, dag.artefact(config, "evaluate_gate"), args) as run:
+        run.head |= stage.cell_fields(UNCOMPRESSED)  # a failure is told in the row of that cell
         figures = {name: figure for name, figure in published(gate).items() if name not in config.evaluate.skipped}
         check_metrics(config, figures)
         units = run.inputs("evaluate_decode")
