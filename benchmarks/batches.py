@@ -35,9 +35,11 @@ from transformers import (
     TrainingArguments,
 )
 
-from concertina import config, features, train
+from concertina import config, train
+from concertina.compressors._segments import Segments
 from concertina.config import Config
-from concertina.model import devices, lalm, packed_attention
+from concertina.model import batching, devices, encoding, lalm, packed_decoder
+from concertina.model.inputs import IGNORED, Inputs, pack
 from concertina.units import RATE_HZ
 
 ANSWER = "the red light is over there at three"
@@ -57,21 +59,21 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--large", action="store_true", help="the true dimensions, on a CUDA GPU")
     parser.add_argument("--peak", type=float, default=989.0, help="of the card, dense bfloat16, in TFLOP/s")
-    asked = parser.parse_args()
-    if asked.large and not torch.cuda.is_available():
+    args = parser.parse_args()
+    if args.large and not torch.cuda.is_available():
         parser.error("--large needs a CUDA GPU, and there is none here")
-    if asked.large:
-        print(json.dumps({f"{ratio}x": large(ratio, asked.peak) for ratio in (1, 3)}, indent=1))
+    if args.large:
+        print(json.dumps({f"{ratio}x": large(ratio, args.peak) for ratio in (1, 3)}, indent=1))
         return 0
     experiment = config.load()
     devices.fix(1)
-    waves = recordings(asked.data, asked.steps * experiment.train.batch)
-    if len(waves) < asked.steps * experiment.train.batch:
-        parser.error(f"{asked.data} holds {len(waves)} utterances, too few for {asked.steps} steps")
-    found = {"trainer": plain(experiment, waves, asked.steps)}
+    waves = recordings(args.data, args.steps * experiment.train.batch)
+    if len(waves) < args.steps * experiment.train.batch:
+        parser.error(f"{args.data} holds {len(waves)} utterances, too few for {args.steps} steps")
+    found = {"trainer": plain(experiment, waves, args.steps)}
     for layout in ("padded", "packed"):
         chosen = experiment.train.model_copy(update={"layout": layout})
-        found[layout] = ours(experiment.model_copy(update={"train": chosen}), waves, asked.steps)
+        found[layout] = ours(experiment.model_copy(update={"train": chosen}), waves, args.steps)
     result = {
         "utterances_per_second": {name: rate for name, (rate, _) in found.items()},
         "times_the_trainer": {name: found[name][0] / found["trainer"][0] for name in ("padded", "packed")},
@@ -84,10 +86,8 @@ def main() -> int:
 def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float, float]:
     """From cached frames, true lengths, the head on labels alone: utterances per second, and the mean loss."""
     model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
-    frames = features.encode(model, waves, int(experiment.features.batch_seconds * RATE_HZ))
+    frames = encoding.encode(model, waves, int(experiment.features.batch_seconds * RATE_HZ))
     batch = experiment.train.batch
-    if experiment.train.layout == "packed":
-        model.llm.config._attn_implementation = packed_attention.NAME
     torch.manual_seed(0)
     adapted = peft.get_peft_model(model.model, train.lora(experiment, model))
     trainable = [p for p in adapted.parameters() if p.requires_grad]
@@ -100,16 +100,14 @@ def ours(experiment: Config, waves: list[np.ndarray], steps: int) -> tuple[float
     for step in range(steps):
         began = time.process_time()
         read = frames[step * batch : (step + 1) * batch]
-        counts = [len(one) for one in read]
-        tokens_ND = lalm.project(model, torch.from_numpy(np.concatenate(read)))
-        places = torch.cat([torch.arange(count) for count in counts])
-        inputs, told = (
-            lalm.embed(model, [prompt] * batch, tokens_ND, counts, places, counts, [answer] * batch),
-            dict[str, Any](),
-        )
+        frames_TD, lengths_B = torch.from_numpy(np.concatenate(read)), torch.tensor([len(one) for one in read])
+        every_frame = Segments.cut(torch.ones(len(frames_TD), dtype=torch.bool), lengths_B)
+        prompts, answers = [prompt] * batch, [answer] * batch
+        inputs = batching.inputs(model, frames_TD, lengths_B.tolist(), every_frame, prompts, answers)
+        extra = dict[str, Any]()
         if experiment.train.layout == "packed":
-            inputs, told["packing"] = packed_attention.pack(inputs)
-        loss = lalm.loss(model, inputs, **told)
+            inputs, extra["packing"] = pack(inputs)
+        loss = lalm.loss(model, inputs, **extra)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, experiment.train.clip_norm)
@@ -190,7 +188,6 @@ def large(ratio: int, peak: float) -> dict[str, float]:
     gc.collect()  # of the ratio before
     with torch.device(DEVICE):
         llm = Qwen2Model(Qwen2Config(vocab_size=156032, num_key_value_heads=LARGE["num_attention_heads"], **LARGE))
-    llm.config._attn_implementation = packed_attention.NAME
     llm.requires_grad_(False)
     adapted = peft.get_peft_model(llm, peft.LoraConfig(r=64, target_modules="all-linear"))
     adapted.enable_input_require_grads()
@@ -200,15 +197,15 @@ def large(ratio: int, peak: float) -> dict[str, float]:
     while batch <= 512:
         try:
             torch.cuda.reset_peak_memory_stats()
-            valid_BS = torch.ones(batch, length, dtype=torch.bool, device=DEVICE)
-            packed = packed_attention.Packing(torch.arange(batch * length, device=DEVICE).view(batch, length), valid_BS)
-            embeds = torch.randn(1, batch * length, width, device=DEVICE, requires_grad=True)
-            places = torch.arange(length, device=DEVICE).repeat(batch)[None]
+            mask_BS = torch.ones(batch, length, dtype=torch.long, device=DEVICE)
+            labels_BS = mask_BS.masked_fill(torch.arange(length, device=DEVICE) < length - TEXT, IGNORED)
+            embeds_BSD = torch.randn(batch, length, width, device=DEVICE)
+            places_BS = torch.arange(length, dtype=torch.float32, device=DEVICE).expand(batch, length)
+            row, packing = pack(Inputs(embeds_BSD, mask_BS, places_BS, labels_BS))
             for timed in (False, True):
                 torch.cuda.synchronize()
                 began = time.monotonic()
-                out = llm(inputs_embeds=embeds, position_ids=places, use_cache=False, packing=packed)
-                out.last_hidden_state.float().mean().backward()
+                packed_decoder.label_states(llm, row, packing).float().mean().backward()
                 torch.cuda.synchronize()
                 seconds = time.monotonic() - began if timed else 0.0
             found = {

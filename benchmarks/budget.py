@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from concertina import config as configs
-from concertina.artefacts import layout
+from concertina.artefacts import dag
 from concertina.config import Config
 from concertina.store import records
 
@@ -32,12 +32,12 @@ def main() -> None:
     parser.add_argument("--learning-rates", nargs="+", type=float, help="default: the config's")
     parser.add_argument("--step-factors", nargs="+", type=float, default=[1.0])
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
-    asked = parser.parse_args()
-    config = configs.load(asked.config)
-    rates = asked.learning_rates or [config.train.learning_rate]
-    todo = list(itertools.product(asked.cells, rates, asked.step_factors))
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        for row in pool.map(lambda one: trained(asked.config, config, *one), todo):
+    args = parser.parse_args()
+    config = configs.load(args.config)
+    rates = args.learning_rates or [config.train.learning_rate]
+    todo = list(itertools.product(args.cells, rates, args.step_factors))
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for row in pool.map(lambda one: trained(args.config, config, *one), todo):
             print(json.dumps(row), flush=True)
 
 
@@ -51,11 +51,12 @@ def trained(path: Path, config: Config, cell: str, rate: float, factor: float) -
     file = Path("scratch", "budget", f"{name}-{cell}.yaml")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(configs.merge(overlay, {"train": changed})), encoding="utf-8")
-    compressor, ratio = cell.rsplit("-", 1)
-    arguments = ["--train-set", name, "--compressor", compressor, "--ratio", ratio, "--seed", "0"]
+    where = {"train_set": name, "cell": cell, "seed": 0}
+    arguments = ["--train-set", name, "--cell", cell, "--seed", "0"]
     command = [sys.executable, "-m", "concertina.train", "--config", str(file), *arguments]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    record = records.read(layout.train(config.name, name, compressor, ratio, 0) / "record.json")
+    artefact = dag.artefact(configs.load(file), "train", **where)
+    record = records.read(artefact.folder / "record.json")
     facts = record.model_dump()["facts"]
     return {"cell": cell, "learning_rate": rate, "steps": steps, "seconds": round(record.seconds), **facts}
 

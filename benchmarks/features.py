@@ -26,8 +26,8 @@ import torch
 from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
 from transformers.masking_utils import create_bidirectional_mask
 
-from concertina import config, features
-from concertina.model import devices, encoder, lalm
+from concertina import config
+from concertina.model import devices, encoder, encoding, lalm
 from concertina.model.lalm import Lalm
 from concertina.store.shards import Reader
 from concertina.units import RATE_HZ
@@ -40,19 +40,19 @@ def main() -> int:
     parser.add_argument("--like", choices=["librispeech"], help="lengths of utterances, instead of --data")
     parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa", help="of the stock forward")
     parser.add_argument("--utterances", type=int, default=100)
-    asked = parser.parse_args()
-    experiment = config.load(asked.config)
+    args = parser.parse_args()
+    experiment = config.load(args.config)
     devices.fix(1)
-    if asked.like:
-        model, waves = whisper_tiny(), noise(librispeech(asked.utterances))
+    if args.like:
+        model, waves = whisper_tiny(), noise(librispeech(args.utterances))
     else:
         model = lalm.load(experiment.base, encoder=True, llm=False, device="cpu")
-        waves = speech(asked.data, asked.utterances)
+        waves = speech(args.data, args.utterances)
     budget = int(experiment.features.batch_seconds * RATE_HZ)
     window = encoder.window_samples(model.encoder)
     waves = [wave for wave in waves if len(wave) <= window]
-    ours_s, ours = best(lambda: features.encode(model, waves, budget))
-    model.encoder.config._attn_implementation = asked.attention
+    ours_s, ours = best(lambda: encoding.encode(model, waves, budget))
+    model.encoder.config._attn_implementation = args.attention
     stock_s, theirs = best(lambda: stock(model, waves, max(1, budget // window)))
     lengths = [len(wave) for wave in waves]
     ours_flop, stock_flop = sum(flop(model, n) for n in lengths), flop(model, window) * len(lengths)
@@ -61,7 +61,7 @@ def main() -> int:
         "utterances": len(waves),
         "mean_seconds_of_audio": float(np.mean(lengths)) / RATE_HZ,
         "window_seconds": window / RATE_HZ,
-        "stock_attention": asked.attention,
+        "stock_attention": args.attention,
         "true_length_seconds": ours_s,
         "stock_seconds": stock_s,
         "times_faster": stock_s / ours_s,

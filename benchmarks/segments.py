@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from concertina import config, features, segments
-from concertina.config import Cell, Ratio, ratio_text
-from concertina.model import lalm
+from concertina import compressors, config, segments
+from concertina.config import Cell
+from concertina.model import encoding, lalm
 from concertina.store import sealing
 from concertina.store.shards import Reader, Writer
 
@@ -36,19 +36,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", default=config.DEFAULT)
     parser.add_argument("--utterances", type=int, default=7300, help="as many as the default corpus has")
-    asked = parser.parse_args()
-    experiment = config.load(asked.config)
-    lengths = np.random.default_rng(0).integers(*FRAMES, asked.utterances)
+    args = parser.parse_args()
+    experiment = config.load(args.config)
+    lengths = np.random.default_rng(0).integers(*FRAMES, args.utterances)
     encode_s, width = time_encoder(experiment, lengths)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "features")
         write_noise(folder, lengths, width)
-        cells = {
-            f"{cell.compressor}-{ratio_text(ratio)}": time_cell(folder, cell, ratio, Path(scratch, "cell"))
-            for cell in experiment.segments.cells
-            for ratio in cell.ratios
-        }
+        cells = {cell.name: time_cell(folder, cell, Path(scratch, "cell")) for cell in experiment.cells}
     seconds = sum(cell["seconds"] for cell in cells.values())
     result = {
         "utterances": len(lengths),
@@ -70,31 +66,30 @@ def time_encoder(experiment: config.Config, lengths: np.ndarray) -> tuple[float,
     rng = np.random.default_rng(0)
     waves = [rng.integers(-3000, 3000, n * SAMPLES_PER_FRAME).astype(np.int16) for n in lengths[:ENCODED]]
     budget = int(experiment.features.batch_seconds * 16000)
-    taken = best(lambda: features.encode(model, waves, budget), times=2)
+    taken = best(lambda: encoding.encode(model, waves, budget), times=2)
     return taken * int(lengths.sum()) / int(lengths[:ENCODED].sum()), int(model.encoder.config.d_model)
 
 
-def time_cell(folder: Path, cell: Cell, ratio: Ratio, path: Path) -> dict[str, float]:
+def time_cell(folder: Path, cell: Cell, path: Path) -> dict[str, float]:
     """Seconds of one cell, and how many times faster its first batch is than a loop over that batch."""
     wanted = segments.wanted(cell.compressor)
 
     def run() -> None:
         sealing.verify(folder, wanted)
-        segments.write(path, Reader(folder), cell, ratio, 0)
+        segments.write(path, Reader(folder), cell, 0)
 
     seconds = best(run)
     reader = Reader(folder)
-    decide = segments.decider(cell.compressor, ratio, cell.options)
+    decide = segments.decider(cell)
     indices = next(segments.batches(reader.lengths))
-    frames_TD, lengths_B = segments.read(reader, indices)
-    seeds_B = segments.seeds([reader.ids[i] for i in indices], 0)
-    alone = list(zip(frames_TD.split(lengths_B.tolist()), lengths_B.split(1), seeds_B.split(1), strict=True))
+    speech = segments.read(reader, indices, compressors.describe(cell.compressor).reads, 0)
+    alone = [speech.pick(torch.tensor([i])) for i in range(len(indices))]
 
     def loop() -> None:
         for one in alone:
-            decide(*one)
+            decide(one)
 
-    packed_s = best(lambda: decide(frames_TD, lengths_B, seeds_B), times=20)
+    packed_s = best(lambda: decide(speech), times=20)
     return {"seconds": seconds, "times_faster_than_a_loop": round(best(loop, times=5) / packed_s, 1)}
 
 

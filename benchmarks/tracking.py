@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from concertina import config as configs
-from concertina.artefacts import layout
-from concertina.config import Config, sections
-from concertina.store import records, sealing
+from concertina.artefacts import dag
+from concertina.config import Cell, Config, Ratio
+from concertina.store import jsonl, records, sealing
 from concertina.tracking import mlflow_client, replay, runs
 from concertina.tracking.mlflow_client import Experiment
 
@@ -30,25 +30,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--adapters", type=int, default=13)
     parser.add_argument("--steps", type=int, default=400, help="of each adapter's curve: three values a step")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     default = Path(configs.DEFAULT).resolve()
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
         shutil.copy(default, configs.DEFAULT)
-        ratios = [1 + i / 10 for i in range(asked.adapters)]
+        ratios = [1 + i / 10 for i in range(args.adapters)]
         overlay = {"name": "made-up", "segments": {"cells": [{"compressor": "average", "ratios": ratios}]}}
         Path("overlay.yaml").write_text(json.dumps(overlay), encoding="utf-8")
         config = configs.load("overlay.yaml")
-        curves = [write(config, sections.ratio_text(ratio), asked.steps) for ratio in ratios]
+        curves = [write(config, Cell("average", Ratio.parse(ratio)), args.steps) for ratio in ratios]
         Experiment("made before").client.search_experiments()  # imports and tables are not what is measured
         shutil.copy(mlflow_client.DATABASE, "naive.db")
         replay_s = seconds(lambda: replay.replay(config))
         again_s = seconds(lambda: replay.replay(config))
         naive_s = seconds(lambda: one_by_one(curves))
     result = {
-        "adapters": asked.adapters,
+        "adapters": args.adapters,
         "values": sum(len(list(runs.values(curve))) for curve in curves),
         "replay_s": replay_s,
-        "runs_per_second": asked.adapters / replay_s,
+        "runs_per_second": args.adapters / replay_s,
         "second_replay_s": again_s,
         "one_call_per_value_s": naive_s,
         "times_faster": naive_s / replay_s,
@@ -56,19 +56,21 @@ def main() -> None:
     print(json.dumps({name: round(value, 2) for name, value in result.items()}, indent=1))
 
 
-def write(config: Config, ratio: str, steps: int) -> list[dict[str, float]]:
+def write(config: Config, cell: Cell, steps: int) -> list[dict[str, float]]:
     """Seal an adapter without scores; its curve."""
     curve: list[dict[str, float]] = [{"step": 0, "dev_loss": 2.0}]
     for step in range(1, steps + 1):
         curve.append({"step": step, "loss": 1 / step, "learning_rate": 1e-3, "utterances_per_second": 70.0})
         if step % 100 == 0:
             curve.append({"step": step, "dev_loss": 1 / step})
-    place = {"compressor": "average", "ratio": ratio, "train_set": "english", "seed": 0}
-    made = {"commit": "unknown", "versions": {}, "device": "none", "threads": 1, "seconds": 1.0, "run_key": ratio}
+    key = cell.name
+    place = {"compressor": cell.compressor, "ratio": str(cell.ratio), "train_set": "english", "seed": 0}
+    made = {"commit": "unknown", "versions": {}, "device": "none", "threads": 1, "seconds": 1.0, "run_key": key}
     head = {"stage": "train", "name": config.name, "config": config.train.model_dump(mode="json"), **place, **made}
-    with sealing.sealed(layout.train(config.name, "english", "average", ratio, 0), {"run_key": ratio}) as folder:
+    adapter = dag.artefact(config, "train", train_set="english", cell=cell, seed=0)
+    with sealing.sealed(adapter.folder, {"run_key": key}) as folder:
         records.write(folder / "record.json", records.run(**head))
-        (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
+        jsonl.write(folder / "curve.jsonl", curve)
         (folder / "adapter_model.safetensors").write_bytes(b"0" * 2**20)
     return curve
 

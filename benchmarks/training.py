@@ -19,10 +19,9 @@ import peft
 import torch
 from features import speech as recordings
 
-from concertina import config, features, segments, train
-from concertina.compressors._segments import positions
-from concertina.config import ratio_text
-from concertina.model import batching, devices, lalm
+from concertina import config, segments, train
+from concertina.compressors._utterances import Utterances
+from concertina.model import batching, devices, encoding, lalm
 from concertina.model.lalm import Lalm
 from concertina.units import RATE_HZ
 
@@ -34,20 +33,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", default=config.DEFAULT)
     parser.add_argument("--data", type=Path, help="a folder of the data stage")
-    parser.add_argument("--compressor", default="average")
-    parser.add_argument("--ratio", default="3")
+    parser.add_argument("--cell", default="average-3")
     parser.add_argument("--steps", type=int, default=8)
-    asked = parser.parse_args()
-    experiment = config.load(asked.config)
+    args = parser.parse_args()
+    experiment = config.load(args.config)
     devices.fix(1)
-    cell = experiment.cell(asked.compressor, asked.ratio)
-    ratio = next(ratio for ratio in cell.ratios if ratio_text(ratio) == asked.ratio)
-    decide = segments.decider(cell.compressor, ratio, cell.options)
-    waves = recordings(asked.data, asked.steps * experiment.train.batch)
+    decide = segments.decider(experiment.cell(args.cell))
+    waves = recordings(args.data, args.steps * experiment.train.batch)
     budget = int(experiment.features.batch_seconds * RATE_HZ)
 
     model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
-    cached = features.encode(model, waves, budget)
+    cached = encoding.encode(model, waves, budget)
     rates, losses = {}, {}
     for name in ("cached", "encoder_in_the_loop"):
         model = lalm.load(experiment.base, encoder=True, llm=True, device="cpu")
@@ -55,9 +51,9 @@ def main() -> int:
         def frames(indices: list[int], model: Lalm = model, name: str = name) -> list[np.ndarray]:
             if name == "cached":
                 return [cached[i] for i in indices]
-            return features.encode(model, [waves[i] for i in indices], budget)
+            return encoding.encode(model, [waves[i] for i in indices], budget)
 
-        rates[name], losses[name] = steps(model, experiment, frames, decide, len(waves), asked.steps)
+        rates[name], losses[name] = steps(model, experiment, frames, decide, len(waves), args.steps)
     result = {
         "utterances_per_second": rates,
         "ratio": rates["cached"] / rates["encoder_in_the_loop"],
@@ -88,11 +84,16 @@ def steps(
         with torch.autocast("cpu", torch.bfloat16, enabled=experiment.train.precision == "bfloat16"):
             lengths_B = torch.tensor([len(one) for one in read])
             frames_TD = torch.from_numpy(np.concatenate(read))
-            cut = decide(frames_TD, lengths_B, torch.zeros(batch, dtype=torch.long))
-            tokens_ND = batching.compress(model, frames_TD, cut, experiment.segments.pool_at)
-            counts = cut.counts_B.tolist()
-            inputs = lalm.embed(
-                model, [prompt] * batch, tokens_ND, counts, positions(cut, "renumber"), counts, [answer] * batch
+            columns = {"frames": frames_TD, "seeds": torch.zeros(batch, dtype=torch.long)}
+            cut = decide(Utterances(lengths_B, columns))
+            inputs = batching.inputs(
+                model,
+                frames_TD,
+                lengths_B.tolist(),
+                cut,
+                [prompt] * batch,
+                [answer] * batch,
+                pool_at=experiment.segments.pool_at,
             )
             loss = lalm.loss(model, inputs)
         optimizer.zero_grad()

@@ -26,18 +26,18 @@ def main() -> None:
     parser.add_argument("--config", default=str(configs.DEFAULT))
     parser.add_argument("--cores", type=int, required=True, help="cores that the measured run had")
     parser.add_argument("--run-seconds", type=float, required=True, help="wall time of the measured run")
-    asked = parser.parse_args()
-    jobs = planned([sys.executable, "-m", "snakemake", "--config", f"experiment={asked.config}"])
+    args = parser.parse_args()
+    jobs = planned([sys.executable, "-m", "snakemake", "--config", f"experiment={args.config}"])
     starts = {stage: seconds([sys.executable, "-m", f"concertina.{stage}", "--help"]) for stage in STAGES}
-    nothing = seconds(["make", "reproduce", f"CONFIG={asked.config}"])
+    nothing = seconds(["make", "reproduce", f"CONFIG={args.config}"])
     outside = nothing + sum(starts[stage] * count for stage, count in jobs.items())
     row = {
-        "dry_run_s": seconds(["make", "plan", f"CONFIG={asked.config}"]),
+        "dry_run_s": seconds(["make", "plan", f"CONFIG={args.config}"]),
         "nothing_to_do_s": nothing,
         "jobs": jobs,
         "start_s": starts,
-        "run_s": asked.run_seconds,
-        "share_outside_the_stages": outside / (asked.run_seconds * asked.cores),
+        "run_s": args.run_seconds,
+        "share_outside_the_stages": outside / (args.run_seconds * args.cores),
     }
     print(json.dumps(row, indent=1))
 

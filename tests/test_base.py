@@ -19,6 +19,7 @@ import yaml
 from transformers import WhisperFeatureExtractor
 
 from concertina import base, config, metrics, transcribe
+from concertina.bases.scratch import recipe as recipes
 from concertina.bases.scratch.examples import Mix, Pool, make_pool
 from concertina.bases.scratch.muon import Muon
 from concertina.corpora import Utterance, synthetic
@@ -27,6 +28,7 @@ from concertina.model import encoder, lalm
 from concertina.store import sealing
 
 ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "models/tiny/recipe.yaml"
 SMALL = {
     "clips": {"en": 30, "de": 12, "fr": 12},
     "width": 64,
@@ -45,12 +47,20 @@ SMALL = {
 }
 
 
+def write(folder: Path, **changes: Any) -> None:
+    """A folder with a config, and beside its base the shipped recipe with changes."""
+    (folder / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "small.yaml").write_text(yaml.safe_dump({"base": {"model": "base", "sha256": ""}}), encoding="utf-8")
+    (folder / "base").mkdir()
+    recipe = yaml.safe_load(SHIPPED.read_text(encoding="utf-8")) | changes
+    (folder / "base/recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+
+
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a config and the base made from it."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump({"base": {"model": "base", "sha256": "", "recipe": SMALL}}))
+    write(tmp_path, **SMALL)
     assert base.main(["--config", "small.yaml"]) == 0
     return tmp_path
 
@@ -70,6 +80,7 @@ def test_the_base_is_sealed_loads_and_names_its_sentences(made: Path) -> None:
     spoken = itertools.islice(sentences("base", 0, list(KINDS)), 30)
     assert {hashlib.sha256(s.en.encode()).hexdigest()[:16] for s in spoken} <= hashes
     assert json.loads((made / "base" / "training.json").read_text())["recipe"]["width"] == 64
+    assert recipes.read_recipe(made / "base" / "recipe.yaml").width == 64
 
 
 @pytest.mark.slow
@@ -87,10 +98,9 @@ def test_training_that_is_killed_goes_on_to_the_same_weights(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
-    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    chosen = {"model": "base", "sha256": "", "recipe": SMALL | {"processes": processes}}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump({"base": chosen}), encoding="utf-8")
-    command = [sys.executable, "-m", "concertina.base", "--config", "small.yaml"]
+    write(tmp_path, **SMALL | {"processes": processes})
+    Path("base").rename("kept")
+    command = [sys.executable, "-m", "concertina.base", "--config", "small.yaml", "--recipe", "kept/recipe.yaml"]
     with subprocess.Popen(command, start_new_session=True) as process:
         ends = time.monotonic() + 300
         while not list(Path("scratch").rglob("phase1-*.safetensors")) and time.monotonic() < ends:
@@ -105,12 +115,43 @@ def test_training_that_is_killed_goes_on_to_the_same_weights(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 2])
+def test_training_that_is_asked_to_stop_goes_on_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    phases = [{"loss": "ctc", "steps": 12, "single_steps": 6, "peak": 1.0, "floor": 0.1}]
+    recipe = SMALL | {"phases": phases, "mean_of": 1, "processes": size}
+    values = {"base": {"model": "base", "sha256": "", "recipe": recipe}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    command = [sys.executable, "-m", "concertina.base", "--config", "small.yaml"]
+    with open("console", "w", encoding="utf-8") as stderr, subprocess.Popen(command, stderr=stderr) as process:
+        while not list(Path("scratch").rglob("attempt")) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 130
+    assert Path("console").read_text(encoding="utf-8").count("ends after its present step") == 1  # one speaks for all
+    [checkpoint] = Path("scratch").rglob("step-*")  # its first steps, which are not done again
+    assert not Path("base").exists()
+    weights = []
+    for _ in range(2):
+        subprocess.run(command, check=True)
+        weights.append(sealing.sha256(Path("base", "model.safetensors")))
+        for phase in Path("scratch").rglob("phase1-*"):
+            phase.unlink()  # the second time from the start, without a stop
+    assert not checkpoint.exists()
+    assert weights[0] == weights[1]
+
+
 @pytest.mark.parametrize(
     ("recipe", "told"),
     [
-        ({"widht": 64}, "unknown key base.recipe.widht (did you mean 'width'?)"),
-        ({"phases": [{"loss": "ctc", "stepps": 6}]}, "unknown key base.recipe.phases.0.stepps (did you mean 'steps'?)"),
-        ({"heads": "four"}, "base.recipe.heads: "),
+        ({"widht": 64}, "unknown key widht (did you mean 'width'?)"),
+        ({"phases": [{"loss": "ctc", "stepps": 6}]}, "unknown key phases.0.stepps (did you mean 'steps'?)"),
+        ({"heads": "four"}, "base/recipe.yaml: heads: "),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_one_line(
@@ -121,12 +162,48 @@ def test_a_recipe_that_cannot_be_followed_is_one_line(
     told: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    (tmp_path / "typo.yaml").write_text(yaml.safe_dump({"base": {"recipe": recipe}}), encoding="utf-8")
-    assert base.main(["--config", "typo.yaml"]) == 1
+    write(tmp_path, **recipe)
+    assert base.main(["--config", "small.yaml"]) == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: typo.yaml: ")
+    assert line.startswith("error: base/recipe.yaml: ")
     assert told in line
+
+
+def test_a_base_without_a_recipe_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path)
+    Path("base/recipe.yaml").unlink()
+    assert base.main(["--config", "small.yaml"]) == 1
+    assert capsys.readouterr().err.startswith("error: base/recipe.yaml: no such recipe; name one with --recipe")
+
+
+def test_a_recipe_in_a_config_is_an_unknown_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path)
+    Path("old.yaml").write_text(yaml.safe_dump({"base": {"recipe": SMALL}}), encoding="utf-8")
+    assert base.main(["--config", "old.yaml"]) == 1
+    assert capsys.readouterr().err.startswith("error: old.yaml: unknown key base.recipe")
+
+
+def test_the_shipped_recipe_is_the_one_that_made_the_shipped_base() -> None:
+    made = json.loads((ROOT / "models/tiny/training.json").read_text(encoding="utf-8"))["recipe"]
+    shipped = recipes.read_recipe(SHIPPED).model_dump()
+    assert {key: shipped[key] for key in made} == made
+
+
+def test_fetching_a_base_imports_nothing_heavy() -> None:
+    seen = (
+        "import contextlib, sys; from concertina import base\n"
+        "with contextlib.suppress(SystemExit): base.main(['hub', '--help'])\n"
+        "print({'torch', 'transformers'} & set(sys.modules), file=sys.stderr)"
+    )
+    path = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    result = subprocess.run([sys.executable, "-c", seen], env=path, capture_output=True, text=True, check=True)
+    assert result.stderr == "set()\n"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A base that is joined from a Whisper and an LLM: the stage as a user runs it, stopped, run again, and read."""
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from concertina import config, console, features
 from concertina.artefacts import keys
 from concertina.bases import join
-from concertina.bases.joined import finetuning, pretrained
+from concertina.bases.joined import alignment, finetuning, heard, pretrained
 from concertina.config import ConfigError, Pretrained
 from concertina.model import encoding, lalm
 from concertina.store import records, sealing
@@ -67,7 +68,7 @@ def test_made_again_it_is_the_same_to_the_last_bit(project: Path, capsys: pytest
     before = sealing.sha256(weights)
     assert join.main(["--config", "joint.yaml"]) == 0
     assert sealing.sha256(weights) == before
-    assert capsys.readouterr().err.count("utterances to hear") == 1  # by both parts of the split
+    assert capsys.readouterr().err.count("utterances to encode") == 1  # by both parts of the split
 
 
 @pytest.mark.slow
@@ -91,6 +92,29 @@ def test_a_stopped_finetuning_goes_on_to_the_same_base(project: Path, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 6])
+def test_a_stopped_alignment_goes_on_to_the_same_base(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], step: int
+) -> None:
+    weights = Path("build/joint/base/model.safetensors")
+    before, forward, done = sealing.sha256(weights), alignment.Aligner.forward, list[int]()
+
+    def signals(self: alignment.Aligner, batch: list[heard.Heard]) -> torch.Tensor:
+        done.append(1)
+        if len(done) == step:
+            signal.raise_signal(signal.SIGTERM)
+        return forward(self, batch)
+
+    monkeypatch.setattr(alignment.Aligner, "forward", signals)
+    assert join.main(["--config", "joint.yaml"]) == 130
+    assert f"stopped after {'step 2' if step == 2 else 'step 1'}; " in capsys.readouterr().err
+    assert join.main(["--config", "joint.yaml"]) == 0
+    assert len(done) == 6  # no step twice
+    assert sealing.sha256(weights) == before
+    assert list(Path("scratch").glob("*-ctc")) == list(Path("scratch").glob("*-lm")) == []
+
+
+@pytest.mark.slow
 def test_what_reads_a_base_knows_which_one_it_was(project: Path) -> None:
     chosen = config.load("joint.yaml")
     assert keys.identity(chosen) == sealing.read_seal(folder_of("base_join", "joint"))["run_key"]
@@ -105,7 +129,7 @@ def test_what_reads_a_base_knows_which_one_it_was(project: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"shares": [0.5, 0.2, 0.3]}, r"shares: one for each of the 2 parts"),
+        ({"shares": [0.5, 0.2, 0.3]}, r"shares: give one for each of the 2 parts"),
         ({"treads": 2}, r"unknown key base\.assembled\.recipe\.treads.*threads"),
         ({"longest_s": -1}, r"base\.assembled\.recipe\.longest_s"),
     ],

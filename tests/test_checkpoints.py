@@ -1,5 +1,6 @@
 """A training that is stopped, killed or overtaken: what follows equals a training that was left alone, to the bit."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -62,7 +63,8 @@ def strike(project: Project, how: signal.Signals, step: int) -> tuple[int, list[
     process = project.start(*COMMAND)
     while lives(process) and step_of(next(iter(checkpoints()), Path("step-0"))) < step:
         time.sleep(0.001)
-    os.kill(process, how)
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself: its status and console tell why
+        os.kill(process, how)
     return project.end()
 
 

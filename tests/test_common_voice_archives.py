@@ -79,7 +79,7 @@ def test_another_version_or_language_than_the_config_says_is_named(
     chosen = configure(kind="common_voice", archive=str(downloaded()), **said)
     name = f"{said.get('version', '15.0')}-{said['language']}"
     assert fetch.main(["--config", chosen, "--kind", "common_voice", "--archive", name]) == 0
-    told = "cv-corpus-15.0-2023-09-08/en is language en in version 15.0; the config says"
+    told = "cv-corpus-15.0-2023-09-08/en is language en in version 15.0; the config has"
     assert told in refused(chosen, capsys)
     Path("cv-corpus-15.0-2023-09-08").mkdir()
     Path("voices/en").rename("cv-corpus-15.0-2023-09-08/en")

@@ -42,7 +42,7 @@ def loaded(tmp_path: Path, text: str) -> Config:
         ("segments: {cells: [{compressor: average, ratios: [.nan]}]}", "at least 1; got nan"),
         ("segments: {cells: [{compressor: average, ratios: [true]}]}", "at least 1; got True"),
         ("segments: {cells: [{compressor: average, ratios: [wide]}]}", "at least 1; got 'wide'"),
-        ("segments: {cells: [{compressor: average, ratios: [2, 2.0]}]}", "average-2 stands there more than once"),
+        ("segments: {cells: [{compressor: average, ratios: [2, 2.0]}]}", "average-2 occurs more than once"),
         (
             "evaluate: {sets: [{name: a, corpus: synthetik, split: x, task: transcribe, language: en}]}",
             "evaluate.sets.a: no corpus 'synthetik' in data.corpora (did you mean 'synthetic'?)",
@@ -104,12 +104,9 @@ def test_a_set_whose_package_is_missing_is_left_out_with_the_reason(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("def segment(frames_TD, lengths_B, ratio, cues, seeds): ...", "has no function segment(frames_TD, lengths_B"),
-        (
-            "def segment(frames_TD, lengths_B, ratio, cues, seeds_B, *, k): ...",
-            "give every option of segment a default",
-        ),
-        ("def segment(frames_TD", "line 1 of"),
+        ("def cut(frames, ratio): ...", "its function must be cut(speech, ratio, *, ...)"),
+        ("def cut(speech, ratio, *, k): ...", "give option k of cut a plain constant as default"),
+        ("def cut(speech", "line 1 of"),
     ],
 )
 def test_a_compressors_file_that_cannot_be_used_is_named_before_any_work(

@@ -78,8 +78,8 @@ def test_the_published_table_is_joined_and_missing_clips_are_told(project: Path)
     assert rows[0]["tags"]["accents"] == "Scottish English"
     assert {row["speaker"] for row in rows} == {"a" * 16}
     assert [(reject["id"], reject["reason"].partition(": ")[2]) for reject in rejects] == [
-        ("c_en_404", "not in this version of Common Voice"),
-        ("c_en_5", "not in this version of Common Voice"),
+        ("c_en_404", "this version of Common Voice does not have the clip"),
+        ("c_en_5", "this version of Common Voice does not have the clip"),
     ]
     assert rejects[0]["reason"].startswith("tables/covost_v2.en_de.tsv line 4: ")
 
@@ -118,7 +118,7 @@ def test_a_table_of_one_split_goes_before_the_published_one(project: Path) -> No
         ("c_en_2", "Quoted", {"de": "Zitiert"}),
     ]
     assert [reject["id"] for reject in rejects] == ["c_en_404"]
-    assert "not in this version of Common Voice" in rejects[0]["reason"]
+    assert "this version of Common Voice does not have the clip" in rejects[0]["reason"]
 
 
 def test_a_whole_table_that_says_the_sentences_needs_no_other(project: Path) -> None:
@@ -140,7 +140,7 @@ def test_where_no_clip_is_there_nothing_is_made(project: Path, capsys: pytest.Ca
     whole()
     shutil.rmtree("voices/en/clips")
     Path("voices/en/clips").mkdir()
-    assert refused(german(), capsys) == "error: corpus mine/train has no usable row: 4 rejected, see above"
+    assert refused(german(), capsys) == "error: corpus mine/train has no usable row: 4 rejected, for the reasons above"
     assert not Path("build/test/data/mine/train").exists()
 
 

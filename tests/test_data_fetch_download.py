@@ -82,7 +82,7 @@ def test_another_hash_is_told_and_the_next_mirror_is_asked(tmp_path: Path, conte
 def test_an_archive_that_is_there_is_used_and_another_of_its_name_is_not(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "small.tar.gz").write_bytes(content)
     assert download.fetch(published(content, "http://127.0.0.1:1/x"), [], tmp_path).read_bytes() == content
-    with pytest.raises(ArchiveError, match="move it away, and it will be fetched"):
+    with pytest.raises(ArchiveError, match="move it away, and it will be downloaded"):
         download.fetch(published(b"other", "http://127.0.0.1:1/x"), [], tmp_path)
     assert (tmp_path / "small.tar.gz").read_bytes() == content
 

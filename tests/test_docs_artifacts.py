@@ -14,11 +14,11 @@ from typing import Any
 import boto3
 import pytest
 import yaml
-from tools import verify as verify_tool
 
 from helpers import dvc_project
 from helpers.dvc_project import commands, shell
 from helpers.project_copy import plan, python
+from tools import verify as verify_tool
 
 METRICS = Path("results/tiny/report/metrics.json")
 pytestmark = pytest.mark.slow

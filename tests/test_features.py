@@ -95,7 +95,7 @@ def workshop(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
     def make(waves: list[np.ndarray], **base_changes: str) -> list[str]:
         overlay = {
             "name": "t",
-            "base": {**base.model_dump(exclude={"recipe"}), **base_changes},
+            "base": {**base.model_dump(), **base_changes},
             "features": {"threads": 1, "dtype": "float32", "batch_seconds": 6},
         }
         (tmp_path / "t.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from concertina.artefacts import fingerprint, keys
+from concertina.artefacts import dag, fingerprint, keys
 from concertina.config import Config, load
 
 ROOT = Path(__file__).parent.parent
@@ -166,8 +166,12 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Config:
     return load()
 
 
+def features_key(config: Config) -> keys.Key:
+    return dag.key(config, dag.artefact(config, "features", corpus="synthetic", split="dev"))
+
+
 def test_run_keys_follow_the_key_and_the_inputs(config: Config) -> None:
-    key = keys.features(config, "synthetic", "dev")
+    key = features_key(config)
     assert keys.run_key(key, ["a", "b"]) == keys.run_key(dict(reversed(key.items())), ["b", "a"])
     assert keys.run_key(key, ["a"]) != keys.run_key(key, ["b"])
     assert keys.run_key(key) != keys.run_key({**key, "dtype": "float32"})
@@ -179,7 +183,7 @@ def test_threads_count_where_they_can_change_bits(config: Config) -> None:
         part = getattr(config, section)
         return config.model_copy(update={section: part.model_copy(update={"threads": part.threads + 1})})
 
-    assert keys.features(with_threads("features"), "synthetic", "dev") != keys.features(config, "synthetic", "dev")
+    assert features_key(with_threads("features")) != features_key(config)
     cell = config.cell("average-3")
     assert keys.train(with_threads("train"), "english", cell, 0) != keys.train(config, "english", cell, 0)
     unit = (cell, "clean", "zero-shot")
@@ -199,7 +203,7 @@ def test_the_model_counts_by_its_pinned_hash_and_what_says_how_it_is_read(config
     edited, cell = with_base(model=str(tmp_path / "edited")), config.cell("average-3")
     unit = (cell, "clean", "zero-shot")
     for chosen, same in ((other, False), (moved, True), (edited, False)):
-        assert (keys.features(chosen, "synthetic", "dev") == keys.features(config, "synthetic", "dev")) is same
+        assert (features_key(chosen) == features_key(config)) is same
         assert (keys.train(chosen, "english", cell, 0) == keys.train(config, "english", cell, 0)) is same
         assert (keys.decode(chosen, *unit) == keys.decode(config, *unit)) is same
     assert keys.data(other, "synthetic", "dev") == keys.data(config, "synthetic", "dev")

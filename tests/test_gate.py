@@ -76,7 +76,8 @@ def test_the_gate_stops_a_base_that_is_off_and_an_override_is_in_every_result(
     small = {**cells, "evaluate": {"sets": sets}}
     assert run(overlay(**small)) == 1
     told = capsys.readouterr().err
-    assert re.search(r"test-clean-full: wer_qwen [\d.]+ \[.*\], published 1\.7: further off than 0\.2 points", told)
+    pattern = r"test-clean-full: wer_qwen [\d.]+ \[.*\], published 1\.7: beyond the tolerance of 0\.2 points"
+    assert re.search(pattern, told)
     assert "set gate.override to the reason" in told
     assert re.search(r"en-de: bleu [\d.]+ \[.*published 29\.6: a warning", told)
     assert not list(Path("build/paper/train").rglob("seal.json"))

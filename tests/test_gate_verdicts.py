@@ -7,7 +7,7 @@ import pytest
 from concertina import report
 from concertina.checks import gate
 from concertina.config import Config, Gate
-from concertina.reporting import prose
+from concertina.reporting.parts import evaluate_gate
 from concertina.store import records
 from helpers.reports import ROOT, SECTIONS, UTTERANCES, evaluated, made_results, of_clean, tidy
 
@@ -59,7 +59,7 @@ def test_the_record_holds_the_numbers_of_the_tidy_table_and_the_report_says_them
         [float(row[name]) for name in ("value", "low", "high")], abs=1e-4
     )
     head = made_results.head(config, stage="gate", override="a reason")
-    sentences = prose.gate(records.run(facts={"clean": fact}, **head))
+    sentences = evaluate_gate.sentences([records.run(facts={"clean": fact}, **head)], config)
     assert f"clean: WER {fact['value']:.2f} [" in sentences[0]
     assert sentences[0].endswith("beyond the tolerance of 0.2.")
     assert sentences[1] == "The gate was overridden: a reason"

@@ -34,9 +34,8 @@ def test_a_sealed_folder_verifies_and_keeps_its_facts(tmp_path: Path) -> None:
 
 
 def test_facts_may_be_added_until_the_block_ends(tmp_path: Path) -> None:
-    facts: dict[str, int] = {}
-    with sealing.sealed(tmp_path / "x", facts):
-        facts["count"] = 3
+    with sealing.drafting(tmp_path / "x") as draft:
+        draft.note(count=3)
     assert sealing.verify(tmp_path / "x")["count"] == 3
 
 

@@ -168,7 +168,7 @@ def test_the_key_of_a_split_is_its_own_and_unlike_archives_of_one_name_are_refus
     made = [config_of(entry) for entry in (one, two)]
     assert keys.data(made[0], "librispeech", "dev-clean") == keys.data(made[1], "librispeech", "dev-clean")
     other = {"name": "mine", "kind": "librispeech", "splits": ["dev-clean"], "md5": {"dev-clean": "0" * 32}}
-    with pytest.raises(ConfigError, match="two of kind librispeech have unlike archives called dev-clean"):
+    with pytest.raises(ConfigError, match="two of kind librispeech have different archives called dev-clean"):
         keys.fetch(config_of(one, other), "librispeech", "dev-clean")
     with pytest.raises(ConfigError, match=r"data\.mirrors: no corpus is of kind 'librispech' \(did you mean"):
         keys.check(config_of(one, mirrors={"librispech": ["http://127.0.0.1"]}))

@@ -7,7 +7,6 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from tools.plan.rates import Rates
 
 from concertina.artefacts import dag
 from concertina.artefacts.sizes import Estimate
@@ -18,6 +17,7 @@ from helpers.mounts import mounted
 from helpers.project_copy import ROOT, copy_project, finish, python
 from helpers.reruns import edit, overlay
 from helpers.sound import record
+from tools.plan.rates import Rates
 
 pytestmark = pytest.mark.slow
 
@@ -77,10 +77,11 @@ def test_a_changed_value_is_named_with_both_values(project: Path) -> None:
     }
 
 
-def test_a_compressors_option_makes_new_cells_and_a_metric_is_named(project: Path) -> None:
+def test_a_compressors_option_makes_other_cells_and_a_metric_is_named(project: Path) -> None:
     edit(project / "config.yaml", "ratios: [2, 3, 4]}  #", "ratios: [2, 3, 4], options: {phase: 1}}  #")
     edit(project / "config.yaml", "transcribe: [wer, cer]", "transcribe: [wer]")
     result = python(project, "-m", "tools.plan", "--each").stdout
+    assert re.search(r"^segments +12 .* new$", result, flags=re.MULTILINE)
     assert "evaluate.metrics.transcribe - cer" in result
     assert len(re.findall(r"^ +synthetic/\w+/sample-\d-phase=1$", result, flags=re.MULTILINE)) == 12
 

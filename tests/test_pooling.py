@@ -101,6 +101,32 @@ class TestCut:
         nothing = Segments.cut(starts_T[:0], torch.tensor([], dtype=torch.long), scores_T=scores_T[:0])
         assert nothing.weights_T.tolist() == []
 
+    def test_other_scores_change_no_cut(self) -> None:
+        segments = Segments.cut(torch.zeros(10, dtype=torch.bool), LENGTHS_B, peaks_T=torch.ones(10, dtype=torch.bool))
+        anew = segments.weigh(torch.arange(10))
+        assert anew.lengths_N is segments.lengths_N
+        assert anew.peaks_B is segments.peaks_B
+        assert anew.weights_T.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 1, 6 / 30, 7 / 30, 8 / 30, 9 / 30])
+
+    def test_weights_sum_to_one_in_a_token_of_many_frames(self) -> None:
+        scores_T = torch.rand(30_000, generator=torch.Generator().manual_seed(0))
+        whole = Segments.cut(torch.zeros(30_000, dtype=torch.bool), torch.tensor([30_000]), scores_T=scores_T)
+        assert float(whole.weights_T.double().sum()) == pytest.approx(1, abs=1e-6)
+
+
+class TestKeep:
+    def test_a_dropped_frame_joins_the_kept_one_before_it(self) -> None:
+        kept_T = torch.tensor([0, 1, 0, 1, 0, 0, 0, 0, 0, 1]).bool()
+        segments = Segments.keep(kept_T, LENGTHS_B)
+        assert segments.lengths_N.tolist() == [3, 2, 1, 4]
+        assert segments.counts_B.tolist() == [2, 0, 1, 1]
+        assert segments.weights_T.tolist() == [0, 1, 0, 1, 0, 1, 0, 0, 0, 1]
+
+    def test_an_utterance_of_which_nothing_is_kept_is_one_mean(self) -> None:
+        segments = Segments.keep(torch.tensor([1, 0, 0]).bool(), torch.tensor([1, 2]))
+        assert segments.lengths_N.tolist() == [1, 2]
+        assert segments.weights_T.tolist() == [1, 0.5, 0.5]
+
 
 class TestPositions:
     def test_renumbered(self) -> None:

@@ -78,7 +78,7 @@ def test_metrics_and_picture_are_the_tables_own(made: Config) -> None:
         for run, values in of_cell.items()
         for metric, value in values.items()
     }
-    names = {(s.split, s.task): s.name for s in made.evaluate.sets}
+    names = {(s.split, str(s.task)): s.name for s in made.evaluate.sets}
     assert flat == {
         (
             names[row["split"], row["task"]],

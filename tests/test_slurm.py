@@ -21,8 +21,8 @@ import pytest
 import yaml
 
 from concertina import config
-from concertina.artefacts import layout
 from concertina.store import sealing
+from concertina.store.sealing import SEAL
 from helpers.project_copy import ROOT, artefacts, copy_project, plan, snakemake
 from helpers.slurm_project import (
     ADAPTER,
@@ -172,7 +172,7 @@ def cancellation(folder: Path, cluster: Path) -> None:
     run = Run(folder)
     ask("scancel", run.under_way())
     assert run.end() != 0
-    assert not (folder / ADAPTER / layout.SEAL).exists()
+    assert not (folder / ADAPTER / SEAL).exists()
     kept = max(int(path.name.split("-")[1]) for path in folder.glob("scratch/*/step-*"))
     again = Run(folder)
     assert again.end() == 0, again.told()
@@ -195,7 +195,7 @@ def killed_run(folder: Path, cluster: Path) -> None:
 def page(folder: Path, cluster: Path) -> None:
     """Run the page's commands, each with its effect; the submitted run is stopped in its training, and goes on."""
     reproduce, submit, attach, submit_long, cancel, unlock = COMMANDS[:-3]
-    report = layout.report("tones")
+    report = Path("results/tones/report")
     shell(folder, reproduce)
     sealing.verify(folder / report)
 
@@ -217,7 +217,7 @@ def page(folder: Path, cluster: Path) -> None:
     shell(folder, cancel)
     wait_for(lambda: not [job for job in ask("squeue", "-h", "-o", "%Z") if Path(job) == folder], "the jobs' end")
     assert "`make submit` goes on from there" in shell(folder, attach, fails=True)
-    assert not (folder / ADAPTER / layout.SEAL).exists()
+    assert not (folder / ADAPTER / SEAL).exists()
     (folder / "bin/squeue").unlink()
     shell(folder, submit)
     shell(folder, attach)

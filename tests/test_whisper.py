@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from concertina import metrics
+from concertina import config, metrics
 from concertina.checks import whisper
-from concertina.reporting import prose
+from concertina.reporting.parts import evaluate_whisper
 from concertina.store import records
 from helpers import small_parts
 from helpers.artefacts import folder_of
@@ -35,9 +35,9 @@ def test_whisper_itself_is_scored_on_the_same_sets(project: Path) -> None:
     wer = metrics.load("wer").score([x["reference"] for x in lines], [x["hypothesis"] for x in lines], "en").value
     assert fact["scores"]["wer"]["value"] == pytest.approx(wer)
     assert fact["scores"]["wer"]["low"] <= wer <= fact["scores"]["wer"]["high"]
-    (told,) = prose.whisper(record, ["wer"])
-    assert f"WER {wer:.1f} [" in told
-    assert "on clean" in told
+    (sentence,) = evaluate_whisper.sentences([record], config.load("joint.yaml"))
+    assert f"WER {wer:.1f} [" in sentence
+    assert "on clean" in sentence
 
 
 def test_whisper_is_decoded_as_transformers_decodes_it() -> None:

@@ -1,4 +1,4 @@
-"""What every stage says to a person: progress with rate and remaining time, and user errors in one line."""
+"""Console output of every stage: progress with rate and remaining time, and user errors in one line."""
 
 import contextlib
 import functools
@@ -15,14 +15,14 @@ Main = Callable[..., int]
 
 
 class Stopped(KeyboardInterrupt):
-    """A stage ends early, in good order and on request; the message says what is kept."""
+    """A stage was stopped on request and ended in good order; the message says what is kept."""
 
 
 def run(main: Main) -> Main:
-    """Wrap a stage's `main`: an error that a user can mend becomes `error: ...` and exit status 1, Ctrl-C 130.
+    """Wrap a stage's `main` so that a user's error ends it with one line and exit status 1, and Ctrl-C with 130.
 
-    Such errors are the ValueErrors and RuntimeErrors that Concertina's own code raises, and every OSError.
-    Anything else is a fault of ours and keeps its traceback. SIGTERM ends a stage as Ctrl-C does: in good order.
+    Errors that a user can correct are the ValueErrors and RuntimeErrors that Concertina's own code raises, and every
+    OSError. Any other error is a bug and keeps its traceback. SIGTERM ends a stage in good order, as Ctrl-C does.
     """
 
     @functools.wraps(main)
@@ -45,9 +45,9 @@ def run(main: Main) -> Main:
 
 
 def substeps(modules: Mapping[str, str]) -> Callable[[Main], Main]:
-    """Wrap a stage's `main`: a first word that names a sub-step hands the rest of the line to that module's `main`.
+    """Wrap a stage's `main` so that `stage SUBSTEP ...` calls the `main` of the sub-step's module instead.
 
-    `modules`: the module of each sub-step; it is imported only when it is called for.
+    `modules`: the name of each sub-step's module, which is imported only when it is called.
     """
 
     def wrap(main: Main) -> Main:
@@ -66,29 +66,29 @@ def substeps(modules: Mapping[str, str]) -> Callable[[Main], Main]:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Callable[[], bool]]:
-    """Let work end where it can be taken up again: yields a function that says whether a signal has asked for that.
+    """Let a stage stop after its present step: yield a function that returns whether a signal to stop has arrived.
 
     The signals are Ctrl-C, SIGTERM and SIGUSR1 (which batch systems send before a time limit); a second Ctrl-C or
-    SIGTERM ends the work at once.
+    SIGTERM ends the stage at once.
     """
-    asked: list[int] = []
+    signals: list[int] = []
 
-    def ask(number: int, _: object) -> None:
-        if asked and number != signal.SIGUSR1:
+    def receive(number: int, _: object) -> None:
+        if signals and number != signal.SIGUSR1:
             raise KeyboardInterrupt
-        asked.append(number)
+        signals.append(number)
         say(f"{signal.Signals(number).name}: this stage ends after its present step")
 
-    before = {number: _listen(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: _listen(number, receive) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(signals)
     finally:
         for number, handler in before.items():
             _listen(number, handler)
 
 
 def say(line: str) -> None:
-    """One line on the console (stderr)."""
+    """Print one line on the console (stderr)."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -97,7 +97,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _listen(number: int, handler: Any) -> Any:
-    """Set a signal handler and return the one before; nothing outside the main thread."""
+    """Set a signal handler and return the previous one; do nothing outside the main thread, where Python forbids it."""
     return (
         signal.signal(number, handler or signal.SIG_DFL)
         if threading.current_thread() is threading.main_thread()
@@ -106,7 +106,7 @@ def _listen(number: int, handler: Any) -> Any:
 
 
 def raised_by_us(error: BaseException) -> bool:
-    """Whether the frame that raised belongs to this package, or the error's class does."""
+    """Return whether an error's class, or the frame that raised it, belongs to this package."""
     if type(error).__module__.startswith("concertina"):
         return True
     trace = error.__traceback__
@@ -116,10 +116,11 @@ def raised_by_us(error: BaseException) -> bool:
 
 
 class Progress:
-    """Tells how far a stage is: `with Progress(len(rows), "utterances") as progress: progress.add(1, loss=2.5)`.
+    """Prints how far a stage is: `with Progress(len(rows), "utterances") as progress: progress.add(1, loss=2.5)`.
 
-    `total` may be None where it is not known; `done` units were done before; `name` stands in front of every line,
-    for work that is done side by side. A line at most every `every_s` seconds, and one at the end.
+    `total` is None where it is not known; `done` units were done before; `name` begins every line, to tell apart
+    several pieces of work that run at the same time. It prints at most one line every `every_s` seconds, and one at
+    the end.
     """
 
     def __init__(self, total: int | None, unit: str, every_s: float = 5.0, done: int = 0, name: str = "") -> None:
@@ -128,7 +129,7 @@ class Progress:
         self._facts: dict[str, float | int | str] = {}
 
     def __enter__(self) -> Self:
-        self._began = self._told = time.monotonic()
+        self._began = self._printed = time.monotonic()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -140,8 +141,8 @@ class Progress:
         self.done += n
         self._facts.update(facts)
         now = time.monotonic()
-        if now - self._told >= self.every_s:
-            self._told = now
+        if now - self._printed >= self.every_s:
+            self._printed = now
             say(self._line(now))
 
     def _line(self, now: float) -> str:
@@ -160,7 +161,7 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """`95` -> '1m35s', `7260` -> '2h01m', `4.2` -> '4.2s'."""
+    """Write a duration: `95` -> '1m35s', `7260` -> '2h01m', `4.2` -> '4.2s'."""
     if seconds < 10:
         return f"{seconds:.1f}s"
     if seconds < 60:

@@ -1,9 +1,9 @@
-"""Stage `data`: one split of a corpus -> 16 kHz mono audio and a manifest, one row per usable utterance.
+"""The data stage turns one split of a corpus into 16 kHz mono audio and a manifest, one row per usable utterance.
 
-A split is read in parts, each in a fresh process, several at a time; they are joined in order, so that the bytes
+A split is read in parts, several at a time and each in a fresh process. They are joined in order, so that the bytes
 written depend neither on the number of cores nor on what a synthesiser keeps in memory. Of a long split (see
-scatter.py) several jobs read a share of the parts each, and one joins them.
-Writes manifest.jsonl, rejects.jsonl (what could not be used, and why) and audio shards (see store.py).
+artefacts/scatter.py) several jobs each read a share of the parts, and a last job joins them.
+It writes manifest.jsonl, rejects.jsonl (what could not be used, and why) and audio shards (see store/shards.py).
 Shapes: T samples.
 """
 
@@ -32,14 +32,15 @@ from concertina.artefacts.stage import Run
 from concertina.config import Config, ConfigError, Corpus, Section
 from concertina.corpora import Reject, Utterance, _audio
 from concertina.nearest import nearest
+from concertina.store import jsonl
 from concertina.store.folders import MANIFEST
 from concertina.store.shards import Writer
 from concertina.units import RATE_HZ
 
 SHARD_BYTES = 64 << 20
-MIN_SAMPLES = 321  # below that a Whisper-style encoder has no frame: 3 hops of 160 samples, begun
-TOLD_AT_ONCE = 5  # rejects shown on the console
-REPORT_EVERY = 20  # utterances, from a reading process to the main one
+MIN_SAMPLES = 321  # with fewer, a Whisper-style encoder has no frame: it needs a third hop of 160 samples
+SHOWN_REJECTS = 5  # on the console; all of them are in rejects.jsonl
+REPORT_EVERY = 20  # utterances between two messages of a reading process about its progress
 
 
 class CorpusError(RuntimeError):
@@ -47,7 +48,7 @@ class CorpusError(RuntimeError):
 
 
 def make(run: Run) -> None:
-    """Make one split of a corpus out of its shares, or by reading it in up to `--jobs` processes.
+    """Make one split of a corpus from its shares, or by reading it in up to `--jobs` processes.
 
     Errors: ConfigError (no such corpus, split or option), CorpusError (its code fails, or no row is usable),
     DamagedError (a share).
@@ -81,7 +82,7 @@ def make_share(run: Run) -> None:
 
 
 def usable(utterance: Utterance) -> tuple[dict[str, Any], np.ndarray]:
-    """An utterance -> its manifest row and its audio, int16 [T]. Errors: ValueError saying why it cannot be used."""
+    """Return an utterance's manifest row and its audio, int16 [T]. Errors: ValueError with why it cannot be used."""
     text = utterance.text.strip()
     if not text:
         raise ValueError("no text")
@@ -109,16 +110,16 @@ def usable(utterance: Utterance) -> tuple[dict[str, Any], np.ndarray]:
 
 
 def _plugin(config: Config, corpus: str, split: str) -> tuple[ModuleType, Section]:
-    """A corpus' file and options. Errors: ConfigError where it has no such split."""
-    chosen = config.corpus(corpus)
-    plugin, options = corpora.load(chosen.kind), corpora.options(chosen)
+    """Return a corpus' plug-in and options. Errors: ConfigError where it has no such split."""
+    section = config.corpus(corpus)
+    plugin, options = corpora.load(section.kind), corpora.options(section)
     if split not in (splits := plugin.splits(options)):
         raise ConfigError(f"corpus {corpus} has no split {split!r}{nearest(split, splits)}")
     return plugin, options
 
 
 def _read(corpus: Corpus, split: str, numbers: Iterable[int], folder: Path, jobs: int) -> Iterator[Path]:
-    """Read parts of a split, each into a folder of `folder`; yields those in order as they are done."""
+    """Read parts of a split, each into a folder of its own in `folder`; yields those folders in order."""
     work = [_Part(corpus, split, number, folder / f"{number:05d}") for number in numbers]
     progress = console.Progress(len(work), "parts")
     with progress, contextlib.closing(_in_order(work, jobs, progress)) as done:
@@ -128,7 +129,7 @@ def _read(corpus: Corpus, split: str, numbers: Iterable[int], folder: Path, jobs
 
 @dataclass(frozen=True)
 class _Part:
-    """What one reading process does: part `number` of a split, into `folder`."""
+    """The task of one reading process: part `number` of a split, into `folder`."""
 
     corpus: Corpus
     split: str
@@ -138,7 +139,7 @@ class _Part:
 
 @dataclass
 class _Joined:
-    """The parts, joined: looks after ids that occur twice, and tells what was rejected."""
+    """The parts of a split, joined; it rejects ids that occur twice, and shows rejects on the console."""
 
     folder: Path
     name: str
@@ -155,17 +156,16 @@ class _Joined:
     def add(self, part: Path) -> None:
         """Append what a reading process wrote."""
         with contextlib.ExitStack() as files:
-            rows = files.enter_context(open(part / "rows.jsonl", encoding="utf-8"))
             sound = files.enter_context(open(part / "audio", "rb"))
             manifest = files.enter_context(open(self._manifest, "a", encoding="utf-8"))
             rejected = files.enter_context(open(self._rejected, "a", encoding="utf-8"))
-            for row in map(json.loads, rows):
+            for row in jsonl.read(part / "rows.jsonl"):
                 samples_T = np.frombuffer(sound.read(2 * row.get("samples", 0)), dtype=np.int16)
                 origin = row.pop("origin", "")
                 if row["id"] in self.seen and "reason" not in row:
                     row = {"id": row["id"], "reason": f"{origin}duplicate id: an earlier row has it"}
                 if "reason" in row:
-                    self._tell(row)
+                    self._reject(row)
                     rejected.write(json.dumps(row) + "\n")
                     continue
                 self.seen.add(row["id"])
@@ -174,23 +174,23 @@ class _Joined:
                 manifest.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def close(self) -> dict[str, Any]:
-        """Finish the files; returns the facts for the seal. Errors: CorpusError when nothing is usable."""
-        if self.rejects > TOLD_AT_ONCE:
-            console.say(f"{self.name}: {self.rejects - TOLD_AT_ONCE} more rejected")
+        """Finish the files and return the facts for the seal. Errors: CorpusError when no row is usable."""
+        if self.rejects > SHOWN_REJECTS:
+            console.say(f"{self.name}: {self.rejects - SHOWN_REJECTS} more rejected")
         if not self.seen:
-            raise CorpusError(f"corpus {self.name} has no usable row: {self.rejects} rejected, see above")
+            raise CorpusError(f"corpus {self.name} has no usable row: {self.rejects} rejected, for the reasons above")
         self._writer.close()
         hours = self.samples / RATE_HZ / 3600
         return {"utterances": len(self.seen), "rejects": self.rejects, "hours": hours}
 
-    def _tell(self, row: dict[str, str]) -> None:
+    def _reject(self, row: dict[str, str]) -> None:
         self.rejects += 1
-        if self.rejects <= TOLD_AT_ONCE:
+        if self.rejects <= SHOWN_REJECTS:
             console.say(f"{self.name}: rejected {row['id']}: {row['reason']}")
 
 
 def _in_order(work: list[_Part], jobs: int, progress: console.Progress) -> Generator[_Part, None, None]:
-    """Run the parts, each in a fresh process and up to `jobs` at a time; yields them in order as they are done."""
+    """Run the parts, each in a fresh process and up to `jobs` at a time; yields them in order, each once it is done."""
     context = multiprocessing.get_context("spawn")
     waiting, finished, utterances = iter(work), set[int](), 0
     running: dict[Connection, tuple[_Part, BaseProcess]] = {}
@@ -205,7 +205,7 @@ def _in_order(work: list[_Part], jobs: int, progress: console.Progress) -> Gener
                     running[ours] = (following, process)
                 for connection in wait(list(running)):
                     assert isinstance(connection, Connection)
-                    count = _hear(connection, *running[connection])
+                    count = _receive(connection, *running[connection])
                     if count is None:
                         ended, process = running.pop(connection)
                         process.join()
@@ -220,30 +220,33 @@ def _in_order(work: list[_Part], jobs: int, progress: console.Progress) -> Gener
             process.join()
 
 
-def _hear(connection: Connection, part: _Part, process: BaseProcess) -> int | None:
-    """What a reading process says: how many more utterances it has read, or None when it is done."""
+def _receive(connection: Connection, part: _Part, process: BaseProcess) -> int | None:
+    """Receive a reading process' message: how many more utterances it has read, or None when it is done.
+
+    Errors: CorpusError when the process failed or died; OSError as it was raised there.
+    """
     where = f"corpus {part.corpus.name}, split {part.split}, part {part.number}"
     try:
-        said = connection.recv()
+        message = connection.recv()
     except EOFError:
         process.join()
         raise CorpusError(
             f"{where}: its process died with status {process.exitcode} (a negative one is a signal)"
         ) from None
-    if isinstance(said, OSError):
-        raise said
-    if isinstance(said, str):
-        raise CorpusError(f"{where}: {said}")
-    assert said is None or isinstance(said, int)
-    return said
+    if isinstance(message, OSError):
+        raise message
+    if isinstance(message, str):
+        raise CorpusError(f"{where}: {message}")
+    assert message is None or isinstance(message, int)
+    return message
 
 
 def _read_part(part: _Part, connection: Connection) -> None:
-    """The body of a reading process: its part's rows and rejects into rows.jsonl, samples end to end into audio."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears Ctrl-C and ends this one
+    """Read one part in a process of its own: rows and rejects into rows.jsonl, samples end to end into audio."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process receives Ctrl-C and ends this one
     try:
         part.folder.mkdir(parents=True)
-        plugin, unsaid = corpora.load(part.corpus.kind), 0
+        plugin, unreported = corpora.load(part.corpus.kind), 0
         with (
             open(part.folder / "rows.jsonl", "w", encoding="utf-8") as rows,
             open(part.folder / "audio", "wb") as sound,
@@ -252,11 +255,11 @@ def _read_part(part: _Part, connection: Connection) -> None:
                 row, samples_T = _judge(item)
                 sound.write(samples_T.tobytes())
                 rows.write(json.dumps(row, allow_nan=False) + "\n")
-                unsaid += 1
-                if unsaid == REPORT_EVERY:
-                    connection.send(unsaid)
-                    unsaid = 0
-        connection.send(unsaid)
+                unreported += 1
+                if unreported == REPORT_EVERY:
+                    connection.send(unreported)
+                    unreported = 0
+        connection.send(unreported)
         connection.send(None)
     except BrokenPipeError:
         os._exit(1)  # the main process is gone
@@ -269,7 +272,7 @@ def _read_part(part: _Part, connection: Connection) -> None:
 
 
 def _judge(item: Utterance | Reject) -> tuple[dict[str, Any], np.ndarray]:
-    """What a corpus yields -> a row, or a reject with no samples."""
+    """Return the row and samples of what a corpus yields; of a reject its reason, and no samples."""
     nothing = np.zeros(0, dtype=np.int16)
     if isinstance(item, Reject):
         return {"id": str(item.id), "reason": item.reason}, nothing
@@ -284,7 +287,7 @@ def _judge(item: Utterance | Reject) -> tuple[dict[str, Any], np.ndarray]:
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    """Add what the command line says beside the split."""
+    """Add the flags that only this stage has."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--jobs", type=int, default=min(cores, 16), help="processes; the result does not depend on it")
 

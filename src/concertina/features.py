@@ -1,7 +1,7 @@
-"""The features stage: the frozen encoder, once per utterance, so that every compressor and ratio shares its frames.
+"""The features stage runs the frozen encoder once per utterance; all compressors and ratios share its frames.
 
-Utterances are encoded in stretches of consecutive ones, each with shards of its own; of a long split (see scatter.py)
-several jobs do a share of the stretches each, and one joins them.
+Consecutive utterances are encoded in stretches, each with shards of its own. Of a long split (see
+artefacts/scatter.py) several jobs each encode a share of the stretches, and a last job joins them.
 Tensor names: T frames of many utterances end to end, D width.
 """
 
@@ -20,7 +20,7 @@ from concertina.store import sealing, shards
 from concertina.store.folders import MANIFEST
 from concertina.units import RATE_HZ
 
-BATCHES_IN_MEMORY = 32  # utterances are sorted by length within so many batches, then written in the manifest's order
+BATCHES_IN_MEMORY = 32  # of a stretch, sorted by length for encoding and written in the manifest's order
 
 
 def make(run: Run) -> None:
@@ -62,7 +62,7 @@ def encode_share(run: Run, share: Share) -> None:
 
 
 def gather(run: Run, shares: Sequence[Path]) -> None:
-    """Join the shares of a split. Errors: DamagedError, also when shares are missing."""
+    """Join the shares of a split. Errors: DamagedError, also when a share is missing."""
     (data,) = run.inputs("data")
     sealing.verify(data.folder, shards.INDEX, MANIFEST)
     seals = {folder: scatter.verified(folder, run.run_key) for folder in shares}
@@ -75,13 +75,13 @@ def gather(run: Run, shares: Sequence[Path]) -> None:
 
 
 def _stretches(lengths: np.ndarray, budget: int) -> Iterator[range]:
-    """Consecutive utterances, so many that their lengths come to about `budget`."""
-    start, held = 0, 0
+    """Yield ranges of consecutive utterances whose lengths add up to about `budget`."""
+    start, total = 0, 0
     for i, length in enumerate(lengths.tolist()):
-        held += length
-        if held >= budget:
+        total += length
+        if total >= budget:
             yield range(start, i + 1)
-            start, held = i + 1, 0
+            start, total = i + 1, 0
     if start < len(lengths):
         yield range(start, len(lengths))
 

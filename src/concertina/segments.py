@@ -22,31 +22,32 @@ from concertina.artefacts import stage
 from concertina.artefacts.stage import Run
 from concertina.compressors import _contract
 from concertina.compressors._segments import Segments
+from concertina.compressors._utterances import Utterances
 from concertina.config import Cell
 from concertina.store import sealing
 from concertina.store.shards import INDEX, Reader
 
 FILE = "segments.safetensors"
 BATCH_FRAMES = 2**15
-Decide = Callable[[Tensor, Tensor, Tensor], Segments]
+Decide = Callable[[Utterances], Segments]
 
 
 def decider(cell: Cell) -> Decide:
-    """A compressor ready for use: a function of frames_TD, lengths_B and seeds_B that checks its own answers.
+    """A compressor ready for use: a function of a batch of utterances that checks its own answers.
 
-    `frames_TD`: floating point, before the projector, of width 0 where the compressor does not read them;
-    `lengths_B`, `seeds_B`: int64, the latter as from `seeds`.
+    The batch holds at least what the compressor's file declares to read; it is shown no more.
     Errors: ConfigError when the compressor does not take the ratio or an option; ContractError from the function
     when an answer breaks the contract.
     """
     compressors.check_cell(cell)
-    segment = compressors.load(cell.compressor)
-    exact = compressors.describe(cell.compressor).exact
+    cut = compressors.load(cell.compressor)
+    compressor = compressors.describe(cell.compressor)
     ratio = cell.ratio.value
 
-    def decide(frames_TD: Tensor, lengths_B: Tensor, seeds_B: Tensor) -> Segments:
-        answer: Segments = segment(frames_TD.float(), lengths_B, ratio, {}, seeds_B, **cell.options)
-        _contract.check(answer, lengths_B, ratio, cell.compressor, exact)
+    def decide(speech: Utterances) -> Segments:
+        with _contract.named(cell.compressor):
+            answer: Segments = cut(speech.only(compressor.reads), ratio, **cell.options)
+            _contract.check(answer, speech.lengths_B, ratio, compressor.exact)
         return answer
 
     return decide
@@ -71,7 +72,7 @@ def make(run: Run) -> None:
 
 def wanted(compressor: str) -> str:
     """The files of a feature store that a compressor needs, as a pattern: the index alone where it reads no frames."""
-    return "*" if compressors.describe(compressor).reads_frames else INDEX
+    return "*" if "frames" in compressors.describe(compressor).reads else INDEX
 
 
 def write(path: Path, features: Reader, cell: Cell, seed: int) -> dict[str, Any]:
@@ -80,17 +81,15 @@ def write(path: Path, features: Reader, cell: Cell, seed: int) -> dict[str, Any]
     Errors: ConfigError, ContractError.
     """
     decide = decider(cell)
-    reads_frames = compressors.describe(cell.compressor).reads_frames
+    reads = compressors.describe(cell.compressor).reads
     answers: list[Segments] = []
     with torch.inference_mode(), console.Progress(len(features), "utterances") as progress:
         for indices in batches(features.lengths):
-            ids = [features.ids[i] for i in indices]
-            frames_TD, lengths_B = read(features, indices) if reads_frames else unread(features, indices)
-            seeds_B = seeds(ids, seed)
-            answers.append(decide(frames_TD, lengths_B, seeds_B))
+            speech = read(features, indices, reads, seed)
+            answers.append(decide(speech))
             if len(answers) == 1:
-                _contract.check_company(decide, frames_TD, lengths_B, seeds_B, answers[0], cell.compressor)
-            progress.add(len(ids))
+                _contract.check_company(decide, speech, answers[0], cell.compressor)
+            progress.add(len(indices))
     lengths_N = torch.cat([torch.empty(0, dtype=torch.int32), *(answer.lengths_N.int() for answer in answers)])
     counts_B = torch.cat([torch.empty(0, dtype=torch.int32), *(answer.counts_B.int() for answer in answers)])
     weights_T = torch.cat([torch.empty(0), *(answer.weights_T.float() for answer in answers)])
@@ -106,19 +105,15 @@ def write(path: Path, features: Reader, cell: Cell, seed: int) -> dict[str, Any]
     }
 
 
-def read(features: Reader, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The frames of some utterances end to end, [T, D] as stored, and their lengths, int64 [B]."""
-    values, lengths = features.read(indices)
-    frames_TD = torch.from_numpy(values)
-    if features.dtype == "bfloat16":
-        frames_TD = frames_TD.view(torch.bfloat16)
-    return frames_TD, torch.from_numpy(lengths)
-
-
-def unread(features: Reader, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """What `read` gives, without reading: frames of width 0, [T, 0], and the lengths of the utterances, int64 [B]."""
-    lengths_B = torch.from_numpy(features.lengths[indices])
-    return torch.empty(int(lengths_B.sum()), 0), lengths_B
+def read(features: Reader, indices: Sequence[int], reads: Sequence[str], seed: int) -> Utterances:
+    """Some utterances of a store with what is to be read of them: frames as stored, seeds from ids and `seed`."""
+    columns = {}
+    if "frames" in reads:
+        frames_TD = torch.from_numpy(features.read(indices)[0])
+        columns["frames"] = frames_TD.view(torch.bfloat16) if features.dtype == "bfloat16" else frames_TD
+    if "seeds" in reads:
+        columns["seeds"] = seeds([features.ids[i] for i in indices], seed)
+    return Utterances(torch.from_numpy(features.lengths[indices]), columns)
 
 
 def batches(lengths: np.ndarray) -> Iterator[list[int]]:

@@ -153,9 +153,9 @@ def dev_loss(material: Material) -> float:
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
     for start in range(0, len(by_length), config.train.batch):
         with autocast:
-            batch, told = gradients.batch(model, config, by_length[start : start + config.train.batch])
+            batch, extra = gradients.batch(model, config, by_length[start : start + config.train.batch])
             labels = int((batch.labels_BS != lalm.IGNORED).sum())
-            total += lalm.loss(model, batch, **told).item() * labels
+            total += lalm.loss(model, batch, **extra).item() * labels
         count += labels
     return total / count
 
@@ -168,13 +168,13 @@ def save(material: Material, folder: Path) -> None:
     """
     model = material.model
     model.model.eval()
-    inputs, told = gradients.batch(model, material.config, material.dev[:PROBE])
-    trained_LV, _ = lalm.label_logits(model, inputs, **told)
+    inputs, extra = gradients.batch(model, material.config, material.dev[:PROBE])
+    trained_LV, _ = lalm.label_logits(model, inputs, **extra)
     material.adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     base = material.adapted.unload()
-    base_LV, _ = lalm.label_logits(model, inputs, **told)
+    base_LV, _ = lalm.label_logits(model, inputs, **extra)
     peft.PeftModel.from_pretrained(base, folder).eval()
-    reloaded_LV, _ = lalm.label_logits(model, inputs, **told)
+    reloaded_LV, _ = lalm.label_logits(model, inputs, **extra)
     if not torch.allclose(reloaded_LV, trained_LV, rtol=1e-4, atol=1e-4):
         off = float((reloaded_LV - trained_LV).abs().max())
         raise sealing.DamagedError(f"the saved adapter is not the trained one: its logits are off by {off:.3g}")

@@ -15,6 +15,7 @@ import torch
 from concertina import compressors, console, segments
 from concertina import config as configs
 from concertina.artefacts import keys
+from concertina.compressors._utterances import Utterances
 from concertina.config import Cell, Config, ConfigError, Ratio
 from concertina.corpora import _audio
 from concertina.model import batching, decoding, devices, encoder, encoding, lalm
@@ -107,7 +108,7 @@ def description(adapter: Path, config: Config) -> dict[str, Any]:
 
     Errors: ConfigError when it is no adapter of ours, or one of another base; DamagedError.
     """
-    if (adapter / "seal.json").exists():
+    if (adapter / sealing.SEAL).exists():
         sealing.verify(adapter)
     try:
         described: dict[str, Any] = json.loads((adapter / "compressor.json").read_text(encoding="utf-8"))
@@ -135,7 +136,9 @@ def choose(config: Config, compressor: str | None, ratio: str | None, described:
         raise ConfigError(f"--ratio {ratio}: {error}") from None
     options = described.get("options")
     if options is None:
-        options = next((cell.options for cell in config.cells if cell.compressor == compressor), {})
+        cells = [cell for cell in config.cells if cell.compressor == compressor]
+        same = [cell for cell in cells if cell.ratio == frames_per_token]
+        options = next((cell.options for cell in same + cells), {})
     cell = Cell(compressor, frames_per_token, options)
     return Method(cell, segments.decider(cell))
 
@@ -153,7 +156,7 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
         frames_TD = torch.from_numpy(np.concatenate(frames[of_batch]))
         lengths_B = torch.tensor([len(one) for one in frames[of_batch]])
         seeds_B = segments.seeds([str(start) for start, _ in spans[of_batch]], config.segments.seed)
-        cut = method.decide(frames_TD, lengths_B, seeds_B)
+        cut = method.decide(Utterances(lengths_B, {"frames": frames_TD, "seeds": seeds_B}))
         inputs = batching.inputs(
             model,
             frames_TD,

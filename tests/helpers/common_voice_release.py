@@ -39,7 +39,7 @@ REJECTED = {
     "c_en_2": "line 4: duplicate id",
     "c_en_404": "line 5: there is no clip c_en_404.mp3",
     "c_en_3": "line 7: 12 columns, not 11",
-    "line 8": "its path names no clip",
+    "line 8": "its path is no name of a clip",
     "c_en_broken": "not audio",
 }
 

@@ -67,8 +67,8 @@ def write(
             _write_training(config, adapter, wrong(cell.compressor, str(cell.ratio), True, adapter.seed))
         with sealing.sealed(dag.artefact(config, "evaluate", cell=cell).folder, {"run_key": cell.name}) as folder:
             for test_set in config.evaluate.sets:
-                for adapter in [None, *adapters]:
-                    _write_result(config, test_set, cell, adapter, folder, utterances, wrong, list(hostile))
+                for run in [None, *adapters]:
+                    _write_result(config, test_set, cell, run, folder, utterances, wrong, list(hostile))
 
 
 def head(config: Config, **fields: Any) -> dict[str, Any]:

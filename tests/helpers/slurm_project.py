@@ -64,7 +64,7 @@ def make_project(folder: Path) -> None:
         base = tiny_model.make(Path("base"), window_s=5)
     changes: dict[str, object] = {
         "name": "tones",
-        "base": base.model_dump(exclude={"recipe"}),
+        "base": base.model_dump(),
         "data": {"corpora": [{"name": "tones", "splits": {"train": 64, "dev": 8}}]},
         "features": {"threads": 1},
         "segments": {"cells": [{"compressor": "average", "ratios": [3]}]},

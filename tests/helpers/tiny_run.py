@@ -29,7 +29,7 @@ def write(root: Path, **changes: Any) -> Path:
     translate = {**part, "task": "translate", "to": "de"}
     overlay: dict[str, Any] = {
         "name": NAME,
-        "base": base.model_dump(exclude={"recipe"}),
+        "base": base.model_dump(),
         "features": {"dtype": "float32", "threads": 1},
         "segments": {"cells": [{"compressor": "none", "ratios": [1]}, {"compressor": "average", "ratios": [3]}]},
         "train": {

@@ -67,11 +67,21 @@ def planned(arguments: Sequence[str], config: Config, estimate: Estimate) -> lis
     """What would run, with sizes and reasons; a job whose artefact can be taken over has nothing else to do."""
     standing = Standing(config)
     twins = {artefact.folder: folder for artefact, folder in takeover.twins(standing)}
-    rows = jobs(arguments)
-    made = {output for row in rows for output in row["outputs"]}
-    if others := [seal for seal in settle.again(config)[1:] if seal not in made]:
-        rows = jobs(["--forcerun", *others, *arguments])
+    rows = _with_strangers(jobs(arguments), arguments, config)
     return [_planned(row, config, estimate, standing, twins) for row in rows]
+
+
+def _with_strangers(rows: list[Job], arguments: Sequence[str], config: Config) -> list[Job]:
+    """Add the jobs that make again what is of another config or code, where Snakemake's own record does not say so.
+
+    Those are forced, and of a forced job Snakemake gives no other reason: what it said before stands.
+    """
+    again = settle.again(config)
+    before = {output: row["reason"] for row in rows for output in row["outputs"]}
+    if set(again[1:]) <= set(before):
+        return rows
+    reasons = dict.fromkeys(again[1:], "made by another config or code") | before
+    return [{**row, "reason": reasons.get(row["outputs"][0], row["reason"])} for row in jobs([*again, *arguments])]
 
 
 def _planned(row: Job, config: Config, estimate: Estimate, standing: Standing, twins: dict[Path, Path]) -> Planned:

@@ -24,36 +24,45 @@ PLACES = {  # first key of a stage's own key -> where a user finds it; what is n
     "pool_at": "segments.pool_at",
     "sources": "files of the corpus",
     "templates": "templates of the report",
+    "published": "the file gate.published",
+    "asked": "gate",
+    "override": "gate.override",
+    "encoder": "base.assembled.encoder",
     "budget": "train",
     "decode": "evaluate",
-    "options": {"data": "data.corpora.{corpus}", "segments": "segments.cells.{compressor}.options"},
+    "options": "data.corpora.{corpus}",
     "set": {"train": "train.sets.{train_set}", "evaluate": "evaluate.sets.{test_set}"},
+    "metrics": {"evaluate": "evaluate.metrics.{task}", "report": "evaluate.metrics"},
     "adapters": "adapters of the cell",
 }
+TASKS = ("transcribe", "translate")
+HASHED = ("files", "sources", "templates", "said", "published")  # keys whose values tell a reader nothing
+SIGNS = (  # Snakemake's own words, and a user's
+    ("Incomplete output files", "was not finished"),
+    ("Updated input files", "changed: {files}"),
+    ("Set of input files has changed", "reads other inputs"),
+    ("Code has changed", "the rule's shell line"),
+    ("Software environment definition has changed", "environment (envs/)"),
+    ("Forced execution", "what is there is of another config or code"),
+)
 
 
 def why(job: Job) -> str:
     """The reason of a job in a user's words."""
-    said, reasons = job["reason"], list(dict.fromkeys(changes(job)))
-    if "Missing output files" in said:
+    reason, reasons = job["reason"], list(dict.fromkeys(changes(job)))
+    if "Missing output files" in reason:
         reasons.append("gone" if _made_before(job) else "new")
-    reasons += [
-        told
-        for sign, told in (
-            ("Incomplete output files", "was not finished"),
-            ("Updated input files", f"changed: {_files(said, 'Updated input files')}"),
-            ("Set of input files has changed", "reads other inputs"),
-            ("Code has changed", "the rule's shell line"),
-            ("Software environment definition has changed", "environment (envs/)"),
-            ("Forced execution", "what is there is of another config or code"),
-        )
-        if sign in said
-    ]
-    return "; ".join(reasons) or ("inputs are made again" if "updated by another job" in said else said)
+    files = _files(reason, "Updated input files")
+    reasons += [words.format(files=files) for sign, words in SIGNS if sign in reason]
+    return "; ".join(reasons) or ("inputs are made again" if "updated by another job" in reason else reason)
 
 
 def changes(job: Job) -> Iterator[str]:
-    """The keys that are not what they were when a job last ran, as 'train.learning_rate 0.004 -> 0.002'."""
+    """The keys that are not what they were when a job last ran, as 'train.learning_rate 0.004 -> 0.002'.
+
+    A job that makes others' artefacts on its way has their keys inside its own, each under the artefact's path: what
+    changed in all of them alike is yielded for each.
+    """
     if not (found := re.search(r"before: (\{.*\}) now: (\{.*\}) ?", job["reason"])):
         if "Params have changed" in job["reason"]:
             yield "parameters"
@@ -65,21 +74,27 @@ def changes(job: Job) -> Iterator[str]:
         return
     stage = job["rule"].partition("_")[0]
     for path, old, new in _differences(before, now):
-        where = dict(job["wildcards"])
-        if "/" in path[0]:  # the key of something that the job makes on the way: <cell>/<test set>/<run>
+        where = {**job["wildcards"], "task": TASKS[0]}
+        if "/" in path[0]:
             _, where["test_set"], _ = path[0].split("/")
             path = path[1:]
-        if not path:  # it is new or gone: the lists of test sets and adapters say so
-            continue
-        known = PLACES.get(path[0], f"{stage}.{path[0]}")
-        place = str(known.get(stage, path[0]) if isinstance(known, dict) else known)
-        place = " ".join((place, *path[1:])) if place == "package" else ".".join((place, *path[1:]))
-        if path[0] == "code":
-            yield f"code of {stage}"
-        elif path[0] in ("files", "sources", "templates", "said"):
-            yield f"{place} changed"
-        else:
-            yield f"{place.format(**where)} {_change(old, new)}"
+        elif path[0] in TASKS:  # how the answers of a task are scored
+            where["task"], *rest = path
+            path = tuple(rest)
+        if path:  # what is new or gone as a whole shows in the job's own lists of sets and adapters
+            yield _worded(stage, where, path, old, new)
+
+
+def _worded(stage: str, where: dict[str, str], path: tuple[str, ...], old: Any, new: Any) -> str:
+    """One difference between two keys; `where`: the values that PLACES' placeholders stand for."""
+    if path[0] == "code":
+        return f"code of {stage}"
+    known = PLACES.get(path[0], f"{stage}.{path[0]}")
+    place = str(known.get(stage, path[0]) if isinstance(known, dict) else known).format(**where)
+    if path[0] in HASHED:
+        return f"{place} changed"
+    separator = " " if place == "package" else "."
+    return f"{separator.join((place, *path[1:]))} {_change(old, new)}"
 
 
 def _differences(before: Any, now: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
@@ -104,8 +119,8 @@ def _change(old: Any, new: Any) -> str:
         return "is new" if old is None else "is gone" if new is None else "changed"
     if isinstance(old, list) and isinstance(new, list):
         gone, come = ([v for v in a if v not in b] for a, b in ((old, new), (new, old)))
-        told = [*(f"+ {_short(value)}" for value in come), *(f"- {_short(value)}" for value in gone)]
-        return " ".join(told) or "in another order"
+        words = [*(f"+ {_short(value)}" for value in come), *(f"- {_short(value)}" for value in gone)]
+        return " ".join(words) or "in another order"
     return f"{_short(old)} -> {_short(new)}"
 
 
@@ -114,8 +129,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
-def _files(said: str, sign: str) -> str:
-    listed = re.search(rf"{sign}: (.*?)(?:$|; )", said)
+def _files(reason: str, sign: str) -> str:
+    listed = re.search(rf"{sign}: (.*?)(?:$|; )", reason)
     return listed[1] if listed else ""
 
 

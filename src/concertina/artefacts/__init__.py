@@ -1,1 +1,1 @@
-"""What an experiment makes: every artefact's folder, inputs, key and size, found out without doing any work."""
+"""What an experiment makes: every artefact's folder, inputs, key and size, known without running a stage."""

@@ -1,9 +1,9 @@
-"""The DAG: for every kind of artefact its folder, what it is made from, what decides it, and how large it is.
+"""The DAG: for every kind of artefact its folder, its inputs, what else decides it, and its size.
 
-This is the only description of it. The rules, the stages and the tools that plan, verify, push or pull all read it.
+This is its only description. The rules, the stages and the tools that plan, verify, push or pull all read it.
 An artefact is a sealed folder. A kind of artefact is a row of ROWS, named as the rule that makes it.
 
-Nothing here imports torch, runs a stage or reads more than seals and source files.
+Nothing here imports torch or runs a stage; of files, only seals and source code are read.
 """
 
 import functools
@@ -22,7 +22,7 @@ from concertina.store.sealing import SEAL
 
 @dataclass(frozen=True)
 class Artefact:
-    """One sealed folder of an experiment: its kind, and the values that tell it from others of that kind."""
+    """One sealed folder of an experiment: its kind, and the values that distinguish it from others of that kind."""
 
     kind: str
     folder: Path
@@ -30,12 +30,12 @@ class Artefact:
 
     @property
     def run(self) -> str:
-        """Its readable path within its kind, such as 'english/average-3/seed0'; empty where there is but one."""
+        """The artefact's path within its kind, such as 'english/average-3/seed0'; empty where the kind has just one."""
         return "/".join(self.folder.parts[3:])
 
     @property
     def seal(self) -> Path:
-        """The file that says that it is finished."""
+        """The seal's file, which exists once the artefact is finished."""
         return self.folder / SEAL
 
     def __str__(self) -> str:
@@ -50,15 +50,16 @@ def _nothing(config: Config, **where: Any) -> Iterator[Address]:
 class Row:
     """One kind of artefact.
 
-    name: the rule that makes it; its first word is the stage.
-    folder: where it lies; `{name}` stands for the experiment.
-    each: the placeholders' values of every such artefact that an experiment needs.
-    key: what decides it beside its inputs, see `keys`.
-    inputs: the artefacts that decide it; their run keys are part of its own.
-    after: the artefacts that must be there before it and decide nothing.
-    size: how much there is to do and to write, see `sizes`.
+    name: the rule that makes it; the first word is the stage.
+    folder: the pattern of its folder; `{name}` is replaced by the experiment's name.
+    each: yields the placeholders' values of every such artefact that an experiment needs.
+    key: returns what decides it besides its inputs, see `keys`.
+    inputs: yields the artefacts that decide it; their run keys are part of its own.
+    after: yields the artefacts that must be there before it but do not decide it.
+    size: returns how much work it is and how many bytes it takes, see `sizes`.
     inside: the kind whose job makes it too, where it has no job of its own.
     kept: whether it is verified, pushed and pulled with the experiment's results.
+    reported: whether the report reads it.
     """
 
     name: str
@@ -70,10 +71,11 @@ class Row:
     size: Callable[..., sizes.Size] = sizes.unknown
     inside: str = ""
     kept: bool = True
+    reported: bool = False
 
     @property
     def placeholders(self) -> list[str]:
-        """The names of its placeholders, without the experiment's."""
+        """The names of the folder's placeholders, without the experiment's."""
         return [name for name in re.findall(r"\{(\w+)\}", self.folder) if name != "name"]
 
 
@@ -99,7 +101,7 @@ def row(kind: str) -> Row:
 
 
 def every(config: Config) -> Iterator[Artefact]:
-    """Yield every artefact that an experiment needs, inputs before what is made from them."""
+    """Yield every artefact that an experiment needs, each after its inputs."""
     for one in ROWS:
         yield from of_kind(config, one.name)
 
@@ -116,31 +118,31 @@ def inputs(config: Config, one: Artefact) -> list[Artefact]:
 
 
 def needs(config: Config, one: Artefact) -> list[Artefact]:
-    """Return what a job reads: the inputs of its artefact, and those of what it makes on the way."""
+    """Return the artefacts that a job reads: its artefact's inputs, and the inputs of those that it makes itself."""
     direct = inputs(config, one)
     within = [other for inner in direct if row(inner.kind).inside for other in needs(config, inner)]
     return list(dict.fromkeys([*(other for other in direct if not row(other.kind).inside), *within]))
 
 
 def after(config: Config, one: Artefact) -> list[Artefact]:
-    """Return what must be there before a job and decides no result."""
+    """Return the artefacts that must be there before a job but decide no result."""
     reads = needs(config, one)
     others = (at(config, address) for address in row(one.kind).after(config, **one.where))
     return [other for other in others if other not in reads]
 
 
 def key(config: Config, one: Artefact) -> keys.Key:
-    """Return what decides an artefact beside its inputs."""
+    """Return what decides an artefact besides its inputs."""
     return row(one.kind).key(config, **one.where)
 
 
 def size(estimate: sizes.Estimate, one: Artefact) -> sizes.Size:
-    """Return how much there is to do and to write for an artefact."""
+    """Return how much work an artefact is, and how many bytes it takes."""
     return row(one.kind).size(estimate, **one.where)
 
 
 def shares(config: Config, one: Artefact) -> list[Artefact]:
-    """Return the shares that a scattered split is gathered from; none where one job makes it whole."""
+    """Return the shares that a scattered split is gathered from; none where one job makes the whole split."""
     if one.kind not in SCATTERED:
         return []
     shares = scatter.shares(config, one.where["corpus"], one.where["split"])
@@ -148,7 +150,7 @@ def shares(config: Config, one: Artefact) -> list[Artefact]:
 
 
 def _value(config: Config, name: str, value: Any) -> Any:
-    """A placeholder's value from its text in a folder's name or on the command line."""
+    """Return a placeholder's value, read from its text in a folder's name or on the command line."""
     if not isinstance(value, str):
         return value
     match name:
@@ -168,32 +170,40 @@ def _rows() -> Mapping[str, Row]:
     return {one.name: one for one in ROWS}
 
 
-SCATTERED = ("data", "features")  # a long split of these is made in shares by several jobs, see `scatter`
+def _reported(config: Config) -> Iterator[Address]:
+    """Yield what the report reads."""
+    for one in ROWS:
+        if one.reported:
+            yield from ((one.name, where) for where in one.each(config))
+
+
+SCATTERED = ("data", "features")  # several jobs make a long split of these in shares, see `scatter`
 SHARE = "scratch/shares/{name}/%s/{corpus}/{split}/{share}"
 # fmt: off
 ROWS = (
     Row("data_fetch", folders.ARCHIVE, made_from.archives, keys.fetch, size=sizes.archive, kept=False),
     Row("base_hub", folders.HUB, made_from.hub_models, keys.hub_model, size=sizes.hub, kept=False),
     Row("data_share", SHARE % "data", made_from.shares, keys.data, made_from.archives_of, size=sizes.data, kept=False),
-    Row("data", "build/{name}/data/{corpus}/{split}", made_from.splits, keys.data,
+    Row("data", folders.DATA, made_from.splits, keys.data,
         made_from.archives_of, size=sizes.data),
     Row("base_join", folders.BASE, made_from.if_joined, keys.base, made_from.join_inputs),
-    Row("features_share", SHARE % "features", made_from.shares, keys.features,
+    Row("features_share", SHARE % "features", made_from.shares, keys.of_section("features"),
         made_from.features_inputs, size=sizes.features, kept=False),
-    Row("features", "build/{name}/features/{corpus}/{split}", made_from.encoded, keys.features,
+    Row("features", "build/{name}/features/{corpus}/{split}", made_from.encoded, keys.of_section("features"),
         made_from.features_inputs, size=sizes.features),
     Row("segments", "build/{name}/segments/{corpus}/{split}/{cell}", made_from.cuts, keys.segments,
         made_from.segments_inputs, size=sizes.segments),
     Row("evaluate_gate", "results/{name}/gate", made_from.if_gated, keys.gate,
-        made_from.gate_inputs, after=made_from.base),
+        made_from.gate_inputs, after=made_from.base, reported=True),
     Row("train", "build/{name}/train/{train_set}/{cell}/seed{seed}", made_from.adapters, keys.train,
-        made_from.train_inputs, after=made_from.before_training, size=sizes.train),
+        made_from.train_inputs, after=made_from.before_training, size=sizes.train, reported=True),
     Row("evaluate_decode", "build/{name}/evaluate/{cell}/{test_set}/{run}", made_from.decoded, keys.decode,
         made_from.decode_inputs, after=made_from.before_training, size=sizes.decode, inside="evaluate"),
     Row("evaluate", "results/{name}/evaluate/{cell}", made_from.cells, keys.evaluate,
-        made_from.evaluate_inputs, after=made_from.before_training, size=sizes.evaluate),
-    Row("evaluate_whisper", "results/{name}/whisper", made_from.if_joined, keys.whisper, made_from.whisper_inputs),
-    Row("report", "results/{name}/report", made_from.once, keys.report, made_from.report_inputs, size=sizes.report),
+        made_from.evaluate_inputs, after=made_from.before_training, size=sizes.evaluate, reported=True),
+    Row("evaluate_whisper", "results/{name}/whisper", made_from.if_joined, keys.whisper, made_from.whisper_inputs,
+        reported=True),
+    Row("report", "results/{name}/report", made_from.once, keys.report, _reported, size=sizes.report),
     Row("report_track", "scratch/track/{name}", made_from.once, keys.track, made_from.track_inputs, kept=False),
 )
 # fmt: on

@@ -1,35 +1,35 @@
-"""What decides each stage's own work, and the run key made of it: the one source for re-runs and for provenance.
+"""Keys: what decides each stage's own work, and the run key computed from it, for re-runs and for provenance.
 
 A key is a plain dictionary of the config values, the code, the packages, the pinned model and the external files
-that can change what a stage makes out of its inputs; what its inputs are is in their own keys. Threads are part
-of a key where they can change the last bits of a result.
+that can change what a stage makes of its inputs. The inputs themselves are described by their own keys. Threads are
+part of a key where they can change the last bits of a result.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from concertina import compressors, corpora
 from concertina.artefacts import fingerprint, packages
-from concertina.config import Base, Cell, Config, ConfigError, Corpus, Part, Pretrained
+from concertina.config import Base, Cell, Config, ConfigError, Corpus, Part, Pretrained, Section
 from concertina.nearest import nearest
 from concertina.store import sealing
 
 Key = dict[str, Any]
-ABOUT = {"seal.json", "training.json"}  # beside a checkpoint: its provenance, which no result depends on
+ABOUT = {sealing.SEAL, "training.json"}  # files beside a checkpoint with its provenance, which decides no result
 
 
 def run_key(key: Key, inputs: Sequence[str] = ()) -> str:
-    """16 hexadecimal digits for a stage's key and the run keys of its inputs, in any order of the inputs."""
+    """Return 16 hexadecimal digits for a stage's key and the run keys of its inputs, in any order of the inputs."""
     text = json.dumps([key, sorted(inputs)], sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check(config: Config) -> None:
-    """Find out before any work whether every file that the config names is there. Errors: ConfigError naming it."""
-    kinds = [corpus.kind for corpus in config.data.corpora] + [packages.KIND] * bool(packages.chosen(config))
+    """Check before any work that every file that the config names is there. Errors: ConfigError naming it."""
+    kinds = [corpus.kind for corpus in config.data.corpora] + [packages.KIND] * bool(packages.of_base(config))
     for kind in config.data.mirrors:
         if kind not in kinds:
             raise ConfigError(f"data.mirrors: no corpus is of kind {kind!r}{nearest(kind, kinds)}")
@@ -44,61 +44,62 @@ def check(config: Config) -> None:
 
 
 def _check_split(config: Config, corpus: str, split: str) -> None:
-    """See that a corpus which lists its splits has this one. Errors: ConfigError naming the nearest."""
+    """Check that a corpus which lists its splits has this one. Errors: ConfigError naming the nearest."""
     splits = config.corpus(corpus).options.get("splits")
-    if isinstance(splits, dict | list) and split not in splits:
-        raise ConfigError(
-            f"data.corpora: {corpus} has no split {split!r} among its splits{nearest(split, [str(s) for s in splits])}"
-        )
+    if splits and isinstance(splits, dict | list) and split not in splits:
+        raise ConfigError(f"data.corpora: {corpus} has no split {split!r}{nearest(split, [str(s) for s in splits])}")
 
 
 def data(config: Config, corpus: str, split: str, **_: Any) -> Key:
-    """One split of one corpus: its own options, and the content of the files it is read from. Errors: ConfigError."""
+    """Return the key of one split of a corpus: its own options, and the content of the files it is read from.
+
+    Errors: ConfigError naming a split that the corpus does not list.
+    """
     _check_split(config, corpus, split)
     section = config.corpus(corpus)
     plugin = _plugin("corpora", section.kind)
     options: Key = json.loads(json.dumps(section.options, default=str))
-    if isinstance(options.get("splits"), dict):  # the other splits are not this split's business
+    if isinstance(options.get("splits"), dict):  # the other splits do not decide this one
         options["splits"] = {split: options["splits"].get(split)}
     elif split in options.get("splits", []):
         options["splits"] = [split]
     files = {}
-    if fingerprint.defines(plugin, "sources"):  # only then is its file run: most corpora import slowly
+    if fingerprint.defines(plugin, "sources"):  # the file is run only then, since most corpora import slowly
         alone = Corpus.model_validate({"name": corpus, "kind": section.kind, **options})
         files = {"sources": fingerprint.files_hash(corpora.sources(alone))}
     return {**_code("data", plugin), "kind": section.kind, "split": split, "options": options, **files}
 
 
 def fetch(config: Config, kind: str, archive: str) -> Key:
-    """A published archive: what it is decides, not where it is fetched from or by which code."""
+    """Return the key of a published archive: its content decides, not the address or the code that fetches it."""
     published = packages.published(config, kind)[archive]
     return {"digest": fingerprint.files_hash([published.path]) if published.path else published.digest}
 
 
 def hub_model(config: Config, model: str, revision: str) -> Key:
-    """What a model on the hub holds at a revision."""
+    """Return the key of a model on the hub at a revision."""
     return hub(model, revision)
 
 
 def hub(model: str, revision: str) -> Key:
-    """What a model on the hub holds at a revision, in any experiment."""
+    """Return the key of a model on the hub at a revision, which is the same in every experiment."""
     return {"model": model, "revision": revision}
 
 
 def hub_at(model: str, revision: str, commit: str) -> Key:
-    """What is sealed of a model on the hub: the commit that its revision stood for when it was fetched."""
+    """Return the key in the seal of a model on the hub: with the commit that the revision meant when it was fetched."""
     return {**hub(model, revision), "commit": commit}
 
 
 def on_the_hub(config: Config) -> list[tuple[str, str]]:
-    """The models on the hub that a config names, each with its revision."""
+    """Return the models on the hub that a config names, each with its revision."""
     joined = config.base.assembled
     models: list[Base | Pretrained] = [config.base, *((joined.encoder, joined.llm) if joined else ())]
     return [(part.model, part.revision) for part in models if part.revision]
 
 
 def base(config: Config) -> Key:
-    """A joined base: what it is made of besides the speech and the packages, and how."""
+    """Return the key of a joined base: its encoder, its LLM and its recipe; the speech is an input."""
     joined = config.joined
     sources = [_source(part) for part in (joined.encoder, joined.llm)]
     about = {"prompts": config.base.prompts, "parts": [part.model_dump() for part in joined.parts], "sources": sources}
@@ -106,27 +107,32 @@ def base(config: Config) -> Key:
 
 
 def identity(config: Config) -> str:
-    """What an adapter records of the base that it was trained for: the hash that pins it, or its run key."""
+    """Return what an adapter records of its base: the SHA-256 that the config pins, or the base's run key."""
     if config.base.made_here:
         return str(sealing.read_seal(config.base.folder)["run_key"])
     return config.base.sha256
 
 
-def features(config: Config, corpus: str, split: str, **_: Any) -> Key:
-    """The frozen encoder over one split; the same for every split."""
-    return {**_code("features"), **_base(config), **config.features.model_dump()}
+def of_section(stage: str) -> Callable[..., Key]:
+    """Return the key function of a stage that its own section of the config, its code and the base decide."""
+
+    def key(config: Config, **where: Any) -> Key:
+        section: Section = getattr(config, stage)
+        return {**_code(stage), **_base(config), **section.model_dump(mode="json")}
+
+    return key
 
 
 def segments(config: Config, corpus: str, split: str, cell: Cell) -> Key:
-    """One cell's cuts in one split: the compressor's file and options, the ratio, the seed where it draws."""
+    """Return the key of a cell's segments: the compressor's code and options, the ratio, the seed where it draws."""
     code = _code("segments", _plugin("compressors", cell.compressor))
-    seed = config.segments.seed if compressors.describe(cell.compressor).draws else None
+    seed = config.segments.seed if "seeds" in compressors.describe(cell.compressor).reads else None
     ratio, options = str(cell.ratio), dict(cell.options)
     return {**code, "compressor": cell.compressor, "ratio": ratio, "options": options, "seed": seed}
 
 
 def train(config: Config, train_set: str, cell: Cell, seed: int) -> Key:
-    """One adapter: its training set, the budget, the seed, and how tokens are placed."""
+    """Return the key of an adapter: its training set, the budget, the seed, and how tokens are placed."""
     learnt = config.train_set(train_set)
     return {
         **_code("train"),
@@ -139,7 +145,7 @@ def train(config: Config, train_set: str, cell: Cell, seed: int) -> Key:
 
 
 def decode(config: Config, cell: Cell, test_set: str, run: str) -> Key:
-    """The texts of one cell on one test set, zero-shot or with one adapter; the adapter is an input, not a key."""
+    """Return the key of one cell's texts on one test set; an adapter is an input and so not part of it."""
     part = config.test_set(test_set)
     return {
         **_code("model.decoding"),
@@ -158,23 +164,17 @@ def scores(config: Config, task: str) -> Key:
 
 
 def evaluate(config: Config, cell: Cell) -> Key:
-    """The scores of one cell: which metrics, of which decoded texts."""
+    """Return the key of one cell's scores: which metrics, on which test sets, of which adapters."""
     sets = config.test_sets(cell)
-    tasks = {test_set.task for test_set in sets}
-    metrics = {task: names for task, names in config.evaluate.metrics.items() if task in tasks}
-    plugins = [_plugin("metrics", name) for names in metrics.values() for name in names]
-    override = config.gate.override if config.gate else ""
     return {
-        **_code("evaluate", *plugins),
-        "metrics": metrics,
+        **{task: scores(config, task) for task in sorted({test_set.task for test_set in sets})},
         "sets": [test_set.name for test_set in sets],
         "adapters": [adapter.name for adapter in config.adapters(cell)],
-        **({"override": override} if override else {}),
     }
 
 
 def gate(config: Config) -> Key:
-    """The uncompressed base against published figures: what is asked of it."""
+    """Return the key of the gate: the published figures and the tolerances. Errors: ConfigError where there is none."""
     if config.gate is None:
         raise ConfigError("gate: this config has none")
     names = {name for part in config.gate_sets for name in config.evaluate.metrics.get(part.task, [])}
@@ -184,7 +184,7 @@ def gate(config: Config) -> Key:
 
 
 def whisper(config: Config) -> Key:
-    """The whole Whisper of a joined base, on every transcription set."""
+    """Return the key of the scores of the whole Whisper of a joined base, on every transcription set."""
     joined = config.base.assembled
     names = config.evaluate.metrics.get("transcribe", [])
     return {
@@ -197,10 +197,11 @@ def whisper(config: Config) -> Key:
 
 
 def report(config: Config) -> Key:
-    """The report over all records: which cells, and how they are shown."""
+    """Return the key of the report: which cells, metrics and settings it shows, and by which code and templates."""
     names = sorted({name for names in config.evaluate.metrics.values() for name in names})
-    read = ("concertina.store.predictions", "concertina.store.records")  # neutral elsewhere
-    code = _code("report", *read, *(_plugin("metrics", name) for name in names))
+    read = ("concertina.store.predictions", "concertina.store.records")  # these decide no other stage's result
+    parts = (f"concertina.reporting.parts.{name}" for name in fingerprint.plugins("reporting/parts"))
+    code = _code("report", *read, *parts, *(_plugin("metrics", name) for name in names))
     templates = fingerprint.files_hash(sorted((fingerprint.SOURCES / "reporting" / "templates").glob("*")))
     cells, skipped = [cell.name for cell in config.cells], config.evaluate.skipped
     shown = {"cells": cells, "metrics": config.evaluate.metrics, "skipped": skipped, **config.report.model_dump()}
@@ -208,23 +209,25 @@ def report(config: Config) -> Key:
 
 
 def track(config: Config) -> Key:
-    """The mirror of an experiment in a tracker; what else decides it, the tracker's address, the rule says."""
+    """Return the key of the mirror in a tracker: empty, as the tracker's address is a parameter of the rule."""
     return {}
 
 
 def _code(stage: str, *plugins: str) -> Key:
+    """Return the code and packages of a stage's key: those of its module and of the plug-ins that it runs."""
     module, plugins = f"concertina.{stage}", tuple(sorted(set(plugins)))
     return {"code": fingerprint.code_hash(module, plugins), "packages": fingerprint.packages(module, plugins)}
 
 
 def _model(config: Config, parts: Iterable[Part]) -> Key:
+    """Return the key of the whole model as some parts use it: the base, and the prompts of their tasks alone."""
     prompts = {task: config.base.prompts[task] for task in sorted({part.task for part in parts})}
     four_bit = {"four_bit": True} if config.base.four_bit else {}
     return {**_base(config), **four_bit, "prompts": prompts}
 
 
 def _base(config: Config) -> Key:
-    """The base: where it comes from, or the pinned weights of a folder and what stands beside them."""
+    """Return the key of the base: its origin, or a folder's pinned weights and the files beside them."""
     if config.base.revision:
         return {"base": hub(config.base.model, config.base.revision)}
     if config.base.assembled:
@@ -233,7 +236,7 @@ def _base(config: Config) -> Key:
 
 
 def _source(part: Pretrained) -> Key:
-    """What pins a part of a joined base: of a package its hash, of the hub its revision, else its files."""
+    """Return what pins a part of a joined base: a package's hash, a hub model's revision, or a folder's files."""
     if part.package:
         return {"digest": packages.archive(part).digest}
     if part.revision:
@@ -243,18 +246,19 @@ def _source(part: Pretrained) -> Key:
 
 
 def _beside(folder: Path) -> Key:
-    """The files beside the weights that decide how they are read: configs, tokenizer, processor."""
+    """Return the files beside the weights that decide how they are read: configs, tokenizer, processor."""
     paths = (path for pattern in ("*.json", "*.jinja", "merges.txt") for path in folder.glob(pattern))
     beside = sorted(path for path in paths if path.name not in ABOUT)
     return {"said": [path.name for path in beside], "files": fingerprint.files_hash(beside)}
 
 
 def _tokens(config: Config) -> Key:
+    """Return the settings that decide where audio tokens are placed and pooled."""
     return {"positions": config.segments.positions, "pool_at": config.segments.pool_at}
 
 
 def _plugin(folder: str, name: str) -> str:
-    """The module of a plug-in. Errors: ConfigError naming the file that is missing and the nearest that is there."""
+    """Return the module of a plug-in. Errors: ConfigError naming the file that is missing and the nearest one."""
     module = f"concertina.{folder}.{name}"
     if not fingerprint.source_file(module).exists():
         near = nearest(name, fingerprint.plugins(folder))

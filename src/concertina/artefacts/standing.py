@@ -1,10 +1,9 @@
-"""Where an experiment stands: which of its artefacts are here, belong here, or can be taken over.
+"""Standing: which of an experiment's artefacts are here, belong here, or can be taken over from another experiment.
 
 Run keys alone decide. An artefact belongs to the present config and code when the run key in its seal is the one
-that they give it; what any workflow engine remembers counts for nothing.
+that they give it. The memory of a workflow engine has no say.
 """
 
-import json
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from concertina.artefacts import dag, keys
 from concertina.artefacts.dag import Artefact
 from concertina.config import Config, ConfigError
-from concertina.store import sealing
+from concertina.store import jsonl, sealing
 from concertina.store.sealing import SEAL
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -30,9 +29,9 @@ class Stranger:
 
 
 class Standing:
-    """The run keys that an experiment's artefacts should have, and those that the seals here hold.
+    """The run keys that an experiment's artefacts should have, and those in the seals here.
 
-    `accepting`: folders that count as what they should be from here on, as those that `make accept` blessed do.
+    `accepting`: folders whose artefacts count as belonging, like those that `make accept` has accepted before.
     """
 
     def __init__(self, config: Config, accepting: Collection[Path] = ()) -> None:
@@ -40,38 +39,39 @@ class Standing:
         self._accepting = set(accepting)
         self._accepted = _accepted(config.name)
         self._wanted: dict[Artefact, str] = {}
-        self._sealed: dict[Path, str | None] = {}
+        self._sealed: dict[Path, str | None] = {}  # both are kept: one walk asks for the same inputs many times
 
     def wanted(self, artefact: Artefact) -> str:
         """Return the run key that the config and the code give an artefact.
 
-        Where an input's seal was accepted in place of the key that it should have, that seal's key counts.
+        The keys of its inputs are part of it. Of an input that was accepted with another key than it should have, the
+        key in the seal counts: what was made from it carries that one.
         """
         if artefact not in self._wanted:
-            made_from = [self._stands(one) for one in dag.inputs(self.config, artefact)]
-            self._wanted[artefact] = keys.run_key(dag.key(self.config, artefact), made_from)
+            inputs = [self._input_key(one) for one in dag.inputs(self.config, artefact)]
+            self._wanted[artefact] = keys.run_key(dag.key(self.config, artefact), inputs)
         return self._wanted[artefact]
 
     def sealed(self, artefact: Artefact) -> str | None:
-        """Return the run key in an artefact's seal; None where there is no seal, or a damaged one."""
+        """Return the run key in an artefact's seal; None when there is no seal, or a damaged one."""
         return self._read(artefact.folder)
 
     def belongs(self, artefact: Artefact) -> bool:
-        """Say whether an artefact is here and is of the present config and code, or was accepted as such."""
+        """Return whether an artefact is here and belongs to the present config and code, or was accepted."""
         sealed = self.sealed(artefact)
-        return sealed is not None and (sealed == self.wanted(artefact) or self._blessed(artefact, sealed))
+        return sealed is not None and (sealed == self.wanted(artefact) or self._is_accepted(artefact, sealed))
 
     def strangers(self) -> Iterator[Stranger]:
-        """Yield the artefacts that are here and are of another config or code, and those being accepted."""
+        """Yield the artefacts here that belong to another config or code, and those that are being accepted."""
         for artefact in self.kept:
             sealed, wanted = self.sealed(artefact), self.wanted(artefact)
             if sealed is None or sealed == wanted:
                 continue
-            if not self._blessed(artefact, sealed) or artefact.folder in self._accepting:
+            if not self._is_accepted(artefact, sealed) or artefact.folder in self._accepting:
                 yield Stranger(artefact, wanted, sealed)
 
     def twin(self, artefact: Artefact) -> Path | None:
-        """Return the folder of another experiment here with just the run key that an artefact should have."""
+        """Return the folder of another experiment here whose seal has the run key that an artefact should have."""
         if self.belongs(artefact):
             return None
         pattern = dag.row(artefact.kind).folder
@@ -84,20 +84,22 @@ class Standing:
         """The artefacts that are verified, pushed and pulled with the results."""
         return [one for one in dag.every(self.config) if dag.row(one.kind).kept]
 
-    def _stands(self, artefact: Artefact) -> str:
-        """The run key that an input has, or will have, in what is made from it."""
+    def _input_key(self, artefact: Artefact) -> str:
+        """Return the run key with which an artefact enters those that are made from it, now or once it is there."""
         if not dag.row(artefact.kind).kept:
             return self._shared(artefact)
         sealed = self.sealed(artefact)
-        return sealed if sealed is not None and self._blessed(artefact, sealed) else self.wanted(artefact)
+        return sealed if sealed is not None and self._is_accepted(artefact, sealed) else self.wanted(artefact)
 
-    def _blessed(self, artefact: Artefact, sealed: str) -> bool:
+    def _is_accepted(self, artefact: Artefact, sealed: str) -> bool:
+        """Return whether the key in an artefact's seal counts as the wanted one, by `make accept` or by `accepting`."""
         return artefact.folder in self._accepting or self._accepted.get(self.wanted(artefact)) == sealed
 
     def _shared(self, artefact: Artefact) -> str:
-        """The run key of something in downloads/, which every experiment here shares.
+        """Return the run key of an artefact in downloads/, which every experiment here shares.
 
-        Of what is not there yet: the key that it will have where its commit is pinned, else an empty text.
+        Before it is there, its key is known unless it is a model of the hub at a branch or tag: then an empty text is
+        returned, which no seal holds, so nothing that rests on the model counts as belonging.
         """
         if (sealed := self.sealed(artefact)) is not None:
             return sealed
@@ -115,25 +117,25 @@ class Standing:
         return self._sealed[folder]
 
     def _others(self, pattern: str) -> list[Path]:
-        """The sealed folders of a kind in every other experiment."""
-        place = pattern.split("/").index("{name}")
+        """Return the sealed folders that match a kind's folder pattern in every other experiment."""
+        position = pattern.split("/").index("{name}")
         seals = Path().glob(f"{re.sub('{[a-z_]+}', '*', pattern)}/{SEAL}")
-        return sorted(path.parent for path in seals if path.parts[place] != self.config.name)
+        return sorted(path.parent for path in seals if path.parts[position] != self.config.name)
 
 
 def check_pinned(config: Config) -> None:
-    """See that it is known which commit of the hub's models artefacts must rest on. Errors: ConfigError."""
+    """Check that the commit of every hub model is pinned, or known from its seal. Errors: ConfigError."""
     for artefact in dag.of_kind(config, "base_hub"):
         model, revision = artefact.where["model"], artefact.where["revision"]
         if not COMMIT.fullmatch(revision) and not artefact.seal.exists():
             raise ConfigError(
-                f"base: {model} at revision {revision!r} is not here, so nothing says which commit of it the artefacts "
-                "rest on; set `revision` to that commit, or have `make reproduce` fetch the model first"
+                f"base: {model} at revision {revision!r} is not here, so its commit is not known, and no artefact can "
+                "be compared with it; set `revision` to a commit, or let `make reproduce` fetch the model first"
             )
 
 
 def _accepted(name: str) -> dict[str, str]:
-    """The run keys that stand in for others since `make accept`: by the key that an artefact should have."""
+    """Return the run keys that `make accept` lets count for others, by the key that an artefact should have."""
     path = Path("results", name, "accepted.jsonl")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {wanted: sealed for line in lines for wanted, sealed in json.loads(line).get("keys", {}).items()}
+    rows = jsonl.read(path, remedy="correct that line, or delete it") if path.exists() else []
+    return {wanted: sealed for row in rows for wanted, sealed in row.get("keys", {}).items()}

@@ -1,4 +1,4 @@
-"""Taking over: an artefact whose run key another experiment here has already made is linked, not made again."""
+"""Take over artefacts: what another experiment here has made with the same run key is linked, not made again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from concertina.artefacts.dag import Artefact
 from concertina.artefacts.standing import Standing
 from concertina.store import sealing
 
-OWN = {"report"}  # made for one experiment alone: it names the experiment
+OWN = {"report"}  # is never taken over, because it names its experiment
 
 
 def twins(standing: Standing) -> Iterator[tuple[Artefact, Path]]:
@@ -19,7 +19,7 @@ def twins(standing: Standing) -> Iterator[tuple[Artefact, Path]]:
 
 
 def take_over(standing: Standing) -> list[Artefact]:
-    """Link every artefact that can be taken over, verified first; a twin that is damaged is passed over, and said."""
+    """Verify and link every artefact that can be taken over; a damaged twin is passed over, with a message."""
     taken = []
     for artefact, folder in list(twins(standing)):
         try:
@@ -31,7 +31,7 @@ def take_over(standing: Standing) -> list[Artefact]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a sealed folder a second place: the same files by hard links, the same seal. Errors: DamagedError."""
+    """Link a sealed folder to a second place: the same files by hard links, the same seal. Errors: DamagedError."""
     seal = sealing.verify(source)
     with sealing.drafting(target) as draft:
         draft.note(**{name: fact for name, fact in seal.items() if name != "files"})

@@ -1,1 +1,1 @@
-"""Bases that are made here: trained from scratch, or joined from a pretrained encoder and a pretrained LLM."""
+"""How a base is made here: trained from scratch, or joined from a pretrained encoder and a pretrained LLM."""

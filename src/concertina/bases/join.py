@@ -1,10 +1,10 @@
-"""The assemble stage: a pretrained Whisper encoder and a pretrained LLM become a base, by a projector between them.
+"""The sub-step `base join` joins a pretrained Whisper encoder and a pretrained LLM to a base, by a projector.
 
-The encoder stays as it is, and hears every utterance once. First the projector alone learns to put frames where the
-LLM's token embeddings are (joined/alignment.py); then projector and LLM learn through the LLM's own loss
+The encoder is frozen and run once per utterance. First the projector alone learns to map frames to where the LLM's
+token embeddings are (joined/alignment.py). Then projector and LLM learn through the LLM's own loss
 (joined/finetuning.py). No pooled, merged or dropped tokens are ever seen.
 
-INPUTS   build/<name>/data/... of the parts it hears, the encoder's and the LLM's files
+INPUTS   build/<name>/data/... of the parts of base.assembled, the encoder's and the LLM's files
 OUTPUTS  build/<name>/base/: a Qwen2-Audio checkpoint, curve.jsonl, record.json, and sentences.txt (hashes of the texts)
 """
 
@@ -61,7 +61,7 @@ def make(run: Run) -> None:
 
 
 def align(model: Lalm, parts: Parts, recipe: Recipe, kept: Checkpoints, stop: Stop) -> Training:
-    """Train the projector alone: the first phase, whose end is kept, so that the second need not do it again."""
+    """Train the projector alone: the first phase, whose end is saved, so that an interrupted run does not repeat it."""
     settings = recipe.alignment
     aligner = alignment.Aligner(model, sorted({heard.spoken for part in parts for heard in part})).to(model.device)
     aligner.projector.requires_grad_(True)
@@ -80,7 +80,7 @@ def align(model: Lalm, parts: Parts, recipe: Recipe, kept: Checkpoints, stop: St
 
 
 def finetune(model: Lalm, parts: Parts, recipe: Recipe, kept: Checkpoints, stop: Stop, began: float) -> Training:
-    """Train projector and LLM together: the second phase. `began`: when the first did, as `time.monotonic()` says."""
+    """Train projector and LLM together: the second phase. `began`: the start of the first, by `time.monotonic()`."""
     settings = recipe.finetuning
     optimiser = finetuning.optimiser(model, settings)
     batches = heard.batches(parts, recipe, settings.batch, np.random.default_rng([recipe.seed, 1]))
@@ -105,7 +105,7 @@ def _training(
     recipe: Recipe,
     step: Callable[[int], Row],
 ) -> Training:
-    """A phase of so many steps; its cosine begins with the first of them."""
+    """Return the training of one phase of `steps` steps, whose cosine schedule begins with the first of them."""
     warmup = max(1, round(recipe.warmup_share * steps))
     return Training(
         model=learner,
@@ -119,7 +119,7 @@ def _training(
 
 
 def _follow(training: Training, batches: Iterator[list[Heard]], kept: Checkpoints, stop: Stop) -> None:
-    """Go on from where the phase stands, past the batches that it has seen."""
+    """Resume a phase from its checkpoint, skip the batches that it has seen, and run it to its end."""
     training.resume(kept)
     for _ in training.losses:
         next(batches)
@@ -127,7 +127,7 @@ def _follow(training: Training, batches: Iterator[list[Heard]], kept: Checkpoint
 
 
 def hashes(parts: list[list[Heard]]) -> list[str]:
-    """16 hexadecimal digits of the SHA-256 of every text that was heard, normalised."""
+    """Return 16 hexadecimal digits of the SHA-256 of every normalised text in the training speech."""
     texts = {heard.spoken for part in parts for heard in part}
     return sorted(hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts)
 

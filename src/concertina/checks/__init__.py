@@ -1,1 +1,1 @@
-"""What the uncompressed base is held against: published figures, and Whisper itself."""
+"""Checks of the uncompressed base: against published figures, and against Whisper itself."""

@@ -1,6 +1,6 @@
-"""The whisper stage: what the encoder of an assembled base hears when its own decoder writes it down.
+"""The whisper stage transcribes the test sets with the whole Whisper whose encoder a joined base has.
 
-The yardstick for the base: the same encoder on the same utterances, with the decoder that it was trained with.
+It shows what the base could reach: the same encoder on the same utterances, with the decoder that it was trained with.
 
 INPUTS   build/<name>/data/... of the transcription sets, the encoder's files
 OUTPUTS  results/<name>/whisper/: record.json (each set's scores with their intervals) and texts (JSON)
@@ -27,8 +27,8 @@ from concertina.store.shards import Reader
 from concertina.units import RATE_HZ
 
 BATCH = 8
-MULTILINGUAL = 51_865  # tokens of a Whisper that knows more languages than English
-MOST_TOKENS = 224  # of a window, as Whisper's own decoding has it
+MULTILINGUAL = 51_865  # the tokens of a Whisper for more languages than English
+MOST_TOKENS = 224  # per window, the limit in Whisper's own decoding
 Row = dict[str, Any]
 
 
@@ -48,41 +48,40 @@ def make(run: Run) -> None:
 def measure(
     model: WhisperForConditionalGeneration, part: Pretrained, config: Config, test_set: TestSet, folder: Path
 ) -> Row:
-    """One set's scores, each with its interval; its texts go into `folder`."""
+    """Score one set, each metric with its interval, and write its texts into `folder`."""
     source = dag.artefact(config, "data", **test_set.place._asdict()).folder
     audio, rows = Reader(source), jsonl.read(source / folders.MANIFEST)
-    wanted = {
+    references = {
         i: str(batching.reference(rows[i], test_set)) for i in batching.subset(rows, test_set, test_set.utterances)
     }
-    chosen = [i for i, text in wanted.items() if _normaliser.has_words(text, test_set.language)]
-    references = [wanted[i] for i in chosen]
-    console.say(f"{test_set.name}, by Whisper's own decoder")
-    texts = decode(model, part, [audio.one(i) for i in chosen], test_set.language)
-    speakers, report = [rows[i].get("speaker") for i in chosen], config.report
+    references = {i: text for i, text in references.items() if _normaliser.has_words(text, test_set.language)}
+    console.say(f"{test_set.name}: decoding with Whisper itself")
+    texts = decode(model, part, [audio.one(i) for i in references], test_set.language)
+    speakers, report = [rows[i].get("speaker") for i in references], config.report
     bootstrap = Bootstrap(speakers, report.bootstrap_samples, report.confidence_percent)
     systems = {
-        name: (name, metrics.load(name).score(references, texts, test_set.language).stats_UK)
+        name: (name, metrics.load(name).score(list(references.values()), texts, test_set.language).stats_UK)
         for name in config.evaluate.metrics["transcribe"]
     }
     intervals = {name: bootstrap.interval(scored) for name, scored in bootstrap.resampled(systems).items()}
     scores = {name: dataclasses.asdict(interval) for name, interval in intervals.items()}
     lines = [
         {"id": rows[i]["id"], "reference": reference, "hypothesis": text}
-        for i, reference, text in zip(chosen, references, texts, strict=True)
+        for (i, reference), text in zip(references.items(), texts, strict=True)
     ]
     sealing.write_json(folder / f"{test_set.name}.json", lines)
-    return {"n_utterances": len(chosen), "scores": scores}
+    return {"n_utterances": len(references), "scores": scores}
 
 
 def decode(
     model: WhisperForConditionalGeneration, part: Pretrained, audio: list[np.ndarray], language: str
 ) -> list[str]:
-    """Greedy texts of int16 samples at 16 kHz, window by window, each padded to Whisper's 30 s as it was trained."""
+    """Decode int16 samples at 16 kHz greedily, in windows padded to the 30 s that Whisper was trained on."""
     tokenizer, extractor = pretrained.whisper_tokenizer(part), pretrained.feature_extractor(model)
     known = tokenizer.get_vocab()
     named = ["<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]
-    many = len(known) >= MULTILINGUAL
-    start = [known[name] for name in (named if many else (named[0], named[3]))]
+    multilingual = len(known) >= MULTILINGUAL
+    start = [known[name] for name in (named if multilingual else (named[0], named[3]))]
     window = extractor.n_samples
     pieces = [
         (i, wave[first : first + window]) for i, wave in enumerate(audio) for first in range(0, len(wave), window)
@@ -105,13 +104,14 @@ def decode(
 def _greedy(
     model: WhisperForConditionalGeneration, mel_BML: torch.Tensor, start: list[int], end: int
 ) -> list[list[int]]:
+    """Decode a batch of windows token by token, until every row has the end token; the rows are cut before it."""
     ids_BS = torch.tensor([start] * len(mel_BML), device=model.device)
     states = model.model.encoder(mel_BML.to(model.device))
-    kept = None
+    cache = None
     step_BS = ids_BS
     for _ in range(MOST_TOKENS):
-        out = model(encoder_outputs=states, decoder_input_ids=step_BS, past_key_values=kept, use_cache=True)
-        kept = out.past_key_values
+        out = model(encoder_outputs=states, decoder_input_ids=step_BS, past_key_values=cache, use_cache=True)
+        cache = out.past_key_values
         step_BS = out.logits[:, -1:].argmax(-1)
         ids_BS = torch.cat([ids_BS, step_BS], dim=1)
         if bool((ids_BS == end).any(1).all()):

@@ -17,6 +17,11 @@ def spread(values_B: Tensor, lengths_B: Tensor) -> Tensor:
     return values_B.repeat_interleave(lengths_B)
 
 
+def owner(lengths_B: Tensor) -> Tensor:
+    """Number the utterances, once for each of their frames: int64 [T]."""
+    return spread(torch.arange(len(lengths_B), device=lengths_B.device), lengths_B)
+
+
 def position(lengths_B: Tensor) -> Tensor:
     """Number the frames of each utterance from 0: int64 [T]."""
     first_B = lengths_B.cumsum(0) - lengths_B
@@ -56,13 +61,25 @@ def first_in_each(counts_B: Tensor, lengths_B: Tensor, preferred_T: Tensor, key_
 
     `preferred_T`: bool. What ties goes to the earlier frame.
     """
-    utterance_T = spread(torch.arange(len(lengths_B), device=lengths_B.device), lengths_B)
+    utterance_T = owner(lengths_B)
     by_key_T = key_T.argsort(descending=True, stable=True)
     group_T = 2 * utterance_T + ~preferred_T
     order_T = by_key_T[group_T[by_key_T].argsort(stable=True)]
     marked_T = torch.zeros_like(preferred_T)
     marked_T[order_T] = position(lengths_B) < spread(counts_B, lengths_B)
     return marked_T
+
+
+def lots(seeds_B: Tensor, lengths_B: Tensor) -> Tensor:
+    """Draw a number for every frame by lot; the seed of an utterance alone decides those of its frames: int64 [T].
+
+    Frame t gets the t-th number of the generator splitmix64 (Steele et al., 2014), computed from its index, so that
+    batch and order do not matter; all the numbers of an utterance differ.
+    """
+    state_T = spread(seeds_B, lengths_B) + (position(lengths_B) + 1) * _signed(0x9E3779B97F4A7C15)
+    state_T = (state_T ^ _shift_right(state_T, 30)) * _signed(0xBF58476D1CE4E5B9)
+    state_T = (state_T ^ _shift_right(state_T, 27)) * _signed(0x94D049BB133111EB)
+    return state_T ^ _shift_right(state_T, 31)
 
 
 def dots(left_TD: Tensor, right_TD: Tensor) -> Tensor:
@@ -88,3 +105,11 @@ def dots(left_TD: Tensor, right_TD: Tensor) -> Tensor:
 def _fraction(ratio: float) -> tuple[int, int]:
     """A ratio as whole numbers (frames, tokens), so that 1.1 is 11 frames to 10 tokens and windows are exact."""
     return Fraction(ratio).limit_denominator(10**6).as_integer_ratio()
+
+
+def _shift_right(bits_T: Tensor, places: int) -> Tensor:
+    return (bits_T >> places) & ((1 << (64 - places)) - 1)  # >> alone would drag the sign along
+
+
+def _signed(bits: int) -> int:
+    return bits - (1 << 64)

@@ -3,20 +3,21 @@
 Names end in their shape: B utterances, T frames and N tokens of all of them end to end, D width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from concertina.compressors import _ragged
+from concertina.compressors import ContractError, _ragged
 
 
 @dataclass(frozen=True)
 class Segments:
     """Where a batch of utterances is cut into tokens, and how frames weigh within them.
 
+    A rule where to cut and a rule how to weigh combine freely: `Segments.cut(starts_T, lengths_B).weigh(scores_T)`.
     `lengths_N`: frames of each token, int64; `counts_B`: tokens of each utterance, int64; `weights_T`: of each
     frame, float32, summing to 1 within each token; `peaks_B`: how many of an utterance's cuts are peaks, where that
     means something.
@@ -31,29 +32,51 @@ class Segments:
     def cut(
         cls, starts_T: Tensor, lengths_B: Tensor, peaks_T: Tensor | None = None, scores_T: Tensor | None = None
     ) -> "Segments":
-        """Tokens that are the means of their frames, or weighted means.
+        """Cut where tokens start: each is the mean of its frames, or weighted as `weigh` does by `scores_T`.
 
-        `starts_T`: bool, true where a token begins (an utterance's first frame always does); `lengths_B`: frames
-        of each utterance, int64; `peaks_T`: bool, which frames are peaks; `scores_T`: how much each frame counts
-        beside the others of its token, at least 0 (where all of a token's are 0, they count the same).
+        `starts_T`: bool, true where a token starts (an utterance's first frame always does); `lengths_B`: frames
+        of each utterance, int64; `peaks_T`: bool, which frames are peaks. Errors: ContractError.
         """
         first_T = _ragged.position(lengths_B) == 0
+        if starts_T.shape != first_T.shape:
+            raise ContractError(f"starts must say of each of {len(first_T)} frames whether a token starts there")
         starts_T = starts_T | first_T
         start_N = starts_T.nonzero()[:, 0]
         lengths_N = torch.diff(start_N, append=start_N.new_tensor([len(starts_T)]))
-        utterance_T = _ragged.spread(torch.arange(len(lengths_B), device=lengths_B.device), lengths_B)
+        utterance_T = _ragged.owner(lengths_B)
         counts_B = torch.bincount(utterance_T[start_N], minlength=len(lengths_B))
-        weights_T = _ragged.spread(1 / lengths_N.float(), lengths_N)
-        if scores_T is not None:
-            token_T = _ragged.spread(torch.arange(len(lengths_N), device=lengths_N.device), lengths_N)
-            sum_N = torch.zeros_like(lengths_N, dtype=torch.float32).index_add_(0, token_T, scores_T.float())
-            sum_T = _ragged.spread(sum_N, lengths_N)
-            weights_T = torch.where(sum_T > 0, scores_T.float() / sum_T, weights_T)
         peaks_B = None
         if peaks_T is not None:
             cut_at_peak_T = starts_T & peaks_T & ~first_T
             peaks_B = torch.bincount(utterance_T[cut_at_peak_T], minlength=len(lengths_B))
-        return cls(lengths_N, counts_B, weights_T, peaks_B)
+        means = cls(lengths_N, counts_B, _ragged.spread(1 / lengths_N.float(), lengths_N), peaks_B)
+        return means if scores_T is None else means.weigh(scores_T)
+
+    @classmethod
+    def keep(cls, kept_T: Tensor, lengths_B: Tensor) -> "Segments":
+        """Prune: every token is one kept frame, and a dropped frame joins, at weight 0, the kept one before it.
+
+        Frames dropped before an utterance's first kept one join that; an utterance of which none is kept becomes
+        the mean of its frames. `kept_T`: bool; `lengths_B`: frames of each utterance, int64.
+        """
+        utterance_T = _ragged.owner(lengths_B)
+        kept_B = torch.bincount(utterance_T[kept_T], minlength=len(lengths_B))
+        earlier_T = kept_T.cumsum(0) - kept_T.long() - _ragged.spread(kept_B.cumsum(0) - kept_B, lengths_B)
+        return cls.cut(kept_T & (earlier_T > 0), lengths_B, scores_T=kept_T)
+
+    def weigh(self, scores_T: Tensor) -> "Segments":
+        """Weigh the frames of these tokens anew: each by its share of its token's scores.
+
+        `scores_T`: at least 0, of any scale; true or false will do. Where all of a token's are 0, they weigh the same.
+        Errors: ContractError when a score is negative, no number, or missing.
+        """
+        if scores_T.shape != self.weights_T.shape or not bool((scores_T >= 0).all()):
+            raise ContractError("scores must have a number of at least 0 for each frame")
+        token_T = _ragged.owner(self.lengths_N)
+        scores_T = scores_T.double()
+        sum_N = scores_T.new_zeros(len(self.lengths_N)).index_add_(0, token_T, scores_T)
+        sum_T, mean_T = sum_N[token_T], 1 / _ragged.spread(self.lengths_N, self.lengths_N).float()
+        return replace(self, weights_T=torch.where(sum_T > 0, (scores_T / sum_T).float(), mean_T))
 
 
 def pool(frames_TD: Tensor, segments: Segments) -> Tensor:

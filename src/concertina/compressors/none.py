@@ -1,13 +1,14 @@
 """None: every frame is a token. What the others are measured against."""
 
 import torch
-from torch import Tensor
 
 from concertina.compressors._segments import Segments
+from concertina.compressors._utterances import Utterances
 
+reads = ()
 ratios = (1,)
 
 
-def segment(frames_TD: Tensor, lengths_B: Tensor, ratio: float, cues: dict[str, Tensor], seeds_B: Tensor) -> Segments:
+def cut(speech: Utterances, ratio: float) -> Segments:
     """Cut before every frame."""
-    return Segments.cut(torch.ones(int(lengths_B.sum()), dtype=torch.bool), lengths_B)
+    return Segments.cut(torch.ones(int(speech.lengths_B.sum()), dtype=torch.bool), speech.lengths_B)

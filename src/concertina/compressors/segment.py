@@ -13,19 +13,16 @@ from torch import Tensor
 
 from concertina.compressors import _ragged
 from concertina.compressors._segments import Segments
+from concertina.compressors._utterances import Utterances
 
+reads = ("frames",)
 natural = True
 
 
-def segment(
-    frames_TD: Tensor,
-    lengths_B: Tensor,
-    ratio: float | Literal["natural"],
-    cues: dict[str, Tensor],
-    seeds_B: Tensor,
-) -> Segments:
+def cut(speech: Utterances, ratio: float | Literal["natural"]) -> Segments:
     """Cut at peaks of the difference, the largest first; ties go to the earlier frame."""
-    jump_T = jumps(frames_TD, lengths_B)
+    lengths_B = speech.lengths_B
+    jump_T = jumps(speech.frames_TD, lengths_B)
     edge_T = jump_T.new_full((1,), math.inf)
     peak_T = (jump_T > torch.cat([edge_T, jump_T[:-1]])) & (jump_T > torch.cat([jump_T[1:], edge_T]))
     starts_T = peak_T | jump_T.isinf()

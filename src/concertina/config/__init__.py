@@ -1,4 +1,4 @@
-"""The experiment as data: frozen sections, unknown keys refused with their path and the nearest valid name."""
+"""The experiment as data: the config's sections and the small values in it, all frozen."""
 
 from concertina.config.experiment import DEFAULT, Config, ConfigError, load, merge, splits_of
 from concertina.config.sections import (

@@ -1,4 +1,4 @@
-"""The experiment as data: frozen models, unknown keys refused with their path and the nearest valid name."""
+"""The config as a whole: how config.yaml and an overlay are read, checked and queried."""
 
 import importlib.util
 import re
@@ -9,24 +9,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
-from concertina.config.sections import (
-    Assembled,
-    Base,
-    Corpus,
-    Data,
-    Evaluate,
-    Features,
-    Gate,
-    Part,
-    Report,
-    Section,
-    Segments,
-    Sweep,
-    TestSet,
-    Train,
-    TrainSet,
-)
-from concertina.config.values import UNCOMPRESSED, Adapter, Cell, Name, Split
+from concertina.config.sections import Assembled, Corpus, Part, Sections, Sweep, TestSet, TrainSet
+from concertina.config.values import UNCOMPRESSED, Adapter, Cell, Split
 from concertina.nearest import nearest
 from concertina.store import folders
 
@@ -37,35 +21,25 @@ class ConfigError(ValueError):
     """The config cannot be used; the message names the key and the remedy."""
 
 
-class Config(Section):
-    """The whole experiment; see config.yaml for every key with its unit."""
-
-    name: Name
-    base: Base
-    data: Data
-    features: Features
-    segments: Segments
-    train: Train
-    evaluate: Evaluate
-    report: Report
-    gate: Gate | None = None
+class Config(Sections):
+    """The whole experiment, checked as a whole, and what follows from it; see config.yaml for every key."""
 
     @model_validator(mode="before")
     @classmethod
-    def _a_base_that_comes_is_pinned_otherwise(cls, values: Any) -> Any:
-        """A base from the hub is pinned by its revision, an assembled one by its recipe and its inputs."""
+    def _fill_in_base(cls, values: Any) -> Any:
+        """Empty `sha256` of a base that a run fetches or joins, and fill in `model` of a joined one."""
         base = values.get("base") if isinstance(values, dict) else None
         if not isinstance(base, dict) or not (base.get("assembled") or base.get("revision")):
             return values
         if base.get("assembled") and base.get("revision"):
             raise ValueError("base: `revision` (of a model on the hub) and `assembled` exclude each other")
-        made = {"model": folders.BASE.format(name=values.get("name"))} if base.get("assembled") else {}
-        return {**values, "base": {**base, "sha256": "", **made}}
+        model = {"model": folders.BASE.format(name=values.get("name"))} if base.get("assembled") else {}
+        return {**values, "base": {**base, "sha256": "", **model}}
 
     @model_validator(mode="before")
     @classmethod
-    def _skip_what_cannot_be_made(cls, values: Any) -> Any:
-        """Leave out the test sets whose package is not on this machine, and keep the reason."""
+    def _skip_test_sets(cls, values: Any) -> Any:
+        """Leave out the test sets whose package is not installed, and fill in `skipped` with the reason."""
         evaluate = values.get("evaluate") if isinstance(values, dict) else None
         if isinstance(evaluate, dict) and "skipped" in evaluate:
             raise ValueError("unknown key evaluate.skipped (it is filled in; a set is skipped by what it `needs`)")
@@ -82,6 +56,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Config":
+        """Check that names are unique, and that every name in use is defined. Errors: ValueError."""
         corpora = [corpus.name for corpus in self.data.corpora]
         _unique("data.corpora", corpora)
         _unique("train.sets", [s.name for s in self.train.sets])
@@ -108,12 +83,12 @@ class Config(Section):
         return self
 
     def _narrowed(self) -> Iterator[tuple[str, list[str]]]:
-        """The lists of cells to which a test set or a training set is narrowed, each with its key."""
+        """Yield the lists of cells to which a test set or a training set is narrowed, each with its key."""
         yield from ((f"evaluate.sets.{s.name}", s.cells or []) for s in self.evaluate.sets)
         yield from ((f"train.sets.{s.name}", s.cells or []) for s in self.train.sets)
 
     def _check_corpora(self, corpora: list[str]) -> None:
-        """See that every part names a corpus of the config. Errors: ValueError naming the key and the nearest one."""
+        """Check that every part names a corpus of the config. Errors: ValueError naming the key and the nearest one."""
         used: list[tuple[str, Part]] = [
             (f"train.sets.{s.name}", p) for s in self.train.sets for p in (*s.parts, *s.dev)
         ]
@@ -129,19 +104,19 @@ class Config(Section):
         return [Cell(s.compressor, ratio, s.options) for s in self.segments.cells for ratio in s.ratios]
 
     def cell(self, name: str) -> Cell:
-        """The cell of a name such as 'average-3'. Errors: ConfigError naming the nearest one."""
+        """Return the cell of a name such as 'average-3'. Errors: ConfigError naming the nearest one."""
         cells = {cell.name: cell for cell in self.cells}
         if name not in cells:
             raise ConfigError(f"segments.cells has no cell {name!r}{nearest(name, list(cells))}")
         return cells[name]
 
     def seeds(self, cell: Cell) -> list[int]:
-        """The LoRA seeds of a cell; none for one that the grid does not hold."""
+        """Return the LoRA seeds of a cell; none for a cell that is not in the grid."""
         sweeps = {c.name: s for s in self.segments.cells for c in self.cells if _belongs(c, s)}
         return sweeps[cell.name].seeds if cell.name in sweeps else []
 
     def adapters(self, cell: Cell) -> list[Adapter]:
-        """Every adapter of a cell: one per training set and seed."""
+        """Return every adapter of a cell: one per training set and seed."""
         return [
             Adapter(train_set.name, cell, seed)
             for train_set in self.train.sets
@@ -151,24 +126,25 @@ class Config(Section):
         ]
 
     def adapter(self, cell: Cell, run: str) -> Adapter:
-        """The adapter of a cell that a result's name, such as 'english-seed0', stands for. Errors: ConfigError."""
+        """Return the adapter of a cell by its name in results, such as 'english-seed0'. Errors: ConfigError."""
         names = {adapter.name: adapter for adapter in self.adapters(cell)}
         if run not in names:
             raise ConfigError(f"train.sets: {cell} has no adapter {run!r}{nearest(run, list(names))}")
         return names[run]
 
     def test_sets(self, cell: Cell) -> list[TestSet]:
-        """What a cell is scored on."""
+        """Return the test sets on which a cell is scored."""
         return [test_set for test_set in self.evaluate.sets if test_set.cells is None or cell.name in test_set.cells]
 
     def test_set(self, name: str) -> TestSet:
+        """Return a test set by its name. Errors: ConfigError naming the nearest one."""
         return _named(self.evaluate.sets, name, "evaluate.sets")
 
     @property
     def joined(self) -> Assembled:
         """The section of a base that is joined here. Errors: ConfigError where the config has none."""
         if self.base.assembled is None:
-            raise ConfigError("base.assembled: this config has none; its base is fetched, or there already")
+            raise ConfigError("base.assembled: this config has none; its base is fetched, or is a folder")
         return self.base.assembled
 
     @property
@@ -178,24 +154,26 @@ class Config(Section):
 
     @property
     def splits(self) -> list[Split]:
-        """Every split that is trained on, watched or scored, or that a base is made with."""
-        learnt = [part for train_set in self.train.sets for part in (*train_set.parts, *train_set.dev)]
-        return splits_of([*self.evaluate.sets, *learnt, *self.base.parts])
+        """Every split that is used for training, dev loss or scores, or to join a base."""
+        training = [part for train_set in self.train.sets for part in (*train_set.parts, *train_set.dev)]
+        return splits_of([*self.evaluate.sets, *training, *self.base.parts])
 
     def corpus(self, name: str) -> Corpus:
+        """Return the section of a corpus by its name. Errors: ConfigError naming the nearest one."""
         return _named(self.data.corpora, name, "data.corpora")
 
     def train_set(self, name: str) -> TrainSet:
+        """Return a training set by its name. Errors: ConfigError naming the nearest one."""
         return _named(self.train.sets, name, "train.sets")
 
 
 def splits_of(parts: Iterable[Part]) -> list[Split]:
-    """The splits that some parts are of, each once, in order of name."""
+    """Return the splits of some parts, each once, in order of name."""
     return sorted({part.place for part in parts})
 
 
 def _belongs(cell: Cell, sweep: Sweep) -> bool:
-    """Whether a cell is one of a line of the grid."""
+    """Return whether a cell is one of a line of the grid."""
     return (cell.compressor, cell.options) == (sweep.compressor, sweep.options) and cell.ratio in sweep.ratios
 
 
@@ -222,6 +200,7 @@ def load(path: str | Path = DEFAULT) -> Config:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """Read a YAML file of sections. Errors: ConfigError naming the file."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -234,6 +213,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _explain(error: Any) -> str:
+    """Return one of pydantic's errors as a phrase: the key's path, and what is wrong with it."""
     where = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         return f"unknown key {where}{nearest(str(error['loc'][-1]), _keys_beside(error['loc']))}"
@@ -242,7 +222,7 @@ def _explain(error: Any) -> str:
 
 
 def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
-    """The valid keys at the place where an unknown one was found."""
+    """Return the valid keys of the section that has an unknown one."""
     model: Any = Config
     for step in location[:-1]:
         if isinstance(step, int):
@@ -256,11 +236,13 @@ def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
 
 
 def _unique(where: str, names: list[str], remedy: str = "") -> None:
+    """Check that no name occurs twice. Errors: ValueError naming the key, the names and the remedy."""
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{where}: {', '.join(twice)} stands there more than once{remedy}")
+        raise ValueError(f"{where}: {', '.join(twice)} occurs more than once{remedy}")
 
 
 def _named(items: list[Any], name: str, where: str) -> Any:
+    """Return the item of that name. Errors: ConfigError naming the key and the nearest name."""
     for item in items:
         if item.name == name:
             return item

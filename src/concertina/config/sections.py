@@ -1,4 +1,4 @@
-"""The sections of a config, and the words its values are made of: frozen, and strict about their keys."""
+"""The sections of a config: frozen, with unknown keys refused."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,17 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from concertina.config.values import Language, Name, Plugin, RatioField, Split
 from concertina.store import folders
 
-OptionText = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]  # it stands in the names of folders
+OptionText = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]  # safe in the name of a folder
 
 
 class Section(BaseModel):
-    """A part of the config: frozen, and strict about its keys."""
+    """One section of the config: frozen, with unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Corpus(BaseModel):
-    """One corpus: `kind` is the file in corpora/; keys beyond these are that file's own options."""
+    """One corpus: `kind` names its file in corpora/; all other keys are that file's own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     name: Name
@@ -31,10 +31,13 @@ class Corpus(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
+        """The corpus' own options, by key."""
         return dict(self.model_extra or {})
 
 
 class Data(Section):
+    """The corpora, and further addresses of their archives: `mirrors` lists them by a corpus' kind."""
+
     corpora: list[Corpus]
     mirrors: dict[Name, list[str]] = {}
 
@@ -68,7 +71,7 @@ class Segments(Section):
 
 
 class Part(Section):
-    """A corpus' split, used for one task in one language."""
+    """A corpus' split that is used for one task in one language."""
 
     corpus: Name
     split: Name
@@ -84,18 +87,20 @@ class Part(Section):
 
     @property
     def place(self) -> Split:
-        """The split that it is of."""
+        """The split that is used."""
         return Split(self.corpus, self.split)
 
     @property
     def answer_language(self) -> str:
-        """The language of what the model has to write."""
+        """The language of the text that the model has to write."""
         return self.to or self.language
 
 
 class Pretrained(Section):
-    """Published weights that a base is assembled from: a `package` of packages.py, or a `model` (a folder, or a hub id
-    at a `revision`)."""
+    """Published weights from which a base is joined: a `package` of packages.py, or a `model`.
+
+    A `model` is a folder or, with a `revision`, an id on the hub.
+    """
 
     package: str = ""
     model: str = ""
@@ -109,19 +114,19 @@ class Pretrained(Section):
 
     @property
     def fetched(self) -> bool:
-        """Whether a run fetches it, so that its folder has a seal."""
+        """Whether a run fetches the weights, so that their folder has a seal."""
         return bool(self.package or self.revision)
 
     @property
     def folder(self) -> Path:
-        """Where its files are."""
+        """The folder of the weights' files."""
         if self.package:
             return folders.archive("packages", self.package)
         return folders.hub(self.model, self.revision) if self.revision else Path(self.model)
 
 
 class Assembled(Section):
-    """A base made of a Whisper encoder and a causal LLM, joined by a projector that is trained on `parts`."""
+    """A base that joins a Whisper encoder and a causal LLM by a projector, trained on `parts`."""
 
     encoder: Pretrained
     llm: Pretrained
@@ -130,40 +135,39 @@ class Assembled(Section):
 
 
 class Base(Section):
-    """The base LALM: which files, and how it is prompted.
+    """The base LALM: its files and its prompts.
 
-    `model` is a folder; with a `revision`, an id on the hub; with `assembled`, filled in: where it is made.
-    `four_bit`: the LLM's frozen weights in 4 bits (NF4, arXiv 2305.14314), for a card of 24 GB.
+    `model` is a folder or, with a `revision`, an id on the hub; with `assembled` it is filled in.
+    `four_bit`: the LLM's frozen weights are held in 4 bits (NF4, arXiv 2305.14314), for a GPU with 24 GB.
     """
 
     model: str
-    sha256: str = Field(pattern="^([0-9a-f]{64})?$")  # empty: not pinned, for a model that is only tried out
+    sha256: str = Field(pattern="^([0-9a-f]{64})?$")  # empty: not pinned, for a model on trial
     revision: str = ""
     assembled: Assembled | None = None
     four_bit: bool = False
     prompts: dict[Literal["transcribe", "translate"], str]
-    recipe: dict[str, Any] = {}
 
     @property
     def made_here(self) -> bool:
-        """Whether a run fetches or joins it, so that its folder has a seal."""
+        """Whether a run fetches or joins the base, so that its folder has a seal."""
         return bool(self.revision or self.assembled)
 
     @property
     def folder(self) -> Path:
-        """Where its files are."""
+        """The folder of the weights' files."""
         return folders.hub(self.model, self.revision) if self.revision else Path(self.model)
 
     @property
     def parts(self) -> list[Part]:
-        """The speech that it is made with here."""
+        """The speech on which a joined base is trained; empty for any other."""
         return self.assembled.parts if self.assembled else []
 
 
 class TrainSet(Section):
-    """What an adapter learns from: parts to train on, parts to watch the loss on.
+    """What an adapter learns from: `parts` to train on, and `dev` to measure the loss on meanwhile.
 
-    `cells` ('average-3', ...) and `seeds` narrow which cells and seeds get an adapter of this set; unset, all do.
+    `cells` ('average-3', ...) and `seeds` limit which cells and seeds get an adapter of this set; by default all do.
     """
 
     name: Name
@@ -174,6 +178,8 @@ class TrainSet(Section):
 
 
 class Lora(Section):
+    """The size of a LoRA adapter, and `targets`: the linear layers of the LLM that get one."""
+
     rank: int = Field(gt=0)
     alpha: int = Field(gt=0)
     dropout: float = Field(ge=0, lt=1)
@@ -186,7 +192,7 @@ class Train(Section):
     sets: list[TrainSet] = Field(min_length=1)
     steps: int = Field(gt=0)
     batch: int = Field(gt=0)
-    layout: Literal["padded", "packed"] = "padded"
+    layout: Literal["padded", "packed"] = "packed"
     batch_tokens: int | None = Field(default=None, gt=0)
     gradient_checkpointing: bool = False
     learning_rate: float = Field(gt=0)
@@ -204,8 +210,8 @@ class Train(Section):
 class TestSet(Part):
     """A set that is decoded and scored.
 
-    `utterances`: at most so many, chosen by a hash of their ids; `needs`: a Python package without which the set is
-    skipped; `cells` ('average-3', ...): those that are scored on it; unset, all are.
+    `utterances`: the most that are used, selected by a hash of their ids; `needs`: a Python package without which the
+    set is skipped; `cells` ('average-3', ...): the cells that are scored on it, by default all.
     """
 
     __test__ = False
@@ -216,7 +222,7 @@ class TestSet(Part):
 
 
 class Evaluate(Section):
-    """Decoding and scoring; `skipped` is filled in here: the sets left out, with the reason."""
+    """Decoding and scoring; `skipped` is filled in: the sets that are left out, with the reason."""
 
     sets: list[TestSet] = Field(min_length=1)
     skipped: dict[str, str] = {}
@@ -231,8 +237,8 @@ class Evaluate(Section):
 class Gate(Section):
     """What the uncompressed base has to reach, zero-shot, before anything is trained.
 
-    `figures`: of test sets, the key of the published figure in the file `published`; `override`: a reason to go on
-    all the same, which every result then carries.
+    `figures`: by test set, the key of its figure in the file `published`; `override`: a reason to continue although a
+    figure is missed, which every result then states.
     """
 
     published: str
@@ -243,7 +249,23 @@ class Gate(Section):
 
 
 class Report(Section):
+    """The report: its title, its intervals, and how many predictions of each test set it shows."""
+
     title: str
     bootstrap_samples: int = Field(gt=0)
     confidence_percent: float = Field(gt=0, lt=100)
     examples: int = Field(ge=0)
+
+
+class Sections(Section):
+    """The sections of a config, one per stage; those with a default may be left out."""
+
+    name: Name
+    base: Base
+    data: Data
+    features: Features
+    segments: Segments
+    train: Train
+    evaluate: Evaluate
+    report: Report
+    gate: Gate | None = None

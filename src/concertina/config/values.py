@@ -1,4 +1,4 @@
-"""Small values: a ratio, a cell of the grid, an adapter, a split, a language. Each has one spelling and one order."""
+"""Small values: a ratio, a cell of the grid, an adapter, a split, a language; each has one spelling and one order."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Plugin = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-LANGUAGES = {  # as prompts and reports name them; any other is named by its code
+LANGUAGES = {  # in prompts and reports; other languages are named by their code
     **{"de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ja": "Japanese"},
     **{"ru": "Russian", "yue": "Cantonese", "zh": "Chinese"},
 }
@@ -57,7 +57,7 @@ class Ratio:
         return "natural" if self.frames is None else f"{self.frames:.12g}"
 
     def __lt__(self, other: "Ratio") -> bool:
-        """Order by frames per token; 'natural' comes last."""
+        """Order by frames per token, with 'natural' last."""
         return (self.frames or math.inf) < (other.frames or math.inf)
 
 
@@ -74,12 +74,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The cell as paths, configs and logs spell it: 'average-3', 'sample-2.5-phase=1', 'segment-natural'."""
+        """The cell's name in paths, configs and logs: 'average-3', 'sample-2.5-phase=1', 'segment-natural'."""
         return "-".join([self.compressor, str(self.ratio), *(f"{k}={v}" for k, v in sorted(self.options.items()))])
 
     @property
     def title(self) -> str:
-        """The cell as a reader sees it: 'average at 3', 'sample at 3, phase 1', 'segment, natural rate', 'none'."""
+        """The cell's name in the report: 'average at 3', 'sample at 3, phase 1', 'segment, natural rate', 'none'."""
         if self == UNCOMPRESSED:
             return self.compressor
         at = ", natural rate" if self.ratio.natural else f" at {self.ratio}"
@@ -115,11 +115,11 @@ class Adapter:
 
     @property
     def name(self) -> str:
-        """The adapter among those of its cell, as files of results spell it: 'english-seed0'."""
+        """The adapter's name among those of its cell, as the files of results spell it: 'english-seed0'."""
         return f"{self.train_set}-seed{self.seed}"
 
     def __str__(self) -> str:
         return f"{self.train_set}/{self.cell}/seed{self.seed}"
 
 
-ZERO_SHOT = "zero-shot"  # the name, among an adapter's, of a result without any adapter
+ZERO_SHOT = "zero-shot"  # the name of a result without an adapter, where others have the adapter's name

@@ -1,23 +1,17 @@
-"""The corpora: one file each, found by its name; what such a file has to offer is said here.
+"""Corpora: each file in this folder is a kind of corpus, and its name is the `kind` in the config.
 
-class Options(Section)                  its own config keys (optional)
-def splits(options) -> list[str]        the names of its splits
-def parts(options, split) -> int        how many parts a split is read in, side by side (optional: 1)
-def read(options, split, part) -> Iterator[Utterance | Reject]      called in a fresh process for each part
-def size(options, split) -> Size        how much speech it holds: over how many jobs it is scattered (optional: one)
-def archives(options, split) -> list[Archive]   published files that a split is read from, fetched before (optional)
-def sources(options) -> list[Path]      files outside the repository whose content decides the corpus (optional)
-def absent(options) -> str | None       how to get what a user has to bring and has not, yet (optional)
-synthetic = True                        where a machine speaks, which a report then says (optional)
+`CorpusFile` describes what such a file contains. Only `splits` and `read` are required. CONTRIBUTING.md has a complete
+example of 20 lines, librispeech.py uses most of the optional parts, and tests/test_corpora.py checks every file.
 """
 
 import ast
 import importlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from pydantic import ValidationError
@@ -27,17 +21,17 @@ from concertina.corpora._archives import Archive
 from concertina.nearest import nearest
 
 FOLDER = Path(__file__).parent
-may_be_absent = False  # whether what a user has yet to bring is no error: a plan is asked for before it is there
+may_be_absent = False  # tools that only plan set this: then files that a user has yet to download are no error
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording and what is said in it.
+    """One recording and the text that is spoken in it.
 
     `audio`: samples (int16, or float in -1..1; [T] or [T, channels]) at `rate_hz`, or the path or the bytes of a
-    file that libsndfile reads, which says its own rate. `offset_s`, `duration_s`: the part of it that is meant.
-    `translation`: the text by language. `tags`: what a report may group by, JSON values.
-    `origin`: where the utterance is from, such as 'mine.jsonl line 3'; opens the reason when it is rejected.
+    file that libsndfile reads, which contains its own rate. `offset_s`, `duration_s`: the part of it that is used.
+    `translation`: the text by language. `tags`: JSON values that a report may group by.
+    `origin`: where the utterance comes from, such as 'mine.jsonl line 3'; begins the reason if it is rejected.
     """
 
     id: str
@@ -53,100 +47,161 @@ class Utterance:
     origin: str = ""
 
 
-class Size(NamedTuple):
-    """How much speech a split holds, about, before it is read."""
-
-    utterances: int
-    hours: float
-
-
 @dataclass(frozen=True)
 class Reject:
-    """Something that cannot be used, and why."""
+    """An utterance that cannot be used, and the reason."""
 
     id: str
     reason: str
 
 
+class Size(NamedTuple):
+    """About how much speech a split holds, known before it is read."""
+
+    utterances: int
+    hours: float
+
+
+class CorpusFile(Protocol):
+    """The contract of a file in this folder: `splits` and `read` are required, all else is optional.
+
+    `options` is always an instance of the file's own `Options`, made from the keys of its corpus in the config.
+    """
+
+    Options: type[Section]
+    """(optional) The config keys of this kind of corpus. Without it, the corpus takes none."""
+
+    synthetic: bool
+    """(optional) `synthetic = True` where a machine speaks, so that a report can mention it. Without it: False."""
+
+    def splits(self, options: Any) -> list[str]:
+        """(required) Return the names of the splits."""
+
+    def read(self, options: Any, split: str, part: int) -> Iterator[Utterance | Reject]:
+        """(required) Yield the utterances of one part of a split, always in the same order.
+
+        Each part is read in a fresh process. Parts are numbered from 0.
+        """
+
+    def parts(self, options: Any, split: str) -> int:
+        """(optional) Return into how many parts a split is divided, to be read at the same time. Without it: 1."""
+
+    def size(self, options: Any, split: str) -> Size | None:
+        """(optional) Estimate a split's size, by which it is shared over jobs. Without it, or None: one job."""
+
+    def archives(self, options: Any, split: str) -> list[Archive]:
+        """(optional) Return the published files that a split is read from; they are downloaded before it is read."""
+
+    def sources(self, options: Any) -> list[Path]:
+        """(optional) Return files outside the repository; when their content changes, the corpus is read again."""
+
+    def absent(self, options: Any) -> str | None:
+        """(optional) Explain how to get files that a user must download and has not yet; None if all are there."""
+
+
+REQUIRED = ("splits", "read")
+FUNCTIONS = {  # the parameters of each function of the contract
+    name: list(inspect.signature(function).parameters)[1:]  # without self
+    for name, function in vars(CorpusFile).items()
+    if inspect.isfunction(function) and not name.startswith("_")
+}
+
+
 def names() -> list[str]:
-    """The kinds of corpora there are."""
+    """Return the kinds of corpora: the names of the files in this folder."""
     return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
 
 
 def load(kind: str) -> ModuleType:
-    """The file of a kind of corpus. Errors: ConfigError naming the file that is missing, or what it lacks."""
+    """Import the file of a kind of corpus.
+
+    Errors: ConfigError naming the file if it does not exist, cannot be imported, or breaks the contract of CorpusFile.
+    """
     if kind not in names():
         raise ConfigError(f"data.corpora: no corpus file src/concertina/corpora/{kind}.py{nearest(kind, names())}")
-    plugin = importlib.import_module(f"concertina.corpora.{kind}")
-    if missing := [name for name in ("splits", "read") if not callable(getattr(plugin, name, None))]:
-        raise ConfigError(f"src/concertina/corpora/{kind}.py has no function {' and no '.join(missing)}")
+    file = f"src/concertina/corpora/{kind}.py"
+    try:
+        plugin = importlib.import_module(f"concertina.corpora.{kind}")
+    except SyntaxError as error:
+        raise ConfigError(f"{file}: line {error.lineno} is not Python: {error.msg}") from None
+    except ImportError as error:
+        raise ConfigError(f"{file} cannot be imported: {error}; install what it needs, as `make setup` does") from None
+    if missing := [name for name in REQUIRED if not callable(getattr(plugin, name, None))]:
+        raise ConfigError(f"{file} has no function {' and no '.join(missing)}")
+    for name, parameters in FUNCTIONS.items():
+        try:
+            if hasattr(plugin, name):
+                inspect.signature(getattr(plugin, name)).bind(*parameters)
+        except TypeError:
+            raise ConfigError(f"{file}: its function {name} must take ({', '.join(parameters)})") from None
     return plugin
 
 
 def options(corpus: Corpus) -> Section:
-    """A corpus' own config keys, validated. Errors: ConfigError naming the key and the nearest valid one."""
+    """Validate a corpus' own config keys. Errors: ConfigError naming the wrong key and the nearest valid one."""
     model: type[Section] = getattr(load(corpus.kind), "Options", Section)
     try:
         return model.model_validate(corpus.options)
     except ValidationError as error:
-        told = "; ".join(_explain(corpus.name, fact, list(model.model_fields)) for fact in error.errors())
-        raise ConfigError(told) from None
+        messages = (_explain(corpus.name, fact, list(model.model_fields)) for fact in error.errors())
+        raise ConfigError("; ".join(messages)) from None
 
 
 def is_synthetic(corpus: Corpus) -> bool:
-    """Whether a corpus' file declares `synthetic = True`; it is read, not run, since some import slowly."""
+    """Return whether a corpus' file declares `synthetic = True`. It is parsed, not imported, since that can be slow."""
     tree = ast.parse((FOLDER / f"{corpus.kind}.py").read_text(encoding="utf-8"))
     return any(ast.unparse(node) == "synthetic = True" for node in tree.body)
 
 
-def parts(plugin: ModuleType, chosen: Section, split: str) -> int:
-    """How many parts a split is read in."""
-    return int(plugin.parts(chosen, split)) if hasattr(plugin, "parts") else 1
+def parts(plugin: ModuleType, settings: Section, split: str) -> int:
+    """Return into how many parts a split is divided."""
+    return int(plugin.parts(settings, split)) if hasattr(plugin, "parts") else 1
 
 
 def size(corpus: Corpus, split: str) -> Size | None:
-    """How much speech a split holds, about; None where its corpus does not say, or is yet to be brought."""
+    """Return about how much speech a split holds; None if its file cannot tell, or files are yet to be downloaded."""
     plugin = load(corpus.kind)
     known = hasattr(plugin, "size") and not absent(corpus)
-    said = plugin.size(options(corpus), split) if known else None
-    return Size(*said) if said else None
+    estimate = plugin.size(options(corpus), split) if known else None
+    return Size(*estimate) if estimate else None
 
 
 def archives(corpus: Corpus, split: str) -> list[Archive]:
-    """What a split is read from and has to be fetched."""
+    """Return the archives that must be downloaded before a split is read."""
     plugin = load(corpus.kind)
     return list(plugin.archives(options(corpus), split)) if hasattr(plugin, "archives") else []
 
 
 def absent(corpus: Corpus) -> str | None:
-    """How to get what a user has to bring for a corpus and has not, yet; None where nothing is missing."""
+    """Explain how to get what a user must download for a corpus and has not yet; None if nothing is missing."""
     plugin = load(corpus.kind)
     return plugin.absent(options(corpus)) if hasattr(plugin, "absent") else None
 
 
 def sources(corpus: Corpus) -> list[Path]:
-    """The files outside the repository that decide a corpus. Errors: ConfigError where they are yet to be brought."""
-    if told := absent(corpus):
+    """Return the files outside the repository that decide a corpus. Errors: ConfigError if they are missing."""
+    if missing := absent(corpus):
         if may_be_absent:
             return []
-        raise ConfigError(f"data.corpora.{corpus.name}: {told}")
+        raise ConfigError(f"data.corpora.{corpus.name}: {missing}")
     plugin = load(corpus.kind)
     return list(plugin.sources(options(corpus))) if hasattr(plugin, "sources") else []
 
 
 def published(config: Config, kind: str) -> dict[str, Archive]:
-    """Every archive that the corpora of a kind may be read from, by name. Errors: ConfigError where two share one."""
-    chosen = [corpus for corpus in config.data.corpora if corpus.kind == kind]
-    found = [archives(corpus, split) for corpus in chosen for split in load(kind).splits(options(corpus))]
-    by_name = {archive.name: archive for several in found for archive in several}
-    for other in (archive for several in found for archive in several):
-        if other != by_name[other.name]:
-            raise ConfigError(f"data.corpora: two of kind {kind} have unlike archives called {other.name}")
+    """Return all archives of the corpora of a kind, by name. Errors: ConfigError if two have the same name."""
+    same_kind = [corpus for corpus in config.data.corpora if corpus.kind == kind]
+    splits = [(corpus, split) for corpus in same_kind for split in load(kind).splits(options(corpus))]
+    by_name: dict[str, Archive] = {}
+    for archive in (archive for corpus, split in splits for archive in archives(corpus, split)):
+        if by_name.setdefault(archive.name, archive) != archive:
+            raise ConfigError(f"data.corpora: two of kind {kind} have different archives called {archive.name}")
     return by_name
 
 
 def _explain(corpus: str, fact: Any, valid: list[str]) -> str:
-    where = ".".join(map(str, ("data.corpora", corpus, *fact["loc"])))
+    """Turn one of pydantic's error facts into a sentence that names the key; `valid`: the keys that Options has."""
+    key = ".".join(map(str, ("data.corpora", corpus, *fact["loc"])))
     if fact["type"] != "extra_forbidden":
-        return f"{where}: {fact['msg'].removeprefix('Value error, ')}"
-    return f"unknown key {where}{nearest(str(fact['loc'][-1]), ['name', 'kind', *valid])}"
+        return f"{key}: {fact['msg'].removeprefix('Value error, ')}"
+    return f"unknown key {key}{nearest(str(fact['loc'][-1]), ['name', 'kind', *valid])}"

@@ -1,4 +1,4 @@
-"""Published archives: unpacked, each member checked, and read file by file. How they are fetched: download.py."""
+"""Unpack published archives, check each member, and read the unpacked files. fetching/download.py downloads them."""
 
 import hashlib
 import lzma
@@ -20,18 +20,19 @@ from concertina.store import sealing
 
 AR, AR_HEADER_BYTES = b"!<arch>\n", 60
 CORRUPT = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, ValueError, NotImplementedError)
-Member = tuple[str, IO[bytes] | None]  # a name, and what it holds; None for a link, a device and the like
+Member = tuple[str, IO[bytes] | None]  # a name and its content; None for a link, a device and the like
 
 
 class ArchiveError(RuntimeError):
-    """An archive cannot be had or is not what was published; the message names it and the remedy."""
+    """An archive cannot be downloaded, or is not the published one; the message names it and the remedy."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that a corpus publishes: `digest` is 'md5:...' or 'sha256:...', `urls` are tried in order.
+    """A published file that a corpus is read from.
 
-    `path`: the file itself, where only the user can download it; it is used as it is, without urls and digest.
+    `urls` are tried in order; `digest` is 'md5:...' or 'sha256:...'. `path` is set for a file that only the user can
+    download: it is used where it lies, without urls and digest.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Archive:
 
 
 class Files:
-    """The files of an unpacked archive (`sealed`), each verified as it is read; or a user's folder's, as they are."""
+    """The files of a folder. Those of an archive (`sealed`) are verified when they are read, a user's are not."""
 
     def __init__(self, folder: Path, sealed: bool) -> None:
         self.folder, self.sealed = folder, sealed
@@ -55,17 +56,17 @@ class Files:
 
     @cached_property
     def names(self) -> list[str]:
-        """Their paths below the folder, in order."""
+        """The paths of all files below the folder, sorted."""
         if self.sealed:
             return sorted(self._sealed)
         return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
 
     def matching(self, pattern: str) -> list[str]:
-        """Those that a pattern such as '*/x.txt' fits."""
+        """Return the paths that match a pattern such as '*/x.txt'."""
         return [name for name in self.names if fnmatch(name, pattern)]
 
     def read(self, name: str) -> bytes:
-        """What a file holds. Errors: DamagedError (it is not what was unpacked), OSError."""
+        """Return the content of a file. Errors: DamagedError (it is not what was unpacked), OSError."""
         if name in self._sealed and not (self.folder / name).exists():
             raise self._damaged(name, "is missing")
         content = (self.folder / name).read_bytes()
@@ -73,23 +74,24 @@ class Files:
         return content
 
     def verified(self, name: str) -> Path:
-        """Where a file lies that is too long to be read at once. Errors: as `read`."""
+        """Verify a file that is too large to be read at once, and return its path. Errors: as `read`."""
         if self.sealed:
             self._check(name, sealing.sha256(self.folder / name))
         return self.folder / name
 
-    def _check(self, name: str, found: str) -> None:
-        if self.sealed and found != self._sealed.get(name, {}).get("sha256"):
+    def _check(self, name: str, sha256: str) -> None:
+        """Compare a file's hash with the sealed one. Errors: DamagedError."""
+        if self.sealed and sha256 != self._sealed.get(name, {}).get("sha256"):
             raise self._damaged(name, "is damaged (its SHA-256 is not the sealed one)")
 
-    def _damaged(self, name: str, how: str) -> sealing.DamagedError:
-        return sealing.DamagedError(f"{self.folder / name} {how}; delete {self.folder} and run `make reproduce`")
+    def _damaged(self, name: str, reason: str) -> sealing.DamagedError:
+        return sealing.DamagedError(f"{self.folder / name} {reason}; delete {self.folder} and run `make reproduce`")
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack a tar or zip archive (a wheel is one), or the tar in a Debian package: plain files inside `folder`.
+    """Unpack the plain files of a tar, a zip (such as a wheel) or a Debian package into `folder`.
 
-    Errors: ArchiveError naming the archive or the member.
+    Errors: ArchiveError naming the archive or the member that is refused.
     """
     try:
         members = _of_zip(path) if zipfile.is_zipfile(path) else _of_tar(path)
@@ -102,12 +104,13 @@ def unpack(path: Path, folder: Path) -> None:
                         shutil.copyfileobj(source, file)
                     progress.add()
     except FileExistsError as error:
-        raise ArchiveError(f"{path}: it holds {Path(error.filename).relative_to(folder)} twice") from None
+        raise ArchiveError(f"{path} holds {Path(error.filename).relative_to(folder)} twice; get it again") from None
     except CORRUPT as error:
         raise ArchiveError(f"{path} cannot be unpacked: {error}; delete it and run `make reproduce`") from None
 
 
 def _of_tar(path: Path) -> Iterator[Member]:
+    """Yield the members of a tar, or of the tar in a Debian package, that are no folders."""
     with open(path, "rb") as packed, tarfile.open(fileobj=_tar(packed), mode="r|*") as tar:
         for member in tar:
             if not member.isdir():
@@ -115,16 +118,17 @@ def _of_tar(path: Path) -> Iterator[Member]:
 
 
 def _of_zip(path: Path) -> Iterator[Member]:
+    """Yield the members of a zip that are no folders."""
     with zipfile.ZipFile(path) as packed:
         for member in packed.infolist():
             if not member.is_dir():
-                mode = member.external_attr >> 16  # what Unix says of the file; 0 where the zip is from elsewhere
+                mode = member.external_attr >> 16  # the file's Unix mode; 0 in a zip that was made on another system
                 plain = stat.S_IFMT(mode) in (0, stat.S_IFREG)
                 yield member.filename, packed.open(member) if plain else None
 
 
 def _tar(packed: BinaryIO) -> BinaryIO:
-    """A file at the place where its tar begins: of a Debian package (an ar archive) that is the member data.tar.*."""
+    """Move to where the tar begins: at the member data.tar.* of a Debian package (an ar archive), else at byte 0."""
     if packed.read(len(AR)) != AR:
         packed.seek(0)
         return packed
@@ -133,14 +137,14 @@ def _tar(packed: BinaryIO) -> BinaryIO:
             return packed
         size = int(header[48:58])
         packed.seek(size + size % 2, os.SEEK_CUR)
-    raise tarfile.ReadError("it is a package without data")
+    raise tarfile.ReadError("it is a Debian package without data.tar")
 
 
 def _place(path: Path, member: str, plain: bool, folder: Path) -> Path:
-    """Where a member goes. Errors: ArchiveError for what is no plain file, or would land elsewhere."""
+    """Return where a member is unpacked to. Errors: ArchiveError if it is no plain file, or lies outside `folder`."""
     name = PurePosixPath(member.replace("\\", "/"))
     if name.is_absolute() or ".." in name.parts or not plain:
         raise ArchiveError(
-            f"{path}: its member {member!r} is a link, a device or outside the folder; nothing of it is used"
+            f"{path}: its member {member!r} is a link, a device or outside the folder; no file of this archive is used"
         )
     return folder / name

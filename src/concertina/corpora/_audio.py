@@ -1,6 +1,6 @@
-"""Any recording -> 16 kHz mono 16-bit samples: reading through libsndfile, mixing down, resampling.
+"""Turn any recording into 16 kHz mono 16-bit samples: read it through libsndfile, average channels, resample.
 
-Shapes: T samples, C channels. Everything here is deterministic: the same file gives the same bytes.
+Shapes: T samples, C channels. All functions are deterministic: the same file gives the same bytes.
 """
 
 import functools
@@ -15,13 +15,13 @@ import soundfile
 from concertina.units import RATE_HZ
 
 RATES_HZ = (1_000, 1_000_000)  # outside these a file does not hold speech
-BLOCK_FRAMES = 1 << 20  # read at a time
-TOLERANCE_S = 0.5  # a duration may be longer than its file by so much: manifests round
-ENDLESS_BYTES = 0x7FFF0000  # what programs that write into a pipe put for a size they do not know
+BLOCK_FRAMES = 1 << 20  # frames that are read at a time
+TOLERANCE_S = 0.5  # how much longer than its file a duration may be, since manifests round
+ENDLESS_BYTES = 0x7FFF0000  # from this on a size is a placeholder of a program that wrote into a pipe
 
 
 class AudioError(ValueError):
-    """A recording that cannot be used; the message names it and says why."""
+    """A recording cannot be used; the message names it and gives the reason."""
 
 
 def mono(
@@ -31,9 +31,9 @@ def mono(
     duration_s: float | None = None,
     name: str = "",
 ) -> np.ndarray:
-    """Samples [T] or [T, C], or a file or its bytes (anything libsndfile reads) -> int16 [T] at 16 kHz.
+    """Convert samples [T] or [T, C], or a file or its bytes (anything libsndfile reads), to int16 [T] at 16 kHz.
 
-    `rate_hz` is the rate of samples given as an array; a file says its own. `offset_s` and `duration_s` choose a
+    `rate_hz` is the rate of samples given as an array; a file contains its own. `offset_s` and `duration_s` select a
     part. Channels are averaged; float samples beyond -1..1 are clipped. Errors: AudioError, naming `name`.
     """
     name = name or (str(audio) if isinstance(audio, str | Path) else "audio")
@@ -51,10 +51,10 @@ def mono(
 
 
 def resample(samples_T: np.ndarray, rate_hz: int) -> np.ndarray:
-    """Samples at `rate_hz` -> float64 samples at 16 kHz: flat to 0.9 of the band, -90 dB beyond it.
+    """Resample float samples [T] at `rate_hz` to float64 at 16 kHz: flat to 0.9 of the band, -90 dB beyond it.
 
-    A polyphase filter: outputs whose times fall alike between two inputs share their taps, so that one product
-    makes them all.
+    This is a polyphase filter: all outputs at the same phase between two inputs have the same taps, so that one
+    matrix product computes them together.
     """
     samples_T = samples_T.astype(np.float64)
     if rate_hz == RATE_HZ or not len(samples_T):
@@ -73,7 +73,7 @@ def resample(samples_T: np.ndarray, rate_hz: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _low_pass(factor: int, up: int) -> tuple[np.ndarray, int]:
-    """A Kaiser-windowed sinc that passes 0.9 of the lower rate's band: [phase, tap], and inputs reached to each side.
+    """Design a Kaiser-windowed sinc that passes 0.9 of the lower rate's band: (taps [phase, tap], inputs on each side).
 
     Source: Crochiere and Rabiner, Multirate Digital Signal Processing (1983), chapter 4.
     """
@@ -86,18 +86,18 @@ def _low_pass(factor: int, up: int) -> tuple[np.ndarray, int]:
 
 
 def _floats(samples: np.ndarray, name: str) -> np.ndarray:
-    """[T] or [T, C], int16 or float -> float32 or float64 [T]."""
+    """Convert int16 or float samples [T] or [T, C] to float32 or float64 [T], by averaging the channels."""
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not samples.shape[1]):
-        raise AudioError(f"{name}: audio is [T] or [T, channels], not of shape {list(samples.shape)}")
+        raise AudioError(f"{name}: audio must have shape [T] or [T, channels], not {list(samples.shape)}")
     if samples.dtype == np.int16:
         samples = samples / np.float32(32768)
     if samples.dtype not in (np.float32, np.float64):
-        raise AudioError(f"{name}: samples are int16, float32 or float64, not {samples.dtype}")
+        raise AudioError(f"{name}: samples must be int16, float32 or float64, not {samples.dtype}")
     return samples if samples.ndim == 1 else samples.mean(axis=1)
 
 
 def _span(length: int, rate_hz: int, offset_s: float, duration_s: float | None, name: str) -> tuple[int, int]:
-    """(first sample, number of samples) of a part of `length` samples."""
+    """Return (first sample, number of samples) of a part of `length` samples. Errors: AudioError."""
     if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
         raise AudioError(f"{name}: a sample rate of {rate_hz} Hz is outside {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
     start, seconds = round(offset_s * rate_hz), length / rate_hz
@@ -107,21 +107,22 @@ def _span(length: int, rate_hz: int, offset_s: float, duration_s: float | None, 
         return start, length - start
     if offset_s + duration_s > seconds + TOLERANCE_S:
         wanted = f"{offset_s:g} s + {duration_s:g} s" if offset_s else f"{duration_s:g} s"
-        raise AudioError(f"{name}: {wanted} was asked for and it ends at {seconds:.3f} s: truncated?")
+        raise AudioError(f"{name}: {wanted} is beyond its end at {seconds:.3f} s; is it truncated?")
     return start, min(round(duration_s * rate_hz), length - start)
 
 
 def _read(audio: bytes | str | Path, offset_s: float, duration_s: float | None, name: str) -> tuple[np.ndarray, int]:
-    """A part of a file -> (int16 or float32 [T], its rate in Hz)."""
+    """Read a part of a file: (int16 or float32 samples [T], their rate in Hz). Errors: AudioError."""
     if not isinstance(audio, bytes) and not Path(audio).is_file():
         raise AudioError(f"{name}: no such file")
     try:
         with soundfile.SoundFile(io.BytesIO(audio) if isinstance(audio, bytes) else str(audio)) as file:
-            if cut := _cut_short(file, audio):
-                raise AudioError(f"{name}: truncated: {cut}")
+            if reason := _truncated(file, audio):
+                raise AudioError(f"{name}: truncated: {reason}")
             start, count = _span(file.frames, file.samplerate, offset_s, duration_s, name)
             if start:
                 file.seek(start)
+            # Only 16-bit mono is kept as it is; all else is averaged and rounded later, which takes floats.
             exact = file.subtype == "PCM_16" and file.channels == 1
             blocks, left = [np.zeros(0, dtype=np.int16 if exact else np.float32)], count
             while left > 0 and len(block := file.read(min(left, BLOCK_FRAMES), "int16" if exact else "float32")):
@@ -129,7 +130,7 @@ def _read(audio: bytes | str | Path, offset_s: float, duration_s: float | None, 
                 left -= len(block)
             if left > 0:
                 raise AudioError(
-                    f"{name}: truncated or corrupt: {count} samples are announced, {count - left} are there"
+                    f"{name}: truncated or corrupt: its header promises {count} samples, it holds {count - left}"
                 )
             return np.concatenate(blocks), file.samplerate
     except soundfile.LibsndfileError as error:
@@ -138,11 +139,11 @@ def _read(audio: bytes | str | Path, offset_s: float, duration_s: float | None, 
         raise AudioError(f"{name}: cannot be read: {error}") from None
 
 
-def _cut_short(file: soundfile.SoundFile, audio: bytes | str | Path) -> str:
-    """What shows that the end of a file is missing, where its format tells; libsndfile itself plays what is left."""
+def _truncated(file: soundfile.SoundFile, audio: bytes | str | Path) -> str:
+    """Return how a file shows that its end is missing, or ''. libsndfile would read the rest without an error."""
     sizes = re.search(r"\b(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info)
     if sizes and int(sizes[2]) < int(sizes[1]) < ENDLESS_BYTES:
-        return f"its header announces {sizes[1]} bytes of sound, {sizes[2]} are there"
+        return f"its header promises {sizes[1]} bytes of sound, it holds {sizes[2]}"
     if file.format == "OGG":
         end = audio[-(1 << 17) :] if isinstance(audio, bytes) else _end_of(Path(audio), 1 << 17)
         page = end[max(end.rfind(b"OggS"), 0) :]
@@ -152,6 +153,7 @@ def _cut_short(file: soundfile.SoundFile, audio: bytes | str | Path) -> str:
 
 
 def _end_of(path: Path, count: int) -> bytes:
+    """Return the last bytes of a file, `count` of them at most."""
     with open(path, "rb") as file:
         file.seek(max(path.stat().st_size - count, 0))
         return file.read()

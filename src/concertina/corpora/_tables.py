@@ -1,4 +1,4 @@
-"""Tables as Common Voice and CoVoST publish them: a line a row, tabs between columns, which the first line names."""
+"""Read tables as Common Voice and CoVoST publish them: tab-separated, with the names of the columns in line 1."""
 
 import csv
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table; `wrong` says why it cannot be read."""
+    """A line of a table: its number, its fields by column, and in `wrong` the reason if it cannot be read."""
 
     line: int
     fields: dict[str, str]
@@ -24,10 +24,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table on disk. `needed`: its columns that are used; `escaped`: whether a backslash is before special letters.
+    """A table on disk. It has no quoting: a quotation mark is a letter like any other.
 
-    No quoting: a quotation mark is a letter like any other. Errors, when it is read: ConfigError naming the file, and
-    the column that it lacks.
+    `needed`: the columns that it must have; `escaped`: whether a backslash precedes special letters.
+    Errors, when it is read: ConfigError naming the file, and the column that is missing.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class Table:
 
     @cached_property
     def columns(self) -> list[str]:
-        """What its first line names."""
+        """The names of its columns, from its first line."""
         with self._open() as file:
             line = file.readline().removeprefix(b"\xef\xbb\xbf")
         columns = line.decode("utf-8", errors="replace").rstrip("\r\n").split("\t")
@@ -45,7 +45,7 @@ class Table:
         return columns
 
     def rows(self) -> Iterator[Row]:
-        """Its lines after the first one, those that are empty left out."""
+        """Yield the rows after the first line; empty lines are skipped."""
         width = len(self.columns)
         with self._open() as file:
             for number, line in enumerate(islice(file, 1, None), start=2):
@@ -53,7 +53,7 @@ class Table:
                     yield self._row(number, content, width)
 
     def count(self) -> int:
-        """How many rows it has, or a few more where lines are empty; lines are counted, not read."""
+        """Count its lines without parsing them: the number of rows, or a few more where lines are empty."""
         lines, end = 0, b"\n"
         with self._open() as file:
             while block := file.read(BLOCK_BYTES):
@@ -67,6 +67,7 @@ class Table:
             raise ConfigError(f"{self.path} cannot be read: {error.strerror}") from None
 
     def _row(self, number: int, content: bytes, width: int) -> Row:
+        """Parse one line into a row."""
         try:
             line = content.decode("utf-8")
             values = _unescaped(line) if self.escaped else line.split("\t")

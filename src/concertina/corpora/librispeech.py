@@ -1,8 +1,8 @@
-"""LibriSpeech: a thousand hours of read English books, from its published archives (openslr.org/12, CC BY 4.0).
+"""LibriSpeech: a thousand hours of English books read aloud, from its published archives (openslr.org/12, CC BY 4.0).
 
-Splits are the official ones: train-clean-100, train-clean-360, train-other-500, dev-clean, dev-other, test-clean and
-test-other. The transcripts are the official ones, in small letters. An archive or an unpacked folder that is already
-here is used: the archive in downloads/librispeech/, the folder (which holds dev-clean/ and so on) as `folder`.
+The splits are the official ones: train-clean-100, train-clean-360, train-other-500, dev-clean, dev-other, test-clean
+and test-other. The transcripts are the official ones in lower case. If you already have LibriSpeech, put its archives
+into downloads/librispeech/, or give the unpacked folder (which holds dev-clean/ and so on) as `folder`.
 Source: Panayotov, Chen, Povey, Khudanpur, ICASSP 2015.
 """
 
@@ -30,8 +30,8 @@ MD5 = {  # https://www.openslr.org/resources/12/md5sum.txt
     "train-clean-360": "c0e676e450a7ff2f54aeade5171606fa",
     "train-other-500": "d1a0fd59409feb2c614ce4d30c387708",
 }
-BYTES = {"dev-clean": 338, "dev-other": 314, "test-clean": 347, "test-other": 329}  # about, in MB
-BYTES |= {"train-clean-100": 6_387, "train-clean-360": 23_049, "train-other-500": 30_594}
+SIZES_MB = {"dev-clean": 338, "dev-other": 314, "test-clean": 347, "test-other": 329}  # of the archives, about
+SIZES_MB |= {"train-clean-100": 6_387, "train-clean-360": 23_049, "train-other-500": 30_594}
 SIZES = {
     "dev-clean": Size(2_703, 5.4),
     "dev-other": Size(2_864, 5.1),
@@ -44,14 +44,18 @@ SIZES = {
 
 
 class Options(Section):
-    """folder: an unpacked copy; md5: of archives that are not the published ones, by split."""
+    """The config keys of this kind of corpus.
+
+    splits: those that are read; folder: an unpacked copy, used instead of the archives;
+    md5: the hash of an archive that is not the published one, by split.
+    """
 
     splits: list[Name] = Field(default_factory=lambda: list(MD5))
     folder: str | None = None
     md5: dict[Name, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _splits_are_there(self) -> "Options":
+    def _splits_exist(self) -> "Options":
         known = MD5 | self.md5
         for split in self.splits:
             if split not in known:
@@ -60,35 +64,41 @@ class Options(Section):
 
 
 def splits(options: Options) -> list[str]:
+    """Return the configured splits."""
     return list(options.splits)
 
 
 def archives(options: Options, split: str) -> list[Archive]:
-    """The archive of a split; none where an unpacked folder is given."""
+    """Return the archive of a split, or nothing where an unpacked folder is given."""
     if options.folder or split not in (known := MD5 | options.md5):
         return []
     file = f"{split}.tar.gz"
     urls, digest = tuple(f"{url}/{file}" for url in MIRRORS), f"md5:{known[split]}"
-    return [Archive(split, file, urls, digest, LICENCE, BYTES.get(split, 0) * 1_000_000)]
+    return [Archive(split, file, urls, digest, LICENCE, SIZES_MB.get(split, 0) * 1_000_000)]
 
 
 def sources(options: Options) -> list[Path]:
-    """The transcripts of an unpacked folder; its recordings are not watched. Errors: ConfigError (no such folder)."""
+    """Return the transcripts of an unpacked folder. Errors: ConfigError (no such folder).
+
+    A change of its recordings is not noticed: to hash them all would take minutes before every run.
+    """
     if not options.folder:
         return []
     return [path for split in options.splits for path in sorted(_folder(options, split).rglob("*.trans.txt"))]
 
 
 def size(options: Options, split: str) -> Size | None:
+    """Return the published size of a split; None for a split that only the config knows."""
     return SIZES.get(split)
 
 
 def parts(options: Options, split: str) -> int:
+    """Return the number of parts, of up to CHAPTERS_PER_PART chapters each."""
     return max(1, -(-len(_chapters(_files(options, split))) // CHAPTERS_PER_PART))
 
 
 def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject]:
-    """The chapters of one part, each as its .trans.txt lists them."""
+    """Yield the utterances of one part: chapter by chapter, in the order of its .trans.txt."""
     files = _files(options, split)
     chapters = _chapters(files)
     for transcripts in sorted(chapters)[part * CHAPTERS_PER_PART : (part + 1) * CHAPTERS_PER_PART]:
@@ -96,13 +106,13 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
 
 
 def _chapter(files: Files, transcripts: str, recordings: dict[str, str]) -> Iterator[Utterance | Reject]:
-    """One chapter: its transcripts' file (where there is none, its folder), and its recordings by id."""
-    there = not transcripts.endswith("/")
-    lines = files.read(transcripts).decode("utf-8", errors="replace").splitlines() if there else []
+    """Yield the utterances of a chapter, from its transcripts and its recordings by id (see `_chapters`)."""
+    has_file = not transcripts.endswith("/")
+    lines = files.read(transcripts).decode("utf-8", errors="replace").splitlines() if has_file else []
     for line in filter(str.strip, lines):
         id, _, text = line.partition(" ")
         if id not in recordings:
-            yield Reject(id, f"{files.folder / transcripts} names it, and there is no recording of it")
+            yield Reject(id, f"{files.folder / transcripts} names it, but there is no recording of it")
             continue
         speaker, _, rest = id.partition("-")
         yield Utterance(
@@ -121,11 +131,11 @@ def _chapter(files: Files, transcripts: str, recordings: dict[str, str]) -> Iter
 
 
 def _folder(options: Options, split: str) -> Path:
-    """Where a split lies. Errors: ConfigError when an unpacked folder does not have it."""
+    """Return the folder of a split. Errors: ConfigError when the unpacked copy does not have it."""
     if options.folder is None:
         return folders.archive("librispeech", split)
     if not (folder := Path(options.folder, split)).is_dir():
-        raise ConfigError(f"{folder}: no such folder; librispeech's `folder` is the one that holds {split}/")
+        raise ConfigError(f"{folder}: no such folder; librispeech's `folder` must be the one that holds {split}/")
     return folder
 
 
@@ -134,7 +144,10 @@ def _files(options: Options, split: str) -> Files:
 
 
 def _chapters(files: Files) -> dict[str, dict[str, str]]:
-    """The transcripts' file of each chapter, or where there is none its folder -> its recordings by id."""
+    """Return the recordings of every chapter, by id.
+
+    The key of a chapter is its file of transcripts, or its folder with a / at the end if it has none.
+    """
     recordings: dict[str, dict[str, str]] = defaultdict(dict)
     for name in files.matching("*.flac"):
         path = PurePosixPath(name)

@@ -1,10 +1,15 @@
-"""Your own speech, described by JSON-lines manifests: one line per utterance, with NeMo's field names.
+"""Your own speech, described by JSON-lines manifests: one line per utterance, with the field names of NVIDIA NeMo.
 
-Fields: `audio_filepath` (relative to the manifest's folder, or absolute) and `text`; optionally `offset` and
-`duration` (seconds: the part of the file that is meant), `language`, `translation` (by language: {"de": "..."}),
-`speaker`, `id` (otherwise the path as written, with @offset or @offset+duration where there is an offset).
-Other fields are ignored.
-A row that cannot be used is rejected with its line number; the rest goes on.
+  audio_filepath  the recording, relative to the manifest's folder or absolute
+  text            what is said in it
+  offset          seconds; where in the recording the utterance begins (optional)
+  duration        seconds; how long it is (optional)
+  language        a code such as en (optional if the corpus has a `language`)
+  translation     by language: {"de": "..."} (optional)
+  speaker         (optional)
+  id              (optional; otherwise audio_filepath, followed by @offset or @offset+duration if there is an offset)
+
+Other fields are ignored. A row that cannot be used is rejected with its line number, and the others are read.
 Source: the manifest of NVIDIA NeMo's ASR collection.
 """
 
@@ -25,19 +30,24 @@ from concertina.config import ConfigError, Language, Name, Section
 from concertina.corpora import Reject, Size, Utterance
 
 ROWS_PER_PART = 1000
-PROBED = 100  # recordings whose length is looked up where the rows do not say it
-UNKNOWN_S = 10.0  # of a recording, where not even that tells
+PROBED = 100  # recordings that are opened for their length if the rows have no `duration`
+UNKNOWN_S = 10.0  # the assumed length of a recording if none of these can be opened
 
 
 class Options(Section):
-    """`splits`: the manifest of each split. One manifest may be given as `manifest` and `split` instead."""
+    """The config keys of this kind of corpus.
+
+    splits: the manifest of each split. Instead, a single one may be given as `manifest` and `split` (default: test).
+    language: the language of rows that have none.
+    """
 
     splits: Annotated[dict[Name, str], Field(min_length=1)]
-    language: Language | None = None  # of rows that do not say theirs
+    language: Language | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _one_manifest(cls, values: Any) -> Any:
+        """Turn `manifest` and `split` into `splits`."""
         if not isinstance(values, dict) or "manifest" not in values or "splits" in values:
             return values
         rest = {key: value for key, value in values.items() if key not in ("manifest", "split")}
@@ -45,32 +55,35 @@ class Options(Section):
 
 
 def splits(options: Options) -> list[str]:
+    """Return the configured splits."""
     return list(options.splits)
 
 
 def parts(options: Options, split: str) -> int:
+    """Return the number of parts, of up to ROWS_PER_PART rows each."""
     return max(1, math.ceil(sum(1 for _ in _lines(Path(options.splits[split]))) / ROWS_PER_PART))
 
 
 def size(options: Options, split: str) -> Size:
-    """By what its rows say, or where they do not, by the length of the first recordings."""
+    """Add up the durations in the rows; a row without one counts as the mean of the first recordings of such rows."""
     path = Path(options.splits[split])
-    rows, told, silent, probed = 0, 0.0, 0, list[float]()
+    rows, given_s, rows_without, probed_s = 0, 0.0, 0, list[float]()
     for _, line in _lines(path):
         rows += 1
-        with contextlib.suppress(ValueError, OSError, soundfile.LibsndfileError):  # of a row that `read` will reject
+        with contextlib.suppress(ValueError, OSError, soundfile.LibsndfileError):  # a row that `read` will reject
             row = _parse(line)
             if seconds := _seconds(row, "duration"):
-                told += seconds
+                given_s += seconds
                 continue
-            silent += 1
-            if len(probed) < PROBED:
-                probed.append(soundfile.info(path.parent / _path_text(row)).duration)
-    mean_s = sum(probed) / len(probed) if probed else UNKNOWN_S
-    return Size(rows, (told + silent * mean_s) / 3600)
+            rows_without += 1
+            if len(probed_s) < PROBED:
+                probed_s.append(soundfile.info(path.parent / _path_text(row)).duration)
+    mean_s = sum(probed_s) / len(probed_s) if probed_s else UNKNOWN_S
+    return Size(rows, (given_s + rows_without * mean_s) / 3600)
 
 
 def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject]:
+    """Yield the rows of one part of a manifest, in order."""
     path = Path(options.splits[split])
     for number, line in islice(_lines(path), part * ROWS_PER_PART, (part + 1) * ROWS_PER_PART):
         origin = f"{path} line {number}"
@@ -87,18 +100,18 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
 
 
 def sources(options: Options) -> list[Path]:
-    """The manifests and the audio files that their rows name."""
-    found: dict[Path, None] = {}
+    """Return the manifests and the audio files that their rows name, each once."""
+    paths: dict[Path, None] = {}
     for path in map(Path, options.splits.values()):
-        found[path] = None
+        paths[path] = None
         for _, line in _lines(path):
-            with contextlib.suppress(ValueError):  # of a row that `read` will reject
-                found[path.parent / _path_text(_parse(line))] = None
-    return list(found)
+            with contextlib.suppress(ValueError):  # a row that `read` will reject
+                paths[path.parent / _path_text(_parse(line))] = None
+    return list(paths)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(line number, line) of the lines that are not empty. Errors: ConfigError when there is no such file."""
+    """Yield (line number, line) of the lines that are not empty. Errors: ConfigError when there is no such file."""
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, start=1):
@@ -107,10 +120,13 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 if line.strip():
                     yield number, line
     except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(f"{path}: no such manifest; data.corpora names it in `splits`") from None
+        raise ConfigError(
+            f"{path}: no such manifest; correct its path in the `splits` of its corpus, under data.corpora"
+        ) from None
 
 
 def _parse(line: bytes) -> dict[str, Any]:
+    """Read a line as a JSON object. Errors: ValueError with the reason."""
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -125,6 +141,7 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def _id(row: dict[str, Any], number: int) -> str:
+    """Return the id of a row, or one made from its path and offset, or its line number if it has neither."""
     for value in (row.get("id"), row.get("audio_filepath")):
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             continue
@@ -135,9 +152,9 @@ def _id(row: dict[str, Any], number: int) -> str:
 
 
 def _utterance(row: dict[str, Any], id: str, folder: Path, language: str | None, origin: str) -> Utterance:
-    """A row -> an utterance. Errors: ValueError saying what is wrong with the row."""
+    """Turn a row into an utterance. Errors: ValueError saying what is wrong with the row."""
     if "id" in row and (isinstance(row["id"], bool) or not isinstance(row["id"], str | int) or row["id"] == ""):
-        raise ValueError(f"id is a text, not {row['id']!r}")
+        raise ValueError(f"id must be a text, not {row['id']!r}")
     name = _path_text(row)
     spoken = _text(row, "language") or language
     if spoken is None:
@@ -148,7 +165,7 @@ def _utterance(row: dict[str, Any], id: str, folder: Path, language: str | None,
         raise ValueError(f"no such file: {path}")
     speaker = row.get("speaker")
     if isinstance(speaker, bool) or not isinstance(speaker, str | int | None):
-        raise ValueError(f"speaker is a text, not {speaker!r}")
+        raise ValueError(f"speaker must be a text, not {speaker!r}")
     return Utterance(
         id=id,
         audio=path,
@@ -164,35 +181,39 @@ def _utterance(row: dict[str, Any], id: str, folder: Path, language: str | None,
 
 
 def _text(row: dict[str, Any], key: str) -> str | None:
+    """Return the text in a field, or None if there is none. Errors: ValueError if it is no text."""
     value = row.get(key)
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{key} is a text, not {value!r}")
+        raise ValueError(f"{key} must be a text, not {value!r}")
     return value
 
 
 def _path_text(row: dict[str, Any]) -> str:
+    """Return the path of a row's recording as it is written. Errors: ValueError if no file can have it."""
     name = _text(row, "audio_filepath")
     if not name or "\0" in name:
         raise ValueError("audio_filepath is missing")
-    os.fsencode(name)  # UnicodeEncodeError, a ValueError, where no file can be called so
+    os.fsencode(name)  # raises UnicodeEncodeError, a ValueError, if no file can have this name
     return name
 
 
 def _seconds(row: dict[str, Any], key: str) -> float | None:
+    """Return the seconds in a field, or None if there are none. Errors: ValueError if they are no number."""
     value = row.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise ValueError(f"{key} is a number of seconds, not {value!r}")
+        raise ValueError(f"{key} must be a number of seconds, not {value!r}")
     return float(value)
 
 
 def _translation(row: dict[str, Any]) -> dict[str, str]:
+    """Return the translations of a row by language. Errors: ValueError."""
     by_language = row.get("translation")
     if by_language is None:
         return {}
     if not isinstance(by_language, dict):
-        raise ValueError(f'translation is by language, such as {{"de": "..."}}, not {by_language!r}')
+        raise ValueError(f'translation must be texts by language, such as {{"de": "..."}}, not {by_language!r}')
     for language, text in by_language.items():
         _check_language(language)
         if not isinstance(text, str) or not text.strip():
@@ -201,5 +222,6 @@ def _translation(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _check_language(language: str) -> None:
+    """Check the code of a language. Errors: ValueError."""
     if not re.fullmatch(r"[a-z]{2,3}", language):
-        raise ValueError(f"a language is a code of two or three letters, such as en, not {language!r}")
+        raise ValueError(f"a language must be a code of two or three letters, such as en, not {language!r}")

@@ -1,11 +1,15 @@
 """Recorded human speech in five languages: the voice prompts of the Asterisk telephone system, as Debian packs them.
 
-The same prompts in English, Spanish, French, Italian and Russian, spoken by one professional voice per language, at
-16 kHz (G.722): a parallel corpus for transcription and translation. Splits `train`, `dev` and `test` are fixed by the
-prompt's name, the same in every language. A held-out prompt has at least three words, and no prompt whose text stands
-in a held-out one, in any language, is in `train`. One voice per language: results hold for that voice.
+The prompts are the same in English, Spanish, French, Italian and Russian, so that they are a parallel corpus for
+transcription and translation. One professional voice per language speaks them, at 16 kHz (G.722); results hold for
+that voice only.
+
+The name of a prompt decides whether it is in `train`, `dev` or `test`, alike in every language. A held-out prompt (one
+of dev or test) has at least three words. A prompt whose text is contained in a held-out one, in any language, is not
+in `train`.
+
 Licences: en, es (Allison Smith) and fr (June Wallack) CC BY-SA 3.0; it (Carlo Flora), ru (Maxim Topal) CC BY 3.0.
-Packages that are already here are used: put them into downloads/prompts/.
+If you already have the packages, put them into downloads/prompts/.
 Source: https://packages.debian.org/source/stable/asterisk-core-sounds
 """
 
@@ -33,7 +37,7 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 LANGUAGES: tuple[Spoken, ...] = ("en", "es", "fr", "it", "ru")
 SPEAKERS = {"en": "Allison", "es": "Allison", "fr": "June", "it": "Carlo", "ru": "IvrvoiceRU"}
 DEBIAN = "https://deb.debian.org/debian/pool/main/a/asterisk-core-sounds"
-SNAPSHOT = "https://snapshot.debian.org/file"  # every file that Debian ever published, by SHA-1
+SNAPSHOT = "https://snapshot.debian.org/file"  # has every file that Debian ever published, by SHA-1
 VERSION = "1.6.1-1"
 LICENCE = "CC BY-SA 3.0, it and ru CC BY 3.0; asterisk-core-sounds, whose copyright file names the speakers"
 PACKAGES = {  # SHA-256, SHA-1
@@ -78,15 +82,19 @@ PACKAGES = {  # SHA-256, SHA-1
         "3ffa80a2163f22c868c4f90926e6fef1c0d9f678",
     ),
 }
-BYTES = {True: 11_000_000, False: 23_000}  # of a package with recordings, and of one with texts, about
-HELD_OUT = {"test": range(40), "dev": range(40, 50)}  # of a hundred, by the hash of a prompt's name
-FEWEST_WORDS = 3  # of a held-out prompt
+BYTES = {True: 11_000_000, False: 23_000}  # size of a package of recordings (True) and of one of texts (False), about
+HELD_OUT = {"test": range(40), "dev": range(40, 50)}  # numbers below 100, drawn by the hash of a prompt's name
+FEWEST_WORDS = 3  # that a held-out prompt must have
 SIZES = {"train": Size(300, 0.19), "dev": Size(14, 0.019), "test": Size(91, 0.142)}  # per language, about
-REMARKS = "[](){}<>"  # a text with one of these describes a sound, or says more than the voice
+REMARKS = "[](){}<>"  # a text with one of these describes a sound, or has more words than the voice speaks
 
 
 class Options(Section):
-    """languages: those that are read, with translations into all five; longest_s: longer prompts are left out."""
+    """The config keys of this kind of corpus.
+
+    splits: those that are read; languages: those whose recordings are read, each with translations into all others;
+    longest_s: prompts that last longer are rejected.
+    """
 
     splits: list[Split] = Field(default_factory=lambda: list(SPLITS), min_length=1)
     languages: list[Spoken] = Field(default_factory=lambda: list(LANGUAGES), min_length=1)
@@ -94,24 +102,27 @@ class Options(Section):
 
 
 def splits(options: Options) -> list[str]:
+    """Return the configured splits."""
     return list(options.splits)
 
 
 def archives(options: Options, split: str) -> list[Archive]:
-    """The texts of all five languages, for the splits rest on them, and the recordings of those that are read."""
+    """Return the texts of all five languages, because the splits depend on them, and the recordings that are read."""
     return [*texts(), *(_package(f"{language}-g722") for language in options.languages)]
 
 
 def size(options: Options, split: str) -> Size:
+    """Multiply the size of one language by the number of languages."""
     return Size(SIZES[split].utterances * len(options.languages), SIZES[split].hours * len(options.languages))
 
 
 def parts(options: Options, split: str) -> int:
+    """Return one part per language."""
     return len(options.languages)
 
 
 def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject]:
-    """The prompts of one language, by name."""
+    """Yield the prompts of one language, by name."""
     language = options.languages[part]
     try:
         from G722 import G722
@@ -121,17 +132,17 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
     files = Files(folders.archive(KIND, f"{language}-g722"), sealed=True)
     recordings = {_name(path): path for path in files.matching("usr/share/asterisk/sounds/*.g722")}
     texts = {other: _texts(other) for other in LANGUAGES}
-    chosen = _split_of()
+    splits_of_prompts = _splits_of_prompts()
     for prompt in sorted(recordings.keys() | texts[language].keys()):
-        if chosen.get(prompt, "train") != split:
+        if splits_of_prompts.get(prompt, "train") != split:
             continue
         id = f"{language}/{prompt}"
         if prompt not in recordings or prompt not in texts[language]:
-            yield Reject(id, "has no text of what is said" if prompt in recordings else "has no recording")
+            yield Reject(id, "it has no text of the words alone" if prompt in recordings else "it has no recording")
             continue
         samples = np.array(G722(RATE_HZ, 64_000).decode(files.read(recordings[prompt])), dtype=np.int16)
         if options.longest_s is not None and len(samples) > options.longest_s * RATE_HZ:
-            yield Reject(id, f"lasts {len(samples) / RATE_HZ:.1f} s, more than longest_s: {options.longest_s:g}")
+            yield Reject(id, f"it lasts {len(samples) / RATE_HZ:.1f} s, longer than longest_s: {options.longest_s:g}")
             continue
         yield Utterance(
             id=id,
@@ -149,26 +160,27 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
 
 
 def texts() -> list[Archive]:
-    """The packages of the texts, in all five languages."""
+    """Return the packages of the texts in all five languages."""
     return [_package(language) for language in LANGUAGES]
 
 
 def held_out(kind: str) -> list[str]:
-    """The texts of every prompt that is not for training, normalised, in all languages.
+    """Return the normalised texts of all prompts of dev and test, in all languages.
 
-    `kind`: whose downloads the packages of the texts are in; a corpus of text that must be apart from these fetches
-    them for itself.
+    `kind`: the kind of corpus into whose folder of downloads the packages of the texts were fetched. A corpus that
+    must not contain these texts fetches the packages for itself.
     """
-    chosen = _split_of(kind)
+    splits_of_prompts = _splits_of_prompts(kind)
     return [
         text
         for language in LANGUAGES
         for prompt, text in _plain(language, kind).items()
-        if chosen.get(prompt) in ("test", "dev")
+        if splits_of_prompts.get(prompt) in ("test", "dev")
     ]
 
 
 def _package(name: str) -> Archive:
+    """Return a Debian package as an archive; 'en' has the texts, 'en-g722' the recordings."""
     file = f"asterisk-core-sounds-{name}_{VERSION}_all.deb"
     sha256, sha1 = PACKAGES[name]
     return Archive(
@@ -177,45 +189,50 @@ def _package(name: str) -> Archive:
 
 
 def _name(path: str) -> str:
-    """'usr/share/asterisk/sounds/en_US_f_Allison/digits/1.g722' -> 'digits/1'."""
+    """Return the name of a prompt: 'usr/share/asterisk/sounds/en_US_f_Allison/digits/1.g722' -> 'digits/1'."""
     return str(PurePosixPath(*PurePosixPath(path).parts[5:]).with_suffix(""))
 
 
 @cache
 def _texts(language: str, kind: str = KIND) -> dict[str, str]:
-    """What is said in each prompt of a language; without those whose text is not just that."""
+    """Return the text of each prompt of a language, without the texts that hold more than the spoken words."""
     files = Files(folders.archive(kind, language), sealed=True)
     (name,) = files.matching("*/core-sounds-*.txt.gz")
     lines = gzip.decompress(files.read(name)).decode("utf-8-sig").splitlines()
     rows = (line.partition(":") for line in lines if not line.startswith(";"))
-    said = {prompt.strip(): text.strip() for prompt, _, text in rows}
-    return {prompt: text for prompt, text in said.items() if text and not set(text) & set(REMARKS)}
+    texts = {prompt.strip(): text.strip() for prompt, _, text in rows}
+    return {prompt: text for prompt, text in texts.items() if text and not set(text) & set(REMARKS)}
 
 
 @cache
 def _plain(language: str, kind: str = KIND) -> dict[str, str]:
-    """The same, normalised."""
-    said = _texts(language, kind)
-    return dict(zip(said, _normaliser.normalise(list(said.values()), language), strict=True))
+    """Return the texts of a language normalised, so that case and punctuation do not hide that two are the same."""
+    texts = _texts(language, kind)
+    return dict(zip(texts, _normaliser.normalise(list(texts.values()), language), strict=True))
 
 
 @cache
-def _split_of(kind: str = KIND) -> dict[str, str]:
-    """The split of each prompt that is not in `train`; 'none' where a held-out text holds its text, in any language."""
+def _splits_of_prompts(kind: str = KIND) -> dict[str, str]:
+    """Return the split of each prompt that is not in `train`: 'test', 'dev', or 'none' if it is in no split.
+
+    A prompt is in no split if, in any language, its text is contained in the text of a held-out one; otherwise a model
+    could learn from it what it is tested on.
+    """
     plain = {str(language): _plain(language, kind) for language in LANGUAGES}
-    prompts = sorted({prompt for said in plain.values() for prompt in said})
-    chosen = {prompt: split for prompt in prompts if (split := _drawn(prompt, plain))}
+    prompts = sorted({prompt for texts in plain.values() for prompt in texts})
+    split_of = {prompt: split for prompt in prompts if (split := _drawn(prompt, plain))}
+    # `test` keeps all its prompts; `dev` loses those that are in `test`; `train` those that are in either.
     for held_out, *lesser in (("test", "dev", "train"), ("dev", "train")):
-        for said in plain.values():
-            held = "|".join(f" {text} " for prompt, text in said.items() if chosen.get(prompt) == held_out)
-            contained = (prompt for prompt, text in said.items() if f" {text} " in held)
-            chosen |= {prompt: "none" for prompt in contained if chosen.get(prompt, "train") in lesser}
-    return chosen
+        for texts in plain.values():
+            joined = "|".join(f" {text} " for prompt, text in texts.items() if split_of.get(prompt) == held_out)
+            contained = (prompt for prompt, text in texts.items() if f" {text} " in joined)
+            split_of |= {prompt: "none" for prompt in contained if split_of.get(prompt, "train") in lesser}
+    return split_of
 
 
 def _drawn(prompt: str, plain: dict[str, dict[str, str]]) -> str | None:
-    """The held-out split that a prompt's name draws, where it has enough words in every language that has it."""
-    if min(len(said[prompt].split()) for said in plain.values() if prompt in said) < FEWEST_WORDS:
+    """Return the held-out split that a prompt's name draws, or None; with few words in any language it draws none."""
+    if min(len(texts[prompt].split()) for texts in plain.values() if prompt in texts) < FEWEST_WORDS:
         return None
     number = int(hashlib.sha256(prompt.encode()).hexdigest()[:8], 16) % 100
     return next((split for split, numbers in HELD_OUT.items() if number in numbers), None)

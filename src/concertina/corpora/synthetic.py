@@ -1,20 +1,22 @@
-"""Speech synthesised on the spot, in English, German and French, with exact transcripts and translations.
+"""Synthetic speech in English, German and French, with exact transcripts and translations; nothing is downloaded.
 
-A grammar (synthesis/grammar.py) draws sentences; eSpeak NG, a formant synthesiser (GPL-3, loaded from the PyPI wheel
-`espeakng-loader`), speaks them with voices that each occur in one role only. Splits:
+A grammar (synthesis/grammar.py) draws sentences. eSpeak NG, a formant synthesiser (GPL-3, loaded from the PyPI wheel
+`espeakng-loader`), speaks them. Each voice is used either for training, for dev or for test. Splits:
 
-  base      sentences and voices of the base model's training, nothing else
-  train     LoRA's sentences, training voices, noise of training kinds from 0 to 40 dB, some said two or three at once
-  dev       unseen sentences and voices, in the same noise
-  dev-hard  the same under the conditions of `hard`
-  clean     unseen sentences and voices, 25-40 dB
-  hard      the same in noise of unseen kinds, graded from 0 to 15 dB, spoken slower and faster
-  accent    the same as clean, in accents never trained on (English, French)
-  spelled   sentences with spelled letters, kept out of the test splits above
-  pico      the same as clean, spoken by another synthesiser (SVOX Pico, PyPI `py-nanotts`)
+  base      sentences and voices that train the base model only
+  train     sentences that train LoRA, with training voices, in noise of the training kinds from 0 to 40 dB; some
+            utterances are two or three sentences
+  dev       unseen sentences and voices, in the noise of `train`
+  dev-hard  unseen sentences and voices, under the conditions of `hard`
+  clean     unseen sentences and voices, at 25 to 40 dB
+  hard      as `clean`, but in noise of unseen kinds from 0 to 15 dB, and spoken slower or faster
+  accent    as `clean`, but in accents that are never trained on (English, French)
+  spelled   sentences with spelled letters, which the other test splits do not contain
+  pico      as `clean`, but spoken by another synthesiser (SVOX Pico, PyPI `py-nanotts`)
 
-A split is read in parts of a fixed size, each in a fresh process: the same bits on every run and number of cores.
-eSpeak speech is regular: absolute error rates say nothing about human speech, only their differences mean something.
+Each part of a split has a fixed size and is read in a fresh process, so that the audio is bit for bit the same on
+every run and on any number of cores. eSpeak's speech is much more regular than a human's: compare error rates on it
+with each other, and draw no conclusions about human speech from their size.
 """
 
 import itertools
@@ -32,14 +34,17 @@ from concertina.corpora.synthesis.grammar import Sentence
 from concertina.units import RATE_HZ
 
 synthetic = True
-PART = 250  # utterances: small enough to share out, large enough to start a process for
-TALKERS = 16  # whom the babble of a part is mixed from; they say none of its sentences
-MEAN_S = 2.5  # of an utterance, about
-LONGEST = 110  # characters said at once, however slowly, within the 10 s that the tiny base hears
+UTTERANCES_PER_PART = 250  # few enough to keep all cores busy, many enough to be worth starting a process
+TALKERS = 16  # voices that the babble of a part is mixed from; they speak none of its sentences
+MEAN_S = 2.5  # length of an utterance, about
+LONGEST = 110  # characters of an utterance: at any speed these fit into the 10 s that the tiny base hears
 
 
 class Options(Section):
-    """seed: of everything drawn; splits: how many utterances of each split and language."""
+    """The config keys of this kind of corpus.
+
+    seed: decides all that is drawn; splits: the number of utterances of each split, by language.
+    """
 
     seed: int = 0
     splits: dict[str, dict[Language, int]] = Field(min_length=1)
@@ -47,7 +52,11 @@ class Options(Section):
 
 @dataclass(frozen=True)
 class Condition:
-    """How a split is spoken: whose sentences and voices, how fast, in which noise."""
+    """How a split is spoken.
+
+    `bucket`: whose sentences and voices it has; `snr_db`: the signal-to-noise ratios that are drawn from;
+    `kinds`: the kinds of sentence; `sentences`: the shares of utterances of one sentence, of two, and so on.
+    """
 
     bucket: str
     words_per_minute: tuple[int, int] = (150, 215)
@@ -56,7 +65,7 @@ class Condition:
     accents: dict[str, list[str]] | None = None
     kinds: tuple[str, ...] = tuple(kind for kind in grammar.KINDS if kind != grammar.SPELLED)
     engine: str = "espeak"
-    joined: tuple[float, ...] = (1.0,)  # shares of utterances of one sentence, of two, ...
+    sentences: tuple[float, ...] = (1.0,)
 
 
 _EVERY_KIND = tuple(grammar.KINDS)
@@ -64,7 +73,7 @@ _GRADED = (0.0, 5.0, 10.0, 15.0, 25.0, 30.0, 35.0, 40.0)
 _HARD = {"words_per_minute": (120, 260), "noises": noise.UNSEEN, "snr_db": (0.0, 5.0, 10.0, 15.0)}
 CONDITIONS = {
     "base": Condition("base", (140, 240), (), (), kinds=_EVERY_KIND),
-    "train": Condition("train", (140, 240), noise.TRAINING, _GRADED, kinds=_EVERY_KIND, joined=(0.75, 0.15, 0.1)),
+    "train": Condition("train", (140, 240), noise.TRAINING, _GRADED, kinds=_EVERY_KIND, sentences=(0.75, 0.15, 0.1)),
     "dev": Condition("dev", noises=noise.TRAINING, snr_db=_GRADED),
     "dev-hard": Condition("dev", **_HARD),  # type: ignore[arg-type]
     "clean": Condition("test"),
@@ -76,22 +85,24 @@ CONDITIONS = {
 
 
 def splits(options: Options) -> list[str]:
-    """The configured splits. Errors: ValueError naming one that this corpus does not have."""
+    """Return the configured splits. Errors: ValueError naming a split or language that this corpus does not have."""
     for split, languages in options.splits.items():
         if split not in CONDITIONS:
-            raise ValueError(f"splits.{split}: the synthetic corpus has {', '.join(CONDITIONS)}")
+            raise ValueError(f"splits.{split}: the synthetic corpus has no such split, but {', '.join(CONDITIONS)}")
         spoken = CONDITIONS[split].accents or voices.ACCENTS
         for language in languages:
             if language not in spoken:
-                raise ValueError(f"splits.{split}.{language}: this split is spoken in {', '.join(spoken)}")
+                raise ValueError(f"splits.{split}.{language}: this split exists only in {', '.join(spoken)}")
     return list(options.splits)
 
 
 def parts(options: Options, split: str) -> int:
-    return sum(-(-count // PART) for count in options.splits[split].values())
+    """Return the number of parts, of up to UTTERANCES_PER_PART utterances each."""
+    return sum(-(-count // UTTERANCES_PER_PART) for count in options.splits[split].values())
 
 
 def size(options: Options, split: str) -> Size:
+    """Count the utterances, and estimate their length from the mean."""
     utterances = sum(options.splits[split].values())
     return Size(utterances, utterances * MEAN_S / 3600)
 
@@ -99,41 +110,51 @@ def size(options: Options, split: str) -> Size:
 def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject]:
     """Speak one part of a split."""
     for language, count in options.splits[split].items():
-        n_parts = -(-count // PART)
+        n_parts = -(-count // UTTERANCES_PER_PART)
         if part < n_parts:
-            yield from _speak(options.seed, split, language, range(part * PART, min(count, (part + 1) * PART)))
+            start = part * UTTERANCES_PER_PART
+            yield from _speak(options.seed, split, language, range(start, min(count, start + UTTERANCES_PER_PART)))
             return
         part -= n_parts
 
 
 def _speak(seed: int, split: str, language: str, numbers: range) -> Iterator[Utterance | Reject]:
+    """Yield the utterances with these numbers, which make up one part."""
     condition = CONDITIONS[split]
     drawn = grammar.sentences(condition.bucket, seed, list(condition.kinds))
-    spoken = list(itertools.islice(drawn, numbers.start, numbers.stop + TALKERS))
-    spoken, talk = spoken[: len(numbers)], spoken[len(numbers) :]
+    # The talkers speak the sentences that follow those of this part.
+    sentences = list(itertools.islice(drawn, numbers.start, numbers.stop + TALKERS))
+    spoken, babbled = sentences[: len(numbers)], sentences[len(numbers) :]
     talkers: list[np.ndarray] = []
     if "babble" in condition.noises:
         crowd = default_rng([seed, numbers.start, len(split)])
-        talkers = [_voice(sentence.text(language), language, condition, crowd)[0] for sentence in talk]
+        talkers = [_voice(sentence.text(language), language, condition, crowd)[0] for sentence in babbled]
     for at, number in enumerate(numbers):
         draw = default_rng([seed, number, *f"{split}/{language}".encode()])
-        count = int(draw.choice(len(condition.joined), p=condition.joined)) + 1 if len(condition.joined) > 1 else 1
-        said = _at_once(spoken[at : at + count], language)
-        yield _utterance(f"{split}-{language}-{number:05d}", said, language, condition, talkers, draw)
+        shares = condition.sentences
+        count = int(draw.choice(len(shares), p=shares)) + 1 if len(shares) > 1 else 1
+        own = _short_enough(spoken[at : at + count], language)
+        yield _utterance(f"{split}-{language}-{number:05d}", own, language, condition, talkers, draw)
 
 
-def _at_once(sentences: list[Sentence], language: str) -> list[Sentence]:
-    """The first sentence, and as many of those after it as are short enough to be said with it."""
+def _short_enough(sentences: list[Sentence], language: str) -> list[Sentence]:
+    """Return the first sentence and those after it that still fit into one utterance."""
     lengths = itertools.accumulate(len(sentence.text(language)) for sentence in sentences)
     return sentences[: max(1, sum(length <= LONGEST for length in lengths))]
 
 
 def _utterance(
-    name: str, said: list[Sentence], language: str, condition: Condition, talkers: list[np.ndarray], draw: Generator
+    name: str,
+    sentences: list[Sentence],
+    language: str,
+    condition: Condition,
+    talkers: list[np.ndarray],
+    draw: Generator,
 ) -> Utterance | Reject:
-    texts = {other: " ".join(sentence.text(other) for sentence in said) for other in grammar.LANGUAGES}
+    """Speak some sentences as one utterance, and add noise."""
+    texts = {other: " ".join(sentence.text(other) for sentence in sentences) for other in grammar.LANGUAGES}
     try:
-        with_pauses = ". ".join(sentence.text(language) for sentence in said)
+        with_pauses = ". ".join(sentence.text(language) for sentence in sentences)
         speech, speaker, tags = _voice(with_pauses, language, condition, draw)
     except ImportError as missing:
         return Reject(name, f"{missing.name} is not installed: pip install py-nanotts (some machines have no wheel)")
@@ -151,14 +172,14 @@ def _utterance(
         language=language,
         speaker=speaker,
         translation={other: text for other, text in texts.items() if other != language},
-        tags={"kind": said[0].kind if len(said) == 1 else "joined", **tags},
+        tags={"kind": sentences[0].kind if len(sentences) == 1 else "joined", **tags},
     )
 
 
 def _voice(
     text: str, language: str, condition: Condition, draw: Generator
 ) -> tuple[np.ndarray, str, dict[str, object]]:
-    """One utterance at 16 kHz: float32 samples_T, who speaks, and how."""
+    """Speak a text: (float32 samples_T at 16 kHz, the speaker, tags that describe the voice)."""
     words_per_minute = int(draw.integers(*condition.words_per_minute, endpoint=True))
     if condition.engine == "pico":
         from concertina.corpora.synthesis import pico

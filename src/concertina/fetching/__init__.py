@@ -1,1 +1,1 @@
-"""What comes from elsewhere: archives and models, downloaded, checked and unpacked once for all experiments."""
+"""Downloads of archives and models: each is fetched, checked and unpacked once for all experiments."""

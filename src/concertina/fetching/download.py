@@ -1,4 +1,4 @@
-"""Downloads over HTTP: what was begun goes on where it stopped, and only what has the published hash is used."""
+"""Download archives over HTTP: resume what was interrupted, and use only a file that has the published hash."""
 
 import contextlib
 import fcntl
@@ -16,14 +16,14 @@ from concertina.corpora._archives import Archive, ArchiveError
 from concertina.store import sealing
 
 BLOCK_BYTES = 1 << 20
-TIMEOUT_S = 60.0  # without a byte
-LONGEST_PAUSE_S = 30.0  # before the next connection
+TIMEOUT_S = 60.0  # how long a connection may be silent
+LONGEST_PAUSE_S = 30.0  # between two connections
 MB = 1_000_000
 
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Have a folder of downloads to oneself; waits for a process that is fetching into it."""
+    """Lock a folder of downloads; wait first while another process is downloading into it."""
     with sealing.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -31,23 +31,24 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            console.say(f"waiting for another process that fetches into {folder}")
+            console.say(f"waiting for another process that is downloading into {folder}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def fetch(archive: Archive, mirrors: Sequence[str], folder: Path) -> Path:
-    """Have an archive in `folder`: the file that is there, or from the mirrors (address of a folder), or its own urls.
+    """Return the path of an archive, and download it into `folder` if it is not there.
 
-    One that only the user can download is used where it is. Errors: ArchiveError (no address gives it, or the file
-    that is there is another one), OutputError.
+    The mirrors (addresses of folders) are tried before the archive's own urls. An archive that only the user can
+    download is used where it is. Errors: ArchiveError (no address gives the file, or the file that is already there
+    has another hash), OutputError.
     """
     if archive.path:
         return archive.path
     path, partial = folder / archive.file, folder / f"{archive.file}.part"
     if path.exists():
         if wrong := _wrong(path, archive.digest):
-            raise ArchiveError(f"{path}: {wrong}; move it away, and it will be fetched")
+            raise ArchiveError(f"{path}: {wrong}; move it away, and it will be downloaded")
         return path
     if partial.exists() and not _wrong(partial, archive.digest):
         os.replace(partial, path)
@@ -55,83 +56,90 @@ def fetch(archive: Archive, mirrors: Sequence[str], folder: Path) -> Path:
     failures = []
     for url in (*(f"{mirror.rstrip('/')}/{archive.file}" for mirror in mirrors), *archive.urls):
         try:
-            arrived = _download(url, partial)
-            wrong = _wrong(arrived, archive.digest)
+            downloaded = _download(url, partial)
+            wrong = _wrong(downloaded, archive.digest)
         except (http.client.HTTPException, OSError, ValueError) as error:
             failures.append(f"{url}: {error}")
             continue
         if not wrong:
-            os.replace(arrived, path)
+            os.replace(downloaded, path)
             partial.unlink(missing_ok=True)
             return path
-        arrived.unlink()
+        downloaded.unlink()
         failures.append(f"{url}: {wrong}")
-    told = "; ".join(failures)
-    raise ArchiveError(f"cannot fetch {archive.file} ({told}); run the command again, or put the file into {folder}")
+    reasons = "; ".join(failures)
+    raise ArchiveError(
+        f"{archive.file} cannot be downloaded ({reasons}); run the command again, or put the file into {folder}"
+    )
 
 
 def _download(url: str, partial: Path) -> Path:
-    """All that an address gives: `partial`, gone on with for as long as that brings it further, or a file beside it.
+    """Download a file, and return its path: `partial`, or a file beside it if the server cannot resume.
 
-    That is where the server begins anew: what is held already is not given up for it. Errors: OSError.
+    A connection that ends early is opened again as long as each one brings more bytes. A server that cannot resume
+    sends the file from its start; that goes into a second file, because the bytes in `partial` may still be needed
+    for the next address. Errors: OSError (the connection ended and brought nothing more), ValueError (not HTTP).
     """
     if not url.startswith(("https://", "http://")):
-        raise ValueError("an address begins with https:// or http://")
+        raise ValueError("the address of a download begins with https:// or http://")
     pause_s = 0.0
     while True:
-        held = _length(partial)
-        file, whole = _connect(url, partial)
-        if whole:
+        bytes_before = _length(partial)
+        file, complete = _connect(url, partial)
+        if complete:
             return file
-        if file != partial or _length(partial) <= held:
+        if file != partial or _length(partial) <= bytes_before:
             raise OSError(f"the connection ended after {_length(file)} bytes")
         time.sleep(pause_s)
         pause_s = min(2 * pause_s + 0.5, LONGEST_PAUSE_S)
 
 
 def _connect(url: str, partial: Path) -> tuple[Path, bool]:
-    """One connection: the file that was written, and whether all has come."""
-    held = _length(partial)
-    with _ask(url, held) as response:
-        goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {held}-")
-        file = partial if goes_on or not held else partial.with_suffix(".anew")
-        began = held if goes_on else 0
+    """Open one connection and receive what it sends: (the file that was written, whether it is complete)."""
+    bytes_before = _length(partial)
+    with _request(url, bytes_before) as response:
+        resumed = response.headers.get("Content-Range", "").startswith(f"bytes {bytes_before}-")
+        file = partial if resumed or not bytes_before else partial.with_suffix(".anew")
+        start = bytes_before if resumed else 0
         length = response.headers.get("Content-Length")
-        whole = _receive(response, file, began, began + int(length) if length else None)
-    return file, whole
+        complete = _receive(response, file, start, start + int(length) if length else None)
+    return file, complete
 
 
-def _ask(url: str, held: int) -> http.client.HTTPResponse:
-    """The answer of a server that is asked for what comes after `held` bytes, or for all where it has no more."""
+def _request(url: str, start: int) -> http.client.HTTPResponse:
+    """Request a file from byte `start` on, or the whole file if the server has no byte after that."""
     try:
-        answer = urlopen(Request(url, headers={"Range": f"bytes={held}-"} if held else {}), timeout=TIMEOUT_S)
+        response = urlopen(Request(url, headers={"Range": f"bytes={start}-"} if start else {}), timeout=TIMEOUT_S)
     except HTTPError as error:
-        if not held or error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if not start or error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        answer = urlopen(url, timeout=TIMEOUT_S)
-    assert isinstance(answer, http.client.HTTPResponse)
-    return answer
+        response = urlopen(url, timeout=TIMEOUT_S)
+    assert isinstance(response, http.client.HTTPResponse)
+    return response
 
 
-def _receive(response: http.client.HTTPResponse, file: Path, began: int, total: int | None) -> bool:
-    """Write what comes after byte `began` of a file of `total` bytes, where that is known; whether that was all."""
-    came, cut = began, False
+def _receive(response: http.client.HTTPResponse, file: Path, start: int, total: int | None) -> bool:
+    """Write a response into a file from byte `start` on, and return whether the file is now complete.
+
+    `total`: bytes of the complete file; None where the server does not give it.
+    """
+    received, interrupted = start, False
     with sealing.writing(file):
-        output = file.open("ab" if began else "wb")
-    with output, console.Progress(total and total // MB, "MB", done=began // MB) as progress:
+        output = file.open("ab" if start else "wb")
+    with output, console.Progress(total and total // MB, "MB", done=start // MB) as progress:
         while True:
             try:
                 block = response.read(BLOCK_BYTES)
             except (TimeoutError, ConnectionError, http.client.IncompleteRead):
-                cut = True
+                interrupted = True
                 break
             if not block:
                 break
             with sealing.writing(file):
                 output.write(block)
-            came += len(block)
-            progress.add(came // MB - progress.done)
-    return not cut and (total is None or came >= total)
+            received += len(block)
+            progress.add(received // MB - progress.done)
+    return not interrupted and (total is None or received >= total)
 
 
 def _length(file: Path) -> int:
@@ -139,8 +147,8 @@ def _length(file: Path) -> int:
 
 
 def _wrong(path: Path, digest: str) -> str | None:
-    """What to say where a file's hash is not the published one."""
+    """Return how a file's hash differs from the published one, or None if it is the same."""
     kind, _, published = digest.partition(":")
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, kind).hexdigest()
-    return None if found == published else f"its {kind.upper()} is {found}, not the published {published}"
+        actual = hashlib.file_digest(file, kind).hexdigest()
+    return None if actual == published else f"its {kind.upper()} is {actual}, not the published {published}"

@@ -1,7 +1,7 @@
-"""The hub stage: a model on the Hugging Face hub, at a revision -> its files, in downloads/, for every experiment here.
+"""The stage base_hub downloads a model from the Hugging Face hub into downloads/, for every experiment.
 
-Weights come as safetensors or not at all. Every file is checked against the hash that the hub has of it; afterwards
-the hub is not asked again.
+Only weights in the safetensors format are downloaded. Each file is checked against the hash that the hub publishes.
+Once a model is downloaded, the hub is not contacted again.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ from concertina.store import folders, sealing
 
 WEIGHTS = "*.safetensors"
 WANTED = (WEIGHTS, "*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "README.md", "LICENSE*")
-ELSEWHERE = "or put the files into a folder and name that as `model`, without `revision`"
+ELSEWHERE = "or put the files into a folder and give that folder as `model`, without `revision`"
 
 
 @console.run
 def main(argv: list[str] | None = None) -> int:
-    """Fetch one model that the config names."""
+    """Download one model that the config names."""
     about = (
-        "Fetch a model from the Hugging Face hub at a revision, check its files, and keep them for good. "
-        "HF_TOKEN: for a gated model; HF_ENDPOINT: a mirror of the hub."
+        "Download a revision of a model from the Hugging Face hub, check its files and keep them for all experiments. "
+        "Set HF_TOKEN for a gated model, and HF_ENDPOINT to use a mirror of the hub."
     )
     args = stage.parser("base_hub", about).parse_args(argv)
     known = {folders.hub(*one): one for one in keys.on_the_hub(configs.load(args.config))}
@@ -39,45 +39,46 @@ def main(argv: list[str] | None = None) -> int:
         near = nearest(
             f"{args.model} at {args.revision}", [f"{model} at {revision}" for model, revision in known.values()]
         )
-        raise ConfigError(f"base: no model {args.model!r} at revision {args.revision!r} in the config{near}")
+        raise ConfigError(f"base: the config names no model {args.model!r} at revision {args.revision!r}{near}")
     fetch(*known[folder])
     return 0
 
 
 def fetch(model: str, revision: str) -> Path:
-    """Have a model's files, sealed with their commit and licence, and return their folder.
+    """Download a model unless that is done already, seal it with its commit and licence, and return its folder.
 
-    Errors: ArchiveError (it cannot be had, has no safetensors, or a file is not what the hub says), OutputError.
+    Errors: ArchiveError (the hub does not give it, it has no safetensors, or a file has another hash than on the
+    hub), OutputError.
     """
     folder = folders.hub(model, revision)
     with download.alone(folder.parent):
         if archive.is_there(folder, keys.hub(model, revision)):
-            console.say(f"{folder}: is there already")
+            console.say(f"{folder} is there already")
             return folder
         if twin := _twin(folder, revision):
             _seal(twin, folder, keys.hub_at(model, revision, revision), sealing.read_seal(twin))
-            console.say(f"{folder}: the files of {twin}, which are of this commit")
+            console.say(f"{folder} takes the files of {twin}, which are of the same commit")
             return folder
         info = _info(model, revision)
-        chosen = [file for file in info.siblings if any(fnmatch(file.rfilename, pattern) for pattern in WANTED)]
-        chosen = [file for file in chosen if "/" not in file.rfilename]  # what is in folders there, nothing here reads
-        if not any(fnmatch(file.rfilename, WEIGHTS) for file in chosen):
-            raise ArchiveError(f"{model}: it has no {WEIGHTS}, and no other weights are read; convert it, {ELSEWHERE}")
+        files = [file for file in info.siblings if any(fnmatch(file.rfilename, pattern) for pattern in WANTED)]
+        files = [file for file in files if "/" not in file.rfilename]  # nothing here reads files in its subfolders
+        if not any(fnmatch(file.rfilename, WEIGHTS) for file in files):
+            raise ArchiveError(f"{model} has no {WEIGHTS}, and no other weights are read; convert it, {ELSEWHERE}")
         partial = folder.with_name(f".{folder.name}.part")
-        for number, file in enumerate(chosen, start=1):
-            console.say(f"{model}: {file.rfilename} ({number} of {len(chosen)}, {(file.size or 0) / 1e6:.0f} MB)")
+        for number, file in enumerate(files, start=1):
+            console.say(f"{model}: {file.rfilename} ({number} of {len(files)}, {(file.size or 0) / 1e6:.0f} MB)")
             _fetch(model, info.sha, file, partial)
         licence = str((info.card_data or {}).get("license") or "see its README.md")
-        files = {file.rfilename: _fact(partial / file.rfilename, file) for file in chosen}
-        _seal(partial, folder, keys.hub_at(model, revision, info.sha), {"files": files, "licence": licence})
+        hashes = {file.rfilename: _hash(partial / file.rfilename, file) for file in files}
+        _seal(partial, folder, keys.hub_at(model, revision, info.sha), {"files": hashes, "licence": licence})
         shutil.rmtree(partial, ignore_errors=True)
     pinned = "" if revision == info.sha else f"; to pin it, set `revision: {info.sha}`"
-    console.say(f"{folder}: fetched; its licence: {licence}{pinned}")
+    console.say(f"{folder} is downloaded; its licence: {licence}{pinned}")
     return folder
 
 
 def _twin(folder: Path, commit: str) -> Path | None:
-    """A whole folder of the same commit, fetched by the name of a branch, before the config came to pin it."""
+    """Return an undamaged folder of the same commit under another name, such as a branch that the config named."""
     for path in sorted(folder.parent.glob(f"*/{sealing.SEAL}")):
         with contextlib.suppress(sealing.DamagedError):
             if sealing.read_seal(path.parent).get("commit") == commit:
@@ -86,9 +87,12 @@ def _twin(folder: Path, commit: str) -> Path | None:
     return None
 
 
-def _seal(source: Path, folder: Path, named: keys.Key, verified: dict[str, Any]) -> None:
-    """Seal the files of `source`, which keeps them, so that an interruption loses nothing; `verified`: their facts."""
-    facts = {"run_key": keys.run_key(named), **named, "licence": verified["licence"]}
+def _seal(source: Path, folder: Path, key: keys.Key, verified: dict[str, Any]) -> None:
+    """Link the files of `source` into a sealed folder. They stay in `source`, so that an interruption loses nothing.
+
+    `verified`: their hashes and sizes as `files`, and the `licence`.
+    """
+    facts = {"run_key": keys.run_key(key), **key, "licence": verified["licence"]}
     with sealing.drafting(folder) as draft:
         draft.note(**facts)
         draft.trust(verified["files"])
@@ -97,28 +101,28 @@ def _seal(source: Path, folder: Path, named: keys.Key, verified: dict[str, Any])
     archive.keep_seal(folder)
 
 
-def _fact(path: Path, file: Any) -> dict[str, Any]:
-    """What a seal says of a file whose hash was checked; that of a large one is not taken again."""
+def _hash(path: Path, file: Any) -> dict[str, Any]:
+    """Return a checked file's hash and size for the seal; the hash of a large file is the hub's, not computed again."""
     return {"sha256": file.lfs.sha256 if file.lfs else sealing.sha256(path), "bytes": path.stat().st_size}
 
 
 def _info(model: str, revision: str) -> Any:
-    """What the hub says of a model. Errors: ArchiveError naming the remedy."""
+    """Return the hub's description of a model. Errors: ArchiveError naming the remedy."""
     from huggingface_hub import HfApi  # takes a second to import
 
-    with _telling(model, revision):
+    with _hub_errors(model, revision):
         return HfApi().model_info(model, revision=revision, files_metadata=True)
 
 
 def _fetch(model: str, commit: str, file: Any, partial: Path) -> None:
-    """Have one file in `partial`, whole and as the hub has it; what was begun goes on. Errors: ArchiveError."""
+    """Download one file into `partial`, resuming an interrupted download, and check its hash. Errors: ArchiveError."""
     from huggingface_hub import hf_hub_download
 
     target = partial / file.rfilename
     if target.exists() and not _wrong(target, file):
         return
     target.unlink(missing_ok=True)
-    with _telling(model, commit), sealing.writing(partial):
+    with _hub_errors(model, commit), sealing.writing(partial):
         hf_hub_download(model, file.rfilename, revision=commit, local_dir=partial)
     if wrong := _wrong(target, file):
         target.unlink()
@@ -126,44 +130,47 @@ def _fetch(model: str, commit: str, file: Any, partial: Path) -> None:
 
 
 def _wrong(path: Path, file: Any) -> str:
-    """How a file differs from what the hub has: the SHA-256 of a large one, git's SHA-1 of a small one."""
+    """Return how a file's hash differs from the hub's, or ''.
+
+    The hub gives the SHA-256 of a large file and git's SHA-1 of a small one.
+    """
     if file.lfs:
         return "" if sealing.sha256(path) == file.lfs.sha256 else "with another SHA-256 than the hub's"
     content = path.read_bytes()
-    found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    return "" if found == file.blob_id else "with another hash than the hub's"
+    actual = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    return "" if actual == file.blob_id else "with another hash than the hub's"
 
 
 @contextlib.contextmanager
-def _telling(model: str, revision: str) -> Iterator[None]:
-    """Turn what the hub's library raises into an ArchiveError that names the remedy."""
+def _hub_errors(model: str, revision: str) -> Iterator[None]:
+    """Turn an error of the hub's library into an ArchiveError that names the remedy."""
     from huggingface_hub import errors
 
     try:
         yield
     except errors.GatedRepoError:
-        told = f"{model} is gated: accept its terms on the hub and set HF_TOKEN, {ELSEWHERE}"
+        message = f"{model} is gated: accept its terms on the hub and set HF_TOKEN, {ELSEWHERE}"
     except errors.HFValidationError as error:
-        told = f"base: {model!r} is no id of the hub, such as Qwen/Qwen2-Audio-7B ({_first(error)})"
+        message = f"base: {model!r} is no id of the hub, such as Qwen/Qwen2-Audio-7B ({_first_line(error)})"
     except errors.RevisionNotFoundError:
-        told = f"{model}: the hub has no revision {revision!r} of it; see its list of commits"
+        message = f"{model} has no revision {revision!r} on the hub; look it up in its list of commits there"
     except errors.RepositoryNotFoundError:
-        told = f"{model}: the hub has no such model, or it is private: set HF_TOKEN, {ELSEWHERE}"
+        message = f"{model}: the hub has no such model, or it is private; set HF_TOKEN, {ELSEWHERE}"
     except Exception as error:
-        if not _is_of_the_web(error):
+        if not _is_from_the_hub(error):
             raise
-        told = f"{model}: the hub cannot be reached ({_first(error)}); set HF_ENDPOINT to a mirror, {ELSEWHERE}"
+        message = f"{model}: the hub cannot be reached ({_first_line(error)}); set HF_ENDPOINT to a mirror, {ELSEWHERE}"
     else:
         return
-    raise ArchiveError(told)
+    raise ArchiveError(message)
 
 
-def _is_of_the_web(error: BaseException) -> bool:
-    """Whether an error is of the hub's library or of the connection below it."""
+def _is_from_the_hub(error: BaseException) -> bool:
+    """Return whether an error was raised by the hub's library or by the HTTP library below it."""
     return type(error).__module__.split(".")[0] in ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2")
 
 
-def _first(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 

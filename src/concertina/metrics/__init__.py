@@ -1,11 +1,6 @@
-"""Metrics, one file each: found by file name, all with the same seam.
+"""Metrics: each file in this folder is a metric, and its name is the metric's name in the config.
 
-A metric file has
-  `score(references, hypotheses, language) -> Score`: the corpus score with its evidence;
-  `columns`: the names of its K sufficient statistics, which add up over utterances;
-  `combine(sums_RK) -> values_R`: scores from R rows of added-up statistics, so that a resampling is one matrix product;
-  `label`, `unit` and `higher_is_better`: how a report names it, such as 'WER' in '%' (or '': a bare number);
-  `tolerance`: the key of the config's gate that says how many points it may be off a published figure.
+`Metric` describes what such a file contains. CONTRIBUTING.md has a complete example.
 Shapes: U utterances, K statistics, R rows (resamples).
 """
 
@@ -21,7 +16,7 @@ from concertina.nearest import nearest
 
 
 class ScoreError(ValueError):
-    """Texts that cannot be scored; `index` is the utterance to blame, where there is one."""
+    """Texts cannot be scored; `index` is the number of the utterance that is the cause, if there is one."""
 
     def __init__(self, message: str, index: int | None = None) -> None:
         super().__init__(message)
@@ -32,9 +27,9 @@ class ScoreError(ValueError):
 class Score:
     """A corpus score with its evidence.
 
-    `signature` says everything that decides the value besides the texts; `counts` are corpus totals;
-    `stats_UK` holds the sufficient statistics of each utterance, named by `columns`: int64 where all are whole, else
-    float64.
+    `signature` names everything besides the texts that decides the value; `counts` are corpus totals;
+    `stats_UK` holds the sufficient statistics of each utterance, named by `columns`. Its type is int64 if all of them
+    are whole numbers, otherwise float64.
     """
 
     value: float
@@ -45,26 +40,39 @@ class Score:
 
 
 class Metric(Protocol):
-    """What a metric file offers."""
+    """The contract of a file in this folder; all of it is required."""
 
     label: str
+    """The name of the metric in a report, such as 'WER'."""
+
     unit: str
+    """'%', or '' for a bare number."""
+
     higher_is_better: bool
+    """Whether a higher score is better."""
+
     tolerance: Literal["wer_points", "bleu_points"]
+    """The key of the config's gate that limits, in points, how far the score may be from a published one."""
+
     columns: tuple[str, ...]
+    """The names of the K sufficient statistics of an utterance, which are added up over utterances."""
+
     score: Callable[[list[str], list[str], str], Score]
+    """score(references, hypotheses, language): the corpus score with its evidence."""
+
     combine: Callable[[np.ndarray], np.ndarray]
+    """combine(sums_RK): the scores_R of R rows of added-up statistics. It makes a bootstrap one matrix product."""
 
 
 def names() -> list[str]:
-    """Every metric: the files of this folder."""
+    """Return the names of all metrics: the files of this folder."""
     return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
 
 
 def load(name: str) -> Metric:
-    """The metric in `metrics/<name>.py`.
+    """Import the metric in `metrics/<name>.py`.
 
-    Errors: ScoreError naming the missing file and the nearest metric, or what the file lacks.
+    Errors: ScoreError naming the missing file and the nearest metric, or what is missing in the file.
     """
     if name not in names():
         raise ScoreError(f"no metric {name!r}: no file metrics/{name}.py{nearest(name, names())}")
@@ -81,7 +89,7 @@ def build(
     signature: str,
     **counts: float,
 ) -> Score:
-    """A Score from per-utterance statistics; the totals of all statistics join `counts`."""
+    """Make a Score of per-utterance statistics [U, K]; the totals of all statistics are added to its counts."""
     stats_UK = np.asarray(stats_UK, dtype=np.float64)
     if (stats_UK == np.rint(stats_UK)).all():
         stats_UK = stats_UK.astype(np.int64)
@@ -91,7 +99,10 @@ def build(
 
 
 def check(references: Sequence[str], hypotheses: Sequence[str], after: str = "") -> None:
-    """Refuse what has no score. Errors: ScoreError naming the utterance whose reference is empty."""
+    """Check that texts can be scored. Errors: ScoreError naming the utterance whose reference is empty.
+
+    `after`: what was done to the texts before, to be named in the message.
+    """
     if len(references) != len(hypotheses):
         raise ScoreError(f"{len(references)} references but {len(hypotheses)} hypotheses")
     if not references:

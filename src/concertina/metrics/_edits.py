@@ -1,4 +1,4 @@
-"""Edit errors: normalise both texts, align them, count per utterance. WER and CER differ in the unit only.
+"""Count edit errors: normalise both texts, align them, count per utterance. WER and CER differ only in the unit.
 
 Shapes: U utterances, K = 5 statistics, R rows.
 """
@@ -18,21 +18,21 @@ _COLUMN_OF = {"substitute": SUBSTITUTIONS, "delete": DELETIONS, "insert": INSERT
 
 
 def combine(sums_RK: np.ndarray) -> np.ndarray:
-    """Error rate in percent: summed edits over summed reference units."""
+    """Return error rates in percent [R]: summed edits over summed reference units."""
     return 100.0 * sums_RK[..., :LENGTH].sum(-1) / sums_RK[..., LENGTH]
 
 
 def combine_capped(sums_RK: np.ndarray) -> np.ndarray:
-    """The same with each utterance's edits capped at its reference length, so one loop cannot own the score."""
+    """Return error rates [R] with each utterance's edits capped at its reference length, so that no loop dominates."""
     return 100.0 * sums_RK[..., CAPPED_ERRORS] / sums_RK[..., LENGTH]
 
 
 def score(
     references: list[str], hypotheses: list[str], language: str, unit: Literal["words", "characters"]
 ) -> metrics.Score:
-    """Error rate in percent over `unit`; `counts` holds the totals and `capped_value`.
+    """Score the error rate in percent over `unit`; its `counts` hold the totals and `capped_value`.
 
-    Errors: ScoreError when a reference is empty, also when only after normalisation.
+    Errors: ScoreError when a reference is empty, before or after normalisation.
     """
     metrics.check(references, hypotheses)
     references = _normaliser.normalise(references, language)
@@ -48,20 +48,21 @@ def score(
 
 
 def words(references: list[str], hypotheses: list[str], signature: str) -> metrics.Score:
-    """Error rate over what spaces part, of texts that are normalised. Errors: as `score`."""
+    """Score the error rate over words, separated by spaces, of normalised texts. Errors: as `score`."""
     metrics.check(references, hypotheses, after=" after normalisation")
     alignments = jiwer.process_words(references, hypotheses).alignments
     return _score(alignments, [len(text.split()) for text in references], signature)
 
 
 def characters(references: list[str], hypotheses: list[str], signature: str) -> metrics.Score:
-    """Error rate over characters, spaces among them, of texts that are normalised. Errors: as `score`."""
+    """Score the error rate over characters, including spaces, of normalised texts. Errors: as `score`."""
     metrics.check(references, hypotheses, after=" after normalisation")
     alignments = jiwer.process_characters(references, hypotheses).alignments
     return _score(alignments, [len(text) for text in references], signature)
 
 
 def _score(alignments: list[list[jiwer.AlignmentChunk]], lengths: list[int], signature: str) -> metrics.Score:
+    """Make a Score of alignments and the lengths of the references."""
     signature = f"{signature}|jiwer:{version('jiwer')}"
     stats_UK = _count(alignments, lengths)
     capped = float(combine_capped(stats_UK.sum(0)))
@@ -69,7 +70,7 @@ def _score(alignments: list[list[jiwer.AlignmentChunk]], lengths: list[int], sig
 
 
 def _count(alignments: list[list[jiwer.AlignmentChunk]], lengths: list[int]) -> np.ndarray:
-    """Statistics [U, K] from jiwer's alignments and the reference lengths."""
+    """Count the statistics [U, K] from jiwer's alignments and the reference lengths."""
     stats_UK = np.zeros((len(lengths), len(COLUMNS)), dtype=np.int64)
     for row, chunks in zip(stats_UK, alignments, strict=True):
         for chunk in chunks:

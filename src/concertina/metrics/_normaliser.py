@@ -1,8 +1,8 @@
-"""The fixed text normalisers of WER and CER, chosen by language and named in the score's signature.
+"""Normalise texts for WER and CER: the language decides the normaliser, and the score's signature names it.
 
 English: OpenAI Whisper's English normaliser (lower case, no punctuation, British to American spelling, numbers as
 digits). Every other language: Whisper's basic normaliser with diacritics and vowel signs kept. Languages that are
-written without spaces are split into graphemes, so that a 'word' there is a character.
+written without spaces are split into graphemes, so that each character counts as a word.
 Source: Radford et al. 2022, 'Robust Speech Recognition via Large-Scale Weak Supervision', appendix C.
 """
 
@@ -14,24 +14,24 @@ UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my"})
 
 
 def name(language: str) -> str:
-    """The normaliser's name and version, as it stands in signatures."""
+    """Return the name and version of a language's normaliser, as signatures have it."""
     kind = "english" if language == "en" else "basic-graphemes" if language in UNSPACED else "basic"
     return f"{kind}|whisper-normalizer:{version('whisper-normalizer')}"
 
 
 def normalise(texts: Sequence[str], language: str) -> list[str]:
-    """Normalised texts, in order; a text without words becomes ''."""
+    """Normalise texts; a text without words becomes ''."""
     return [_normalised(text, language) for text in texts]
 
 
 def has_words(text: str, language: str) -> bool:
-    """Whether anything is left of a text to be scored when it is normalised ('[laughter]' has nothing)."""
+    """Return whether a text has words after it is normalised; '[laughter]' has none, and cannot be scored."""
     return any(map(str.isalnum, _normalised(text, language)))
 
 
 @functools.lru_cache(maxsize=2**16)
 def _normalised(text: str, language: str) -> str:
-    """Cached: the same references are scored again for every cell, and the English normaliser is slow."""
+    """Normalise one text. Cached, since every cell scores the same references and the English normaliser is slow."""
     return " ".join(_normaliser(language)(text).split())
 
 

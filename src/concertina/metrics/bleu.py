@@ -1,4 +1,4 @@
-"""Corpus BLEU on raw strings (sacrebleu): 4-grams, exponential smoothing, tokenizer by target language.
+"""Corpus BLEU of raw texts (sacrebleu): 4-grams, exponential smoothing, the target language decides the tokenizer.
 
 Source: Papineni et al. 2002; Post 2018, 'A Call for Clarity in Reporting BLEU Scores'.
 Shapes: K = 10 statistics, R rows.
@@ -24,7 +24,7 @@ tolerance = "bleu_points"
 
 
 def score(references: list[str], hypotheses: list[str], language: str) -> metrics.Score:
-    """BLEU, 0 to 100; `language` is the target's. Errors: ScoreError naming the utterance with an empty reference."""
+    """Score BLEU, 0 to 100; `language` is the target's. Errors: ScoreError naming an utterance without reference."""
     metrics.check(references, hypotheses)
     bleu = BLEU(tokenize=TOKENIZERS.get(language, "13a"))
     stats_UK = bleu._extract_corpus_statistics(hypotheses, [references])
@@ -32,10 +32,10 @@ def score(references: list[str], hypotheses: list[str], language: str) -> metric
 
 
 def combine(sums_RK: np.ndarray) -> np.ndarray:
-    """BLEU from added-up n-gram counts: sacrebleu's `compute_bleu` for many rows at once."""
+    """Compute BLEU [R] from added-up n-gram counts, as sacrebleu's `compute_bleu` does for one row."""
     hypothesis_R, reference_R = sums_RK[..., 0].astype(float), sums_RK[..., 1].astype(float)
     correct_RN, total_RN = sums_RK[..., 2 : 2 + ORDERS].astype(float), sums_RK[..., 2 + ORDERS :].astype(float)
-    # The n-th order without a match counts as 1/2, 1/4, ... of one match, by how many orders missed before it.
+    # Exponential smoothing: the first order without a match counts as 1/2 of a match, the second as 1/4, and so on.
     missed_RN = correct_RN == 0
     smoothed_RN = np.where(missed_RN, 0.5 ** np.cumsum(missed_RN, -1), correct_RN)
     log_RN = np.log(100 * smoothed_RN / np.maximum(total_RN, 1))

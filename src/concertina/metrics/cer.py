@@ -13,5 +13,5 @@ tolerance = "wer_points"
 
 
 def score(references: list[str], hypotheses: list[str], language: str) -> Score:
-    """CER of normalised texts. Errors: ScoreError naming the utterance with an empty reference."""
+    """Score the CER of normalised texts. Errors: ScoreError naming the utterance with an empty reference."""
     return _edits.score(references, hypotheses, language, unit="characters")

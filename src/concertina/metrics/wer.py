@@ -10,5 +10,5 @@ tolerance = "wer_points"
 
 
 def score(references: list[str], hypotheses: list[str], language: str) -> Score:
-    """WER of normalised texts. Errors: ScoreError naming the utterance with an empty reference."""
+    """Score the WER of normalised texts. Errors: ScoreError naming the utterance with an empty reference."""
     return _edits.score(references, hypotheses, language, unit="words")

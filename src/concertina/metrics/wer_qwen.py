@@ -1,10 +1,10 @@
-"""Word error rate in percent by the conventions of Qwen2-Audio's own scorer: for comparison with its published figures.
+"""Word error rate in percent as Qwen2-Audio's own scorer computes it, for comparison with its published figures.
 
-Tags such as <|en|> go, spaces before ! , . ? ; : go. English passes Whisper's English normaliser and then its basic
-one, every other language the basic one alone; Cantonese is converted to simplified characters before. Then lower case,
-words that are punctuation alone go, and Chinese and Cantonese are scored by character.
-Mandarin digits are left as they are, where the original spells them out: its figure is a little higher than theirs
-where references hold digits. WER by the Open ASR Leaderboard's convention is the metric `wer`.
+Texts are prepared in these steps: tags such as <|en|> and spaces before ! , . ? ; : are removed; Cantonese is converted
+to simplified characters; English passes Whisper's English normaliser; every language passes its basic normaliser; all
+is put in lower case; words that are only punctuation are removed. Chinese and Cantonese are scored by character.
+One step differs: the original spells out the digits of Mandarin and this does not, so that the score is a little higher
+where references contain digits. For WER by the convention of the Open ASR Leaderboard use the metric `wer`.
 Source: QwenLM/Qwen2-Audio, eval_audio/evaluate_asr.py.
 """
 
@@ -27,17 +27,19 @@ BY_CHARACTER = frozenset({"zh", "yue"})
 
 
 def score(references: list[str], hypotheses: list[str], language: str) -> Score:
-    """WER; of Chinese and Cantonese the character error rate. Errors: ScoreError naming the utterance."""
+    """Score the WER, or for Chinese and Cantonese the CER. Errors: ScoreError naming the utterance."""
     metrics.check(references, hypotheses)
-    said, heard = ([_plain(text, language) for text in texts] for texts in (references, hypotheses))
+    references, hypotheses = ([_normalised(text, language) for text in texts] for texts in (references, hypotheses))
     norm = f"norm:qwen2-audio-{'english-basic' if language == 'en' else 'basic'}"
     unit = "characters" if language in BY_CHARACTER else "words"
-    return _edits.words(said, heard, f"unit:{unit}|{norm}|whisper-normalizer:{version('whisper-normalizer')}")
+    return _edits.words(
+        references, hypotheses, f"unit:{unit}|{norm}|whisper-normalizer:{version('whisper-normalizer')}"
+    )
 
 
 @functools.lru_cache(maxsize=2**16)
-def _plain(text: str, language: str) -> str:
-    """A text as it is scored, a space between its units."""
+def _normalised(text: str, language: str) -> str:
+    """Prepare a text as the steps above say, with a space between the units that are scored."""
     text = BEFORE_MARK.sub(r"\1", SPACE.sub(" ", TAG.sub(" ", text))).lstrip(" ")
     if language == "zh":
         text = SPACE.sub("", text)
@@ -58,11 +60,12 @@ def _normaliser(name: str) -> Callable[[str], str]:
 
 
 def _simplified(text: str) -> str:
+    """Convert Cantonese to simplified characters. Errors: ScoreError if the package is not installed."""
     try:
         import zhconv
     except ImportError:
         raise ScoreError(
-            "Cantonese is scored in simplified characters, which takes a package: pip install zhconv"
+            "to score Cantonese, install the package that simplifies its characters: pip install zhconv"
         ) from None
     return str(zhconv.convert(text, "zh-cn"))
 

@@ -1,84 +1,72 @@
-"""Batches without padding: the positions of all utterances in one row, and attention within each of them alone.
+"""Causal attention over a packed row: each utterance by itself, and with as few queries as are needed.
 
-Linear layers, norms and the head see no padding; attention alone lays the utterances side by side, causal, where the
-padding comes last and so is never looked at.
-Tensor names: N positions of all utterances end to end, B utterances, S positions of the longest, H heads, D width.
+Linear layers, norms and the head see no padding; attention alone lays the utterances side by side, where the padding
+comes last and so is never looked at.
+Tensor names: N positions of all utterances end to end, Q of them that ask, B utterances, S positions of the longest,
+A positions that ask of the utterance that has most, H heads, D width of a head.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers import AttentionInterface
+from torch import Tensor
+from torch.nn.functional import dropout as drop
+from torch.nn.functional import scaled_dot_product_attention
 
-from concertina.model.lalm import IGNORED, Inputs
-
-NAME = "packed"
+from concertina.model.fused import move
+from concertina.model.inputs import Grid, Packing
 
 
 @dataclass(frozen=True)
-class Packing:
-    """Where the positions of each utterance are in the row (0 in padding), and which are not padding."""
+class Lines:
+    """How attention lays out a row: made once for a batch, and the same in every layer.
 
-    at_BS: torch.Tensor
-    valid_BS: torch.Tensor
+    `asking` and `asked`: for queries, and for keys and values, where the vector of each place and head is in the row,
+    and the way back; `hidden`: which keys a query does not see, true for those after it, [B or 1, 1, A, S].
+    """
+
+    shape_BAS: tuple[int, int, int]
+    asking: tuple[Tensor, Tensor]
+    asked: tuple[Tensor, Tensor]
+    hidden: Tensor
+    all_ask: bool
 
 
-def pack(inputs: Inputs) -> tuple[Inputs, Packing]:
-    """A padded batch as one row. The first label of an utterance is IGNORED, so that none predicts the next one's."""
-    valid_BS = inputs.mask_BS.bool()
-    order_BS = valid_BS.argsort(dim=1, descending=True, stable=True)  # what is padded on the left moves to the right
-    valid_right_BS = valid_BS.gather(1, order_BS)
-    numbers_BS = torch.zeros_like(order_BS)
-    numbers_BS[valid_right_BS] = torch.arange(int(valid_BS.sum()), device=order_BS.device)
-    labels_BS = inputs.labels_BS.clone()
-    labels_BS.scatter_(1, valid_BS.long().argmax(1, keepdim=True), IGNORED)
-    row = Inputs(
-        inputs.embeds_BSD[valid_BS][None],
-        inputs.mask_BS[valid_BS][None],
-        inputs.positions_BS[valid_BS][None],
-        labels_BS[valid_BS][None],
-    )
-    longest = int(valid_BS.sum(1).max())
-    return row, Packing(numbers_BS[:, :longest], valid_right_BS[:, :longest])
+def lines(packing: Packing, heads: int, key_heads: int, labels_alone: bool = False) -> Lines:
+    """The layout where every position asks, or only those that predict a label."""
+    grid: Grid = packing.queries if labels_alone else packing.grid
+    utterances, longest = packing.grid.at_BS.shape
+    column_S = torch.arange(longest, device=grid.at_BS.device)
+    of_query = packing.columns_BA[:, None, :, None] if labels_alone else column_S[None, None, :, None]
+    shape = utterances, grid.at_BS.shape[1], longest
+    hidden = column_S > of_query
+    return Lines(shape, grid.of_heads(heads), packing.grid.of_heads(key_heads), hidden, not labels_alone)
 
 
 def attention(
-    module: torch.nn.Module,
-    query_1HND: torch.Tensor,
-    key_1HND: torch.Tensor,
-    value_1HND: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    *,
-    packing: Packing,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """transformers' attention over one packed row: [1, N, H, D]. `attention_mask` is not needed."""
-    groups = query_1HND.shape[1] // key_1HND.shape[1]
-    query, key, value = (t[0][:, packing.at_BS].transpose(0, 1) for t in (query_1HND, key_1HND, value_1HND))
-    if groups > 1:
+    query_QE: Tensor, key_NE: Tensor, value_NE: Tensor, lines: Lines, width: int, scale: float, dropout: float = 0.0
+) -> Tensor:
+    """What each position that asks reads, [Q, H * D]; `width`: D; key and value may have fewer heads than the query."""
+    utterances, asking, longest = lines.shape_BAS
+    query = move(query_QE.view(-1, width), *lines.asking).view(utterances, -1, asking, width)
+    key, value = (
+        move(tensor.view(-1, width), *lines.asked).view(utterances, -1, longest, width) for tensor in (key_NE, value_NE)
+    )
+    if (groups := query.shape[1] // key.shape[1]) > 1:
         key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
-    drops = dropout if module.training else 0.0
     if query.is_cuda:
-        out_BHSD = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, dropout_p=drops, is_causal=True, scale=scaling
+        mask = None if lines.all_ask else ~lines.hidden
+        out_BHAD = scaled_dot_product_attention(
+            query, key, value, mask, dropout_p=dropout, is_causal=lines.all_ask, scale=scale
         )
     else:
-        out_BHSD = _plain(query, key, value, scaling or 1 / math.sqrt(query.shape[-1]), drops)
-    return out_BHSD.transpose(1, 2)[packing.valid_BS][None], None
+        out_BHAD = _plain(query, key, value, lines.hidden, scale, dropout)
+    return out_BHAD.reshape(-1, width).index_select(0, lines.asking[1]).view(query_QE.shape)
 
 
-def _plain(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, dropout: float) -> torch.Tensor:
+def _plain(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, scale: float, dropout: float) -> Tensor:
     """Attention by matrix products: forward and backward are faster so on a CPU than torch's own kernel."""
-    longest = query.shape[2]
-    later_SS = torch.ones(longest, longest, dtype=torch.bool, device=query.device).triu(1)
-    scores_BHSS = query @ key.transpose(-1, -2) * scaling  # of autocast's type, which may be narrower than the query's
-    scores_BHSS = scores_BHSS.masked_fill(later_SS, torch.finfo(scores_BHSS.dtype).min)
-    weights_BHSS = scores_BHSS.softmax(-1, dtype=torch.float32).to(query.dtype)
-    return torch.nn.functional.dropout(weights_BHSS, dropout) @ value
-
-
-AttentionInterface.register(NAME, attention)
+    scores_BHAS = (query * scale) @ key.transpose(-1, -2)
+    scores_BHAS = scores_BHAS.masked_fill(hidden, torch.finfo(scores_BHAS.dtype).min)
+    weights_BHAS = scores_BHAS.softmax(-1, dtype=torch.float32).to(value.dtype)
+    return drop(weights_BHAS, dropout) @ value if dropout else weights_BHAS @ value

@@ -1,4 +1,4 @@
-"""The results of one test set, every system scored on the same resamples."""
+"""The board holds the results of one test set, with every system scored on the same resamples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from concertina.reporting.statistics import Bootstrap, Interval, Resampled
 
 
 class System(NamedTuple):
-    """A cell in one condition: zero-shot where `train_set` is None; `seeds`: of its adapters, None: all pooled."""
+    """A cell in one condition: zero-shot where `train_set` is None. `seeds`: those that are pooled, by default all."""
 
     cell: Cell
     train_set: str | None
@@ -23,7 +23,7 @@ class System(NamedTuple):
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric as the reader sees it."""
+    """A metric as the report shows it."""
 
     name: str
     label: str
@@ -37,21 +37,22 @@ class Measure:
 
     @property
     def direction(self) -> str:
+        """Which scores are better: 'higher' or 'lower'."""
         return "higher" if self.higher_is_better else "lower"
 
     def better(self, difference: float) -> bool:
-        """Whether a change of the metric by this difference is an improvement."""
+        """Return whether a change of the metric by this difference is an improvement."""
         return difference != 0 and (difference > 0) == self.higher_is_better
 
 
 def measure(name: str) -> Measure:
-    """A metric by name, as its file describes it."""
+    """Return a metric by name, as its file describes it."""
     metric = metrics.load(name)
     return Measure(name, metric.label, metric.unit, metric.higher_is_better)
 
 
 def set_title(test_set: TestSet) -> str:
-    """Such as 'clean: English transcription'."""
+    """Return a test set's title, such as 'clean: English transcription'."""
     language = language_name(test_set.language)
     if test_set.to is None:
         return f"{test_set.name}: {language} transcription"
@@ -80,11 +81,12 @@ class Board:
         self._score(list(self.runs))
 
     def _score(self, systems: Sequence[System]) -> None:
+        """Score systems on the test set and on its resamples, all of them in one matrix product."""
         name = self.metric.name
         self._scores |= self._bootstrap.resampled({system: (name, self.statistics(system)) for system in systems})
 
     def matched(self, system: System, other: System) -> System:
-        """A system with those of its seeds alone that the other system has too, so that like is compared with like."""
+        """Return a system limited to the seeds that the other system has too, so that like is compared with like."""
         runs, seeds = self.runs.get(system, []), {run.record.seed for run in self.runs.get(other, [])}
         shared = [run for run in runs if run.record.seed in seeds]
         if len(shared) in (0, len(runs)):
@@ -96,45 +98,45 @@ class Board:
         return narrowed
 
     def statistics(self, system: System, metric: str | None = None) -> np.ndarray:
-        """stats_UK of a system, seeds pooled."""
+        """Return stats_UK of a system, seeds pooled."""
         return statistics.pool([r.predictions.statistics(metric or self.metric.name) for r in self.runs[system]])
 
     def score(self, system: System) -> float:
-        """The score of a system that has results by the headline metric, seeds pooled."""
+        """Return the score, by the headline metric, of a system that has results, seeds pooled."""
         return self._scores[system].value
 
     def interval(self, system: System) -> Interval | None:
-        """The score of a system with its interval; None where it has no result."""
+        """Return the score of a system with its interval; None when it has no result."""
         return self.paired(lambda value: value, system)
 
     def paired(self, function: Callable[..., Any], *systems: System) -> Interval | None:
-        """`function` of the systems' scores with its paired interval; None where a system has no result."""
+        """Return `function` of the systems' scores with its paired interval; None when a system has no result."""
         if any(system not in self.runs for system in systems):
             return None
         return self._bootstrap.paired(function, *(self._scores[system] for system in systems))
 
     def difference(self, system: System, other: System) -> Interval | None:
-        """The score of a system minus the other's, over the seeds that both have; None where one has no result."""
+        """Return a system's score minus the other's, over the seeds that both have; None when one has no result."""
         return self.paired(np.subtract, self.matched(system, other), self.matched(other, system))
 
     def value(self, system: System, metric: str) -> float | None:
-        """The score of a system by any of its metrics, seeds pooled; None where it has no result."""
+        """Return the score of a system by any of the metrics, seeds pooled; None when it has no result."""
         if system not in self.runs:
             return None
         return float(metrics.load(metric).combine(self.statistics(system, metric).sum(0)[None])[0])
 
     def mean(self, system: System, fact: Callable[[Any], float | None]) -> float | None:
-        """A number of the records, averaged over seeds."""
+        """Return the mean over seeds of a number in the records; None when no record has it."""
         facts = [fact(result.record) for result in self.runs.get(system, [])]
-        known = [x for x in facts if x is not None]
+        known = [number for number in facts if number is not None]
         return sum(known) / len(known) if known else None
 
     def record(self, cell: Cell) -> Any:
-        """Any record of a cell here (rates and lengths do not depend on the adapter), or None."""
+        """Return any record of a cell here, or None; rates and lengths do not depend on the adapter."""
         return next((runs[0].record for system, runs in self.runs.items() if system.cell == cell), None)
 
     def best(self, systems: Sequence[System]) -> list[System]:
-        """The systems with the best score; several where they tie exactly."""
+        """Return the systems with the best score; several when they tie exactly."""
         values = {system: self.score(system) for system in systems}
         top = (max if self.metric.higher_is_better else min)(values.values(), default=None)
         return [system for system, value in values.items() if value == top]
@@ -142,7 +144,10 @@ class Board:
     def against_curve(
         self, cell: Cell, curve: Sequence[Cell], train_set: str | None
     ) -> tuple[float | None, Interval | None]:
-        """A curve's score read at the realised rate of a cell, and the cell's score minus it."""
+        """Return a curve's score, read at the realised rate of a cell, and the cell's score minus it with its interval.
+
+        Both are None when the rate is outside the curve.
+        """
         system = System(cell, train_set)
         points = [c for c in curve if System(c, train_set) in self.runs]
         rates = [self.record(c).audio_tokens_per_second.mean for c in points]

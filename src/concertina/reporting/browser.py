@@ -19,15 +19,15 @@ from concertina.reporting.findings import condition_of
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of words: 'equal', 'ins' (said instead or added) or 'del' (in the reference, not said)."""
+    """A stretch of words: 'equal', 'ins' (in the hypothesis alone) or 'del' (in the reference alone)."""
 
     op: str
     text: str
 
 
 @dataclass(frozen=True)
-class Said:
-    """What one cell made of an utterance, and that utterance's own score."""
+class Hypothesis:
+    """What one cell decoded for an utterance, as differences from the reference, with the utterance's own score."""
 
     cell: Cell
     value: float
@@ -36,18 +36,18 @@ class Said:
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance, and what each cell made of it."""
+    """One utterance with the hypothesis of each cell."""
 
     id: str
     kind: str | None
     reference: str
-    said: tuple[Said, ...]
+    hypotheses: tuple[Hypothesis, ...]
 
 
 def examples(board: Board, grid: Sequence[Cell], train_set: str, count: int) -> list[Example]:
-    """The utterances whose score differs most from the uncompressed one's, each cell choosing in turn.
+    """Select the utterances whose score differs most from the uncompressed one's, one from each cell in turn.
 
-    Adapted cells with their first seed; zero-shot where nothing was adapted.
+    Adapted cells are shown with their first seed, or zero-shot where nothing was adapted.
     """
     condition = condition_of(board, train_set)
     shown = [cell for cell in grid if System(cell, condition) in board.runs]
@@ -55,10 +55,10 @@ def examples(board: Board, grid: Sequence[Cell], train_set: str, count: int) -> 
     combine = metrics.load(board.metric.name).combine
     with np.errstate(divide="ignore", invalid="ignore"):
         values = {cell: np.nan_to_num(combine(p.statistics(board.metric.name))) for cell, p in predictions.items()}
-    untouched = values.get(UNCOMPRESSED, np.zeros(board.n_utterances))
+    uncompressed = values.get(UNCOMPRESSED, np.zeros(board.n_utterances))
     choices = []
     for cell in shown:
-        difference_U = np.abs(values[cell] - untouched)
+        difference_U = np.abs(values[cell] - uncompressed)
         order = np.argsort(-difference_U, kind="stable")
         choices.append([int(u) for u in order if difference_U[u] > 0])
     turns = (u for u in chain.from_iterable(zip_longest(*choices)) if u is not None)
@@ -68,7 +68,7 @@ def examples(board: Board, grid: Sequence[Cell], train_set: str, count: int) -> 
             board.predictions["tags"][u].get("kind"),
             board.predictions["reference"][u],
             tuple(
-                Said(c, float(values[c][u]), differences(board.predictions["reference"][u], p["hypothesis"][u]))
+                Hypothesis(c, float(values[c][u]), differences(board.predictions["reference"][u], p["hypothesis"][u]))
                 for c, p in predictions.items()
             ),
         )
@@ -77,15 +77,15 @@ def examples(board: Board, grid: Sequence[Cell], train_set: str, count: int) -> 
 
 
 def differences(reference: str, hypothesis: str) -> tuple[Part, ...]:
-    """The hypothesis with its differences from the reference, by words without case and outer punctuation."""
-    spoken, said = reference.split(), hypothesis.split()
-    if not spoken or not said:
-        return (Part("ins", hypothesis),) if said else (Part("del", reference),) if spoken else ()
-    chunks: list[Any] = jiwer.process_words(_keys(spoken), _keys(said)).alignments[0]
+    """Return the hypothesis with its differences from the reference, by words without case and punctuation."""
+    expected, decoded = reference.split(), hypothesis.split()
+    if not expected or not decoded:
+        return (Part("ins", hypothesis),) if decoded else (Part("del", reference),) if expected else ()
+    chunks: list[Any] = jiwer.process_words(_keys(expected), _keys(decoded)).alignments[0]
     parts = []
     for chunk in chunks:
-        missing = " ".join(spoken[chunk.ref_start_idx : chunk.ref_end_idx])
-        present = " ".join(said[chunk.hyp_start_idx : chunk.hyp_end_idx])
+        missing = " ".join(expected[chunk.ref_start_idx : chunk.ref_end_idx])
+        present = " ".join(decoded[chunk.hyp_start_idx : chunk.hyp_end_idx])
         if chunk.type == "equal":
             parts.append(Part("equal", present))
         else:
@@ -94,5 +94,5 @@ def differences(reference: str, hypothesis: str) -> tuple[Part, ...]:
 
 
 def _keys(words: list[str]) -> str:
-    """One comparable word for each, joined by spaces; a word of punctuation alone stays as it is."""
+    """Return the words without case and punctuation, joined by spaces; a word of punctuation alone is kept as it is."""
     return " ".join("".join(ch for ch in word.casefold() if ch.isalnum()) or word for word in words)

@@ -1,12 +1,13 @@
-"""Everything that a report rests on, read from sealed folders: results, failures, training curves and data sets."""
+"""Read what a report shows from sealed folders: results, failures, training curves and data sets."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from concertina.artefacts import dag
 from concertina.config import Adapter, Cell, Config, Ratio, Train
+from concertina.reporting.parts import Records, names
 from concertina.reporting.scores import Result
 from concertina.store import folders, jsonl, predictions, records, sealing
 
@@ -49,16 +50,18 @@ class Training:
 
     @property
     def steps(self) -> int:
+        """The last step of the curve."""
         return max((step for step, _ in (*self.losses, *self.dev_losses)), default=0)
 
     @property
     def dev_loss(self) -> float | None:
+        """The last dev loss, or None when there is none."""
         return self.dev_losses[-1][1] if self.dev_losses else None
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One split of one corpus, as its manifest and rejects file tell it."""
+    """One split of one corpus, counted from its manifest and its rejects file."""
 
     corpus: str
     split: str
@@ -74,22 +77,21 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was found for exactly the cells of a config; `inputs` are the run keys of the folders read."""
+    """The results and failures of exactly a config's cells; `inputs` are the run keys of the folders read."""
 
     results: list[Result]
     failures: list[Failed]
     trainings: list[Training]
     datasets: list[Dataset]
     inputs: list[str]
-    whisper: records.Run | None = None  # what an assembled base's encoder is worth with its own decoder
-    gate: records.Run | None = None  # the uncompressed base against published figures
-    assembled: records.Run | None = None  # how the base was made, where it was made on this machine
+    parts: Records = field(default_factory=dict)  # the records of the parts of the report, by kind
+    assembled: records.Run | None = None  # the making of the base, where it was joined on this machine
 
 
 def read(config: Config, partial: bool = False) -> Evidence:
-    """Read and verify; a result that is older than the failure of what it rests on is left out.
+    """Read and verify the evidence of a config. A result whose training failed since is left out.
 
-    Errors: DamagedError for a result that is damaged, or (unless `partial`) missing with no record of its failure.
+    Errors: DamagedError for a result that is damaged, or (unless `partial`) missing without a record of a failure.
     """
     inputs: list[str] = []
     failed = list(_failures(config))
@@ -103,26 +105,25 @@ def read(config: Config, partial: bool = False) -> Evidence:
             continue
         if scored.seal.exists() or not (of_cell or partial):
             inputs.append(str(sealing.verify(scored.folder).get("run_key", "")))
-            without = {f.run for f in of_cell}
-            results += (result for result in _results(config, cell, scored.folder) if _run(result) not in without)
+            failed_runs = {f.run for f in of_cell}
+            results += (result for result in _results(config, cell, scored.folder) if _run(result) not in failed_runs)
         elif not of_cell:
             failed.append(Failed("evaluate", cell.name, UNFINISHED, cell))
-    whisper, gate = (_beside(config, kind, inputs, partial) for kind in ("evaluate_whisper", "evaluate_gate"))
+    parts = {kind: list(_records(config, kind, inputs, partial)) for kind in names()}
     datasets = list(_datasets(config))
-    return Evidence(results, failed, trainings, datasets, inputs, whisper, gate, _assembled(config))
+    return Evidence(results, failed, trainings, datasets, inputs, parts, _assembled(config))
 
 
-def _beside(config: Config, kind: str, inputs: list[str], partial: bool) -> records.Run | None:
-    """The record of a stage that the experiment has one of, or none; `inputs` gains its run key."""
+def _records(config: Config, kind: str, inputs: list[str], partial: bool) -> Iterator[records.Run]:
+    """Yield the records of a kind of artefact; `inputs` gains their run keys. Errors: DamagedError."""
     for artefact in dag.of_kind(config, kind):
         if artefact.seal.exists() or not partial:
             inputs.append(str(sealing.verify(artefact.folder)["run_key"]))
-            return records.read(artefact.folder / "record.json")
-    return None
+            yield records.read(artefact.folder / "record.json")
 
 
 def _assembled(config: Config) -> records.Run | None:
-    """The record of a base that was assembled here."""
+    """Return the record of a base that was joined on this machine, or None."""
     for artefact in dag.of_kind(config, "base_join"):
         if artefact.seal.exists():
             return records.read(_checked(artefact.folder, "record.json"))
@@ -130,26 +131,31 @@ def _assembled(config: Config) -> records.Run | None:
 
 
 def _run(result: Result) -> str:
-    """The name of the training that a result rests on; of a zero-shot one, none."""
+    """Return the name of the training that a result rests on; empty for a zero-shot result."""
     record = result.record
     return f"{record.train_set}/{result.cell}/seed{record.seed}" if record.adapted else ""
 
 
 def _unlike(trainings: Sequence[Training], budget: Train) -> Iterator[Failed]:
-    """Where trainings had different budgets (the config was edited during a run, say), those not of this config's."""
+    """Yield the trainings with another budget than the config's, where the budgets differ among the trainings.
+
+    This happens when the config is edited during a run: such cells cannot be compared.
+    """
     wanted = budget.model_dump(mode="json", exclude=NOT_A_BUDGET)
     budgets = [{key: training.record.config.get(key) for key in wanted} for training in trainings]
     if all(other == budgets[0] for other in budgets):
         return
-    for training, made in zip(trainings, budgets, strict=True):
-        if odd := [key for key in wanted if made[key] != wanted[key]]:
+    for training, budget_then in zip(trainings, budgets, strict=True):
+        if odd := [key for key in wanted if budget_then[key] != wanted[key]]:
             run = f"{training.train_set}/{training.cell}/seed{training.seed}"
-            error = f"trained with {odd[0]}: {made[odd[0]]}, not {wanted[odd[0]]} like others; run `make reproduce`"
+            error = (
+                f"trained with {odd[0]}: {budget_then[odd[0]]}, not {wanted[odd[0]]} like others; run `make reproduce`"
+            )
             yield Failed("train", run, error, training.cell)
 
 
 def _results(config: Config, cell: Cell, folder: Path) -> Iterator[Result]:
-    """The results of one cell that belong to this config: its test sets, train sets and seeds."""
+    """Yield the results of one cell that belong to this config: its test sets, training sets and seeds."""
     adapters = {(None, None), *((adapter.train_set, adapter.seed) for adapter in config.adapters(cell))}
     sets = {test_set.name for test_set in config.test_sets(cell)}
     for path, record in records.read_folder(folder).items():
@@ -162,6 +168,7 @@ def _results(config: Config, cell: Cell, folder: Path) -> Iterator[Result]:
 
 
 def _failures(config: Config) -> Iterator[Failed]:
+    """Yield the failures on record that concern a cell, a split and an adapter of this config."""
     grid = set(config.cells)
     places = set(_uses(config))
     for stage in STAGES:
@@ -181,7 +188,7 @@ def _failures(config: Config) -> Iterator[Failed]:
 
 
 def _trainings(config: Config, inputs: list[str]) -> Iterator[Training]:
-    """Every adapter's curve that is on this machine; `inputs` gains the run keys."""
+    """Yield the training of every adapter that is on this machine; their run keys are added to `inputs`."""
     for cell in config.cells:
         for adapter in config.adapters(cell):
             trained = dag.artefact(config, "train", **vars(adapter))
@@ -191,6 +198,7 @@ def _trainings(config: Config, inputs: list[str]) -> Iterator[Training]:
 
 
 def _training(adapter: Adapter, folder: Path) -> Training:
+    """Read the curve and the record of one adapter."""
     rows = jsonl.read(_checked(folder, "curve.jsonl"))
     record = records.read(_checked(folder, "record.json"))
     speeds = [row["utterances_per_second"] for row in rows if "utterances_per_second" in row]
@@ -207,7 +215,7 @@ def _training(adapter: Adapter, folder: Path) -> Training:
 
 
 def _datasets(config: Config) -> Iterator[Dataset]:
-    """Every split that is used, where its data is on this machine."""
+    """Yield the figures of every split that is used and whose data is on this machine."""
     for (corpus, split), used in _uses(config).items():
         folder = dag.artefact(config, "data", corpus=corpus, split=split).folder
         if (folder / sealing.SEAL).exists():
@@ -222,7 +230,7 @@ def _datasets(config: Config) -> Iterator[Dataset]:
 
 
 def _uses(config: Config) -> dict[tuple[str, str], list[str]]:
-    """What each (corpus, split) is used for: training, watching or testing."""
+    """Return what each (corpus, split) is used for: training, dev loss or testing."""
     uses: dict[tuple[str, str], list[str]] = {}
     for train_set in config.train.sets:
         for kind, parts in (("training", train_set.parts), ("dev loss", train_set.dev)):
@@ -234,7 +242,7 @@ def _uses(config: Config) -> dict[tuple[str, str], list[str]]:
 
 
 def _checked(folder: Path, name: str) -> Path:
-    """One file of a sealed folder, verified alone: the audio and weights beside it are not read here."""
+    """Return the path of one verified file of a sealed folder; the audio and weights beside it are not read."""
     path, fact = folder / name, sealing.read_seal(folder)["files"].get(name)
     if fact is None or not path.exists() or sealing.sha256(path) != fact["sha256"]:
         raise sealing.DamagedError(f"{path} is missing or damaged; delete {folder} and run `make reproduce`")

@@ -1,4 +1,4 @@
-"""Figures as inline SVG: the same bytes for the same numbers, coloured by the page's CSS variables (light and dark)."""
+"""Figures as inline SVG: the same bytes for the same numbers, in colours that the page sets by CSS variables."""
 
 import io
 import math
@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"  # stand-ins, replaced by CSS variables
+INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"  # placeholders, replaced by CSS variables
 N_COLOURS = 8
 DASHED: Any = (0, (3, 2.2))
 MARKERS = "os^vPX"
@@ -76,7 +76,7 @@ class Curve:
 
 
 def quality(panels: Sequence[Panel]) -> str:
-    """Quality against audio tokens per second, one panel per test set: dashed zero-shot, solid adapted. Returns SVG."""
+    """Draw quality against audio tokens per second, one panel per test set: dashed zero-shot, solid adapted."""
     columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     width = {1: 6.4, 2: 5.4, 3: 3.9}[columns] * columns
@@ -95,7 +95,7 @@ def quality(panels: Sequence[Panel]) -> str:
 
 
 def training(curves: Sequence[Curve], columns: int = 4) -> str:
-    """Training curves as small multiples on common axes: thin batch loss, marked dev loss. Returns SVG."""
+    """Draw training curves as small multiples on common axes: thin batch loss, marked dev loss. Returns SVG."""
     columns = min(columns, len(curves))
     rows = math.ceil(len(curves) / columns)
     with rc_context(STYLE | {"svg.hashsalt": "training", "font.size": 8, "axes.titlesize": 9}):
@@ -120,7 +120,7 @@ def training(curves: Sequence[Curve], columns: int = 4) -> str:
 
 
 def alone(svg: str, css: str) -> str:
-    """A figure as a file of its own: with namespace, size and, from `css`, the light colours the page lends it."""
+    """Return a figure as a file of its own: with namespace, size and, from `css`, the page's light colours."""
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     width, height = (box[1], box[2]) if box else ("1", "1")
     body = svg.partition(">")[2] or "</svg>"
@@ -163,7 +163,7 @@ def _rate_axis(axes: Axes, rates: list[float]) -> None:
 
 
 def _value_axis(axes: Axes, points: list[Point], higher_is_better: bool) -> None:
-    """Errors that span more than a factor of four are drawn on a log axis, so that the good cells can be told apart."""
+    """Set the axis of scores: logarithmic where errors span more than a factor of four, to separate good cells."""
     values = [v for p in points for v in (p.value, p.low, p.high) if v is not None]
     if not higher_is_better and values and min(values) > 0 and max(values) > 4 * min(values):
         axes.set_yscale("log")
@@ -177,7 +177,7 @@ def _value_axis(axes: Axes, points: list[Point], higher_is_better: bool) -> None
 
 
 def _loss_axis(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Room for all but the first tenth of the steps, whose fall would flatten the rest."""
+    """Fit the axis to all but the first tenth of the steps, whose steep fall would flatten the rest."""
     rows = [row for curve in curves for losses in (*curve.train, *curve.dev) for row in losses]
     start = 0.1 * max((step for step, _ in rows), default=0)
     late = [loss for step, loss in rows if step >= start]
@@ -187,7 +187,7 @@ def _loss_axis(axes: Axes, curves: Sequence[Curve]) -> None:
 
 
 def _spaced(ticks: list[float]) -> list[float]:
-    """Drop ticks that would stand closer than 18 % to the one before."""
+    """Drop ticks that are less than 18 % above the one before."""
     kept: list[float] = []
     for tick in ticks:
         if not kept or tick / kept[-1] > 1.18:
@@ -242,6 +242,6 @@ def _svg(figure: Figure) -> str:
     text = re.sub(r"\s*<style.*?</style>", "", text, count=1, flags=re.S)
     text = re.sub(r'<svg width="([\d.]+)pt" height="[^"]*"', r'<svg style="max-width:\1pt"', text, count=1)
     text = text.replace("xlink:href", "href").replace("font-family: sans-serif; ", "")
-    for stand_in, variable in (VARIABLES | {f"#0a0a{i:02x}": f"--s{i}" for i in range(N_COLOURS)}).items():
-        text = text.replace(stand_in, f"var({variable})")
+    for placeholder, variable in (VARIABLES | {f"#0a0a{i:02x}": f"--s{i}" for i in range(N_COLOURS)}).items():
+        text = text.replace(placeholder, f"var({variable})")
     return text

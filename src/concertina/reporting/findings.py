@@ -1,4 +1,4 @@
-"""What the results say: the rows of the report's tables, one function per section.
+"""The rows of the report's tables, one function per section.
 
 Shapes: R rows, one per kind of utterance; K statistics of a metric.
 """
@@ -15,14 +15,15 @@ from concertina.reporting import statistics
 from concertina.reporting.board import Board, System
 from concertina.reporting.statistics import Interval
 
-MANY, STEP = 8, 5  # a tag with more numbers than MANY is shown in steps
+MANY, STEP = 8, 5  # a tag with more than MANY different numbers is shown in ranges of STEP
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of the main table; `loops` and `cap_hits` are (zero-shot, adapted); `seeds` the adapted scores.
 
-    `difference` is the adapted score minus that of adapted `none`; `recovery` is None where nothing was surely lost.
+    `difference` is the adapted score minus that of adapted `none`; `recovery` is None unless compression surely cost
+    something.
     """
 
     cell: Cell
@@ -41,6 +42,7 @@ class Row:
 
     @property
     def is_reference(self) -> bool:
+        """Whether this is the uncompressed cell."""
         return self.cell == UNCOMPRESSED
 
     @property
@@ -50,7 +52,7 @@ class Row:
 
 
 def main_rows(board: Board, grid: Sequence[Cell], train_set: str, failed: Mapping[Cell, str]) -> list[Row]:
-    """The main table of one test set: a row per cell, the failed ones with their error."""
+    """Return the main table of one test set: a row per cell, the failed ones with their error."""
     best = _best_of_each_ratio(board, grid, train_set)
     rows = []
     for cell in grid:
@@ -79,10 +81,10 @@ def main_rows(board: Board, grid: Sequence[Cell], train_set: str, failed: Mappin
 
 
 def _recovery(board: Board, zero: System, adapted: System) -> Interval | None:
-    """The share of the zero-shot loss that is won back; None where the interval of the loss includes zero."""
+    """Return the share of the zero-shot loss that is recovered; None where the interval of the loss includes zero."""
     reference = board.matched(System(UNCOMPRESSED, adapted.train_set), adapted)
-    ahead = board.paired(np.subtract, reference, zero)
-    if ahead is None or ahead.value is None or not ahead.excludes_zero or not board.metric.better(ahead.value):
+    loss = board.paired(np.subtract, reference, zero)
+    if loss is None or loss.value is None or not loss.excludes_zero or not board.metric.better(loss.value):
         return None
     return board.paired(
         lambda z, a, n: statistics.recoveries(z, a, n, board.metric.higher_is_better), zero, adapted, reference
@@ -90,7 +92,7 @@ def _recovery(board: Board, zero: System, adapted: System) -> Interval | None:
 
 
 def other_figures(board: Board) -> list[tuple[str, Callable[[System], float | None]]]:
-    """The figures beside the headline: its capped form where it has one, and the set's further metrics."""
+    """Return the figures beside the headline: its capped form where it has one, and the set's further metrics."""
 
     def capped(record: Any) -> float | None:
         return record.scores[board.metric.name].counts.get("capped_value")
@@ -104,7 +106,7 @@ def other_figures(board: Board) -> list[tuple[str, Callable[[System], float | No
 
 
 def _best_of_each_ratio(board: Board, grid: Sequence[Cell], train_set: str) -> set[Cell]:
-    """At each number ratio where several cells were adapted, the best of them; several where they tie."""
+    """Return the best cells of each ratio, ties included, where several were adapted; natural rates are no ratio."""
     best: set[Cell] = set()
     for ratio in {cell.ratio for cell in grid if not cell.ratio.natural}:
         systems = [System(cell, train_set) for cell in grid if cell.ratio == ratio]
@@ -116,7 +118,7 @@ def _best_of_each_ratio(board: Board, grid: Sequence[Cell], train_set: str) -> s
 
 @dataclass(frozen=True)
 class Contrast:
-    """The score of one compressor minus another's at the same ratio, paired. `is_first`: of these two."""
+    """One compressor's score minus another's at the same ratio, paired. `is_first`: the pair's first row."""
 
     first: Cell
     second: Cell
@@ -127,11 +129,12 @@ class Contrast:
 
     @property
     def ratio(self) -> Ratio:
+        """The ratio that both cells have."""
         return self.second.ratio
 
 
 def contrasts(board: Board, grid: Sequence[Cell], train_set: str) -> list[Contrast]:
-    """The grid's first compressor minus every other, at each ratio they share."""
+    """Compare the grid's first compressor with every other, at each ratio that they share."""
     pivot, rows = pivot_of(grid), list[Contrast]()
     for name in dict.fromkeys(
         cell.compressor for cell in grid if cell.compressor not in (UNCOMPRESSED.compressor, pivot)
@@ -149,7 +152,7 @@ def contrasts(board: Board, grid: Sequence[Cell], train_set: str) -> list[Contra
 
 
 def pivot_of(grid: Iterable[Cell]) -> str:
-    """The compressor that the others are compared with: the grid's first."""
+    """Return the compressor that the others are compared with: the grid's first."""
     return next((cell.compressor for cell in grid if cell.compressor != UNCOMPRESSED.compressor), "")
 
 
@@ -178,7 +181,7 @@ class Kinds:
 
 
 def kinds(board: Board, grid: Sequence[Cell], train_set: str, tag: str) -> Kinds | None:
-    """Scores by a tag: adapted, or zero-shot where nothing was adapted; None where the tag does not vary."""
+    """Score by a tag's values: adapted, or zero-shot where nothing was adapted; None where the tag does not vary."""
     labels = _labels([tags.get(tag) for tags in board.predictions["tags"]])
     names = sorted({label for label in labels if label is not None}, key=_order)
     if len(names) < 2:
@@ -195,12 +198,12 @@ def kinds(board: Board, grid: Sequence[Cell], train_set: str, tag: str) -> Kinds
 
 
 def condition_of(board: Board, train_set: str) -> str | None:
-    """The training set, or None (zero-shot) where none of its adapters has a result here."""
+    """Return the training set, or None (zero-shot) where none of its adapters has a result here."""
     return train_set if any(system.train_set == train_set for system in board.runs) else None
 
 
 def _labels(values: Sequence[Any]) -> list[str | None]:
-    """One label per utterance: the value itself, or for numbers of many values the step of 5 that it lies in."""
+    """Return a label per utterance: its value, or the range of 5 around it where there are many different numbers."""
     numbers = all(isinstance(value, int | float) for value in values if value is not None)
     if not numbers or len(set(values)) <= MANY:
         return [None if value is None else f"{value:g}" if numbers else str(value) for value in values]
@@ -232,7 +235,7 @@ class NaturalRate:
 
 
 def natural_rates(board: Board, grid: Sequence[Cell], train_set: str) -> list[NaturalRate]:
-    """Every cell at its natural rate, beside the pivot's curve (with `none` as its ratio 1) read at that rate."""
+    """Compare every cell at its natural rate with the pivot's curve (`none` is its ratio 1), read at that rate."""
     pivot = pivot_of(grid)
     curve = [c for c in grid if c.compressor in (UNCOMPRESSED.compressor, pivot) and not c.ratio.natural]
     rows = []

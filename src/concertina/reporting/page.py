@@ -1,4 +1,4 @@
-"""The page: what was found, laid out for the template; every text that others wrote is escaped there."""
+"""The page: the findings, arranged for the template, which escapes every text that the project did not write."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from markupsafe import Markup
 from concertina import corpora
 from concertina.config import Config
 from concertina.config.values import UNCOMPRESSED, Cell
-from concertina.reporting import browser, figures, findings, prose
+from concertina.reporting import browser, figures, findings, parts, prose
 from concertina.reporting.board import Board
 from concertina.reporting.browser import Example
 from concertina.reporting.evidence import Evidence, Training
@@ -30,7 +30,7 @@ BROWSER_NOTE = (
 
 @dataclass(frozen=True)
 class Look:
-    """How a cell is drawn: `colour` counts the compressors from 0 (None: uncompressed); `first` of its compressor."""
+    """How a cell is drawn: its compressor's `colour`, from 0 (None: uncompressed); `first`: its compressor's first."""
 
     colour: int | None
     first: bool
@@ -38,7 +38,7 @@ class Look:
 
 @dataclass(frozen=True)
 class MainTable:
-    """One test set's main table; `top`: where the axis of its drawings ends; `others`: its further figures."""
+    """One test set's main table; `top`: the end of its drawings' axis; `others`: the names of its further figures."""
 
     board: Board
     rows: tuple[Row, ...]
@@ -49,7 +49,7 @@ class MainTable:
 
 @dataclass(frozen=True)
 class Tagged:
-    """Scores by kind of utterance, and what the kinds are kinds of."""
+    """Scores by the values of a tag; `by`: the tag as the reader sees it."""
 
     kinds: Kinds
     by: str
@@ -73,7 +73,7 @@ def render(
     run_key: str,
     partial: bool = False,
 ) -> str:
-    """The report as one HTML file."""
+    """Render the report as one HTML file."""
     train_set, boards = config.train.sets[0].name, [table.board for table in tables]
     looks = _looks(grid)
     values = {
@@ -98,8 +98,8 @@ def render(
         "figures": {"quality": _quality(tables, looks), "training": _training(evidence.trainings, train_set, looks)},
         "trainings": evidence.trainings,
         "datasets": evidence.datasets,
-        "conditions": prose.gate(evidence.gate)
-        + prose.whisper(evidence.whisper, config.evaluate.metrics.get("transcribe", []))
+        "parts": parts.collect("table", evidence.parts, config),
+        "conditions": parts.sentences("sentences", evidence.parts, config)
         + prose.conditions(tables, provenance.seeds, config.base.model, _synthetic(config), config.evaluate.skipped),
         "browser": [view for b in boards if (view := _examples(b, grid, train_set, config.report.examples)).examples],
         "browser_note": BROWSER_NOTE,
@@ -118,18 +118,18 @@ def _looks(grid: Sequence[Cell]) -> dict[Cell, Look]:
 
 
 def _synthetic(config: Config) -> list[str]:
-    """The test sets that a machine speaks."""
+    """Return the names of the test sets with synthetic speech."""
     sets = config.evaluate.sets
     return [test_set.name for test_set in sets if corpora.is_synthetic(config.corpus(test_set.corpus))]
 
 
 def picture(tables: Sequence[Table], grid: Sequence[Cell]) -> str:
-    """The figure of quality against rate as an SVG file of its own, in the page's light colours."""
+    """Draw the figure of quality against rate as an SVG file of its own, in the page's light colours."""
     return figures.alone(_quality(tables, _looks(grid)), (TEMPLATES / "report.css").read_text(encoding="utf-8"))
 
 
 def clean(text: object) -> str:
-    """Text without control characters, which HTML cannot hold; each becomes U+FFFD."""
+    """Replace control characters, which HTML cannot contain, by U+FFFD."""
     return NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
@@ -184,7 +184,7 @@ def _examples(board: Board, grid: Sequence[Cell], train_set: str, count: int) ->
 
 
 def _quality(tables: Sequence[Table], looks: Mapping[Cell, Look]) -> Markup:
-    """The figure of quality against rate; a natural rate is a mark of its own."""
+    """Draw the figure of quality against rate; a natural rate is a mark of its own."""
     panels = []
     for table in tables:
         board, lines = table.board, []

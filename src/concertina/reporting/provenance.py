@@ -1,4 +1,4 @@
-"""What made the numbers: taken from the records alone, so that a report does not depend on where it is made."""
+"""What made the numbers, taken from the records alone: the same on whatever machine the report is made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Provenance:
 
     @property
     def checkout(self) -> str:
-        """The command that goes back to the first commit, with its newline; nothing where that is unknown."""
+        """The command that checks out the first commit, with its newline; nothing when the commit is unknown."""
         commit = self.commits[0].removesuffix("-dirty")
         return "" if commit == "unknown" else f"git checkout {commit}\n"
 
@@ -40,34 +40,34 @@ class Provenance:
 
 
 def of(config: Config, config_path: Path, results: Sequence[Result]) -> Provenance:
-    """Gather what the records of the results say of their making."""
-    made = [result.record for result in results]
-    commits = tuple(dict.fromkeys(r.commit for r in made)) or ("unknown",)
-    dates = sorted({r.date for r in made if r.date})
+    """Gather from the records of the results what made them."""
+    records = [result.record for result in results]
+    commits = tuple(dict.fromkeys(r.commit for r in records)) or ("unknown",)
+    dates = sorted({r.date for r in records if r.date})
     period = " to ".join(dict.fromkeys([*dates[:1], *dates[-1:]]))
-    seeds = tuple(sorted({r.seed for r in made if r.seed is not None}))
+    seeds = tuple(sorted({r.seed for r in records if r.seed is not None}))
     overlay = "" if config_path.resolve() == DEFAULT.resolve() else f" CONFIG={config_path.as_posix()}"
     byline = [
         f"commit {commits[0][:12]}",
         period,
         _count(len(config.cells), "cell"),
-        _count(len({r.test_set for r in made}), "test set"),
+        _count(len({r.test_set for r in records}), "test set"),
         _count(len(seeds), "seed") if seeds else "zero-shot only",
     ]
     return Provenance(
         commits=commits,
         dates=period,
         command=f"make reproduce{overlay}",
-        versions=", ".join(sorted({f"{name} {version}" for r in made for name, version in r.versions.items()})),
-        devices=tuple(sorted({r.device for r in made})),
-        signatures=tuple(sorted({f"{name}: {score.signature}" for r in made for name, score in r.scores.items()})),
+        versions=", ".join(sorted({f"{name} {version}" for r in records for name, version in r.versions.items()})),
+        devices=tuple(sorted({r.device for r in records})),
+        signatures=tuple(sorted({f"{name}: {score.signature}" for r in records for name, score in r.scores.items()})),
         seeds=seeds,
         byline=" · ".join(part for part in byline if part),
     )
 
 
 def headline_caption(config: Config, tables: Sequence[Table], provenance: Provenance) -> str:
-    """What the README's table needs to be read, in one line."""
+    """Write the caption of the README's table, in one line."""
     labels = [f", {table.board.label}" for table in tables[:1]]
     utterances = [f"{table.board.name}: {table.board.n_utterances} utterances; " for table in tables[:1]]
     seeds = " The difference is over the seeds that both cells have." if len(provenance.seeds) > 1 else ""
@@ -75,7 +75,7 @@ def headline_caption(config: Config, tables: Sequence[Table], provenance: Proven
 
 
 def caption(config: Config, tables: Sequence[Table], provenance: Provenance) -> str:
-    """What a track's tables need to be read, in one line."""
+    """Write the caption of a track's tables, in one line."""
     shown = tables[:WIDEST]
     utterances = ", ".join(f"{table.board.name} {table.board.n_utterances}" for table in shown) or "none"
     seeds = ", ".join(map(str, provenance.seeds)) or "none"
@@ -84,8 +84,8 @@ def caption(config: Config, tables: Sequence[Table], provenance: Provenance) -> 
     return (
         f"{provenance.made} Utterances: {utterances}; LoRA seeds: {seeds}; "
         f"{_brackets(config)}{f', {labels}' if labels else ''}. "
-        "Recovery: the share of the zero-shot loss won back, against adapted `none`; a dash where the interval of that "
-        "loss includes zero."
+        "Recovery: the share of the zero-shot loss that the adapter recovers, against adapted `none`; a "
+        "dash where the interval of that loss includes zero."
     )
 
 

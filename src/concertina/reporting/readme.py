@@ -1,4 +1,4 @@
-"""The tables that the documentation shows, in Markdown: every table of a track, and the small one of the README."""
+"""The tables of the documentation, in Markdown: every table of a track, and the small one of the README."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ from concertina.reporting.board import Board
 from concertina.reporting.findings import Row
 from concertina.reporting.prose import Table, bounds, headlines, meeting_ratio, number, recovered, signed
 
-WIDEST = 3  # test sets: a wider table than this does not fit a page
+WIDEST = 3  # test sets in a table; a wider one does not fit a page
 
 
 def headline(tables: Sequence[Table], grid: Sequence[Cell], caption: str) -> str:
-    """The README's table: on the first test set, the uncompressed cell and those at the ratio where most meet."""
+    """Write the README's table: the first test set, uncompressed and at the ratio that most compressors share."""
     if not tables:
         return f"{caption}\n"
     table, shown = tables[0], _met(grid)
@@ -30,7 +30,7 @@ def headline(tables: Sequence[Table], grid: Sequence[Cell], caption: str) -> str
 
 
 def markdown(tables: Sequence[Table], grid: Sequence[Cell], train_sets: Sequence[str], caption: str) -> str:
-    """Every table of a track, and its findings. `train_sets`: the main tables' first, then the others."""
+    """Write every table of a track, and its findings. `train_sets`: the main tables' first, then the others."""
     shown = _met(grid)
     parts = [_main(tables[:WIDEST]), caption, "\n".join(f"- {escape(text)}" for text in headlines(tables, grid))]
     if len(tables) > WIDEST:
@@ -44,13 +44,13 @@ def markdown(tables: Sequence[Table], grid: Sequence[Cell], train_sets: Sequence
 
 
 def _met(grid: Sequence[Cell]) -> list[Cell]:
-    """The uncompressed cell, and those at the ratio where most compressors meet."""
+    """Return the uncompressed cell, and those at the ratio that most compressors share."""
     ratio = meeting_ratio(grid)
     return [cell for cell in grid if cell == UNCOMPRESSED or cell.ratio == ratio]
 
 
 def _main(tables: Sequence[Table]) -> str:
-    """A row per cell; per test set zero-shot, then adapted and recovery with their intervals."""
+    """Write a row per cell: per test set zero-shot, then adapted and recovery with their intervals."""
     heads = ["compressor", "ratio", "realised", "tokens/s"]
     heads += [f"{_title(t.board)}<br>{shown}" for t in tables for shown in ("zero-shot", "adapted", "recovery")]
     rows = []
@@ -62,7 +62,7 @@ def _main(tables: Sequence[Table]) -> str:
 
 
 def _others(tables: Sequence[Table], shown: Sequence[Cell]) -> str:
-    """A row per test set; the adapted score of each cell, with its interval."""
+    """Write a row per test set: the adapted score of each cell, with its interval."""
     rows = []
     for table in tables:
         cells = [table.row(cell) for cell in shown]
@@ -71,7 +71,7 @@ def _others(tables: Sequence[Table], shown: Sequence[Cell]) -> str:
 
 
 def _transfer(boards: Sequence[Board], pivot: Sequence[Cell], train_sets: Sequence[str]) -> str:
-    """A row per test set; zero-shot, then adapted on each training set."""
+    """Write a row per test set: zero-shot, then adapted on each training set."""
     rows = []
     for board in boards:
         for row in findings.transfer(board, pivot, train_sets).rows:
@@ -85,7 +85,7 @@ def _title(board: Board) -> str:
 
 
 def _scores(row: Row) -> list[str]:
-    """Zero-shot, adapted with its interval, and recovery with its own."""
+    """Write a row's scores: zero-shot, adapted with its interval, and recovery with its interval."""
     if row.failed:
         return ["failed", "failed", "–"]
     adapted = "–" if row.adapted is None else f"{number(row.adapted.value)}{bounds(row.adapted)}"
@@ -99,7 +99,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that cannot end a cell, start a tag or open a link."""
+    """Escape text so that it cannot end a cell, start a tag or open a link."""
     for mark, harmless in (
         ("&", "&amp;"),
         ("<", "&lt;"),

@@ -53,7 +53,7 @@ class Result(NamedTuple):
 def bootstraps(results: Sequence[Result], samples: int, confidence_percent: float) -> dict[str, Bootstrap]:
     """Draw the resamples of each test set; sets of the same utterances share them.
 
-    Errors: DamagedError naming a result that is of other utterances than the others on its test set.
+    Errors: DamagedError naming a result on other utterances than the rest of its test set.
     """
     drawn: dict[Any, Bootstrap] = {}
     shared: dict[str, Bootstrap] = {}
@@ -70,9 +70,9 @@ def bootstraps(results: Sequence[Result], samples: int, confidence_percent: floa
 
 
 def rows(name: str, results: Sequence[Result], bootstraps: Mapping[str, Bootstrap]) -> list[Row]:
-    """The table's rows, keys as in HEADER, sorted by test set, then compressor, ratio, adapter and metric.
+    """Return the table's rows, keys as in HEADER, sorted by test set, then compressor, ratio, adapter and metric.
 
-    `name` is the experiment's: a result that it took over from another carries the other's name.
+    `name` is the experiment's; the record of a result that was taken over still has the other experiment's name.
     """
     table = []
     for test_set, bootstrap in bootstraps.items():
@@ -90,7 +90,7 @@ def rows(name: str, results: Sequence[Result], bootstraps: Mapping[str, Bootstra
 
 
 def text(table: Sequence[Row]) -> str:
-    """The table as CSV: numbers to at most 4 decimals, booleans 'true' and 'false', nothing for what is not there."""
+    """Write the table as CSV: numbers to at most 4 decimals, booleans as 'true' and 'false', None as nothing."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADER)
@@ -99,7 +99,7 @@ def text(table: Sequence[Row]) -> str:
 
 
 def nested(results: Sequence[Result]) -> dict[str, Any]:
-    """Every value by test set, cell, run ('zero-shot' or '<train set>-seed<n>') and metric, to 4 decimals."""
+    """Return every value by test set, cell, run ('zero-shot' or '<train set>-seed<n>') and metric, to 4 decimals."""
     tree: dict[str, Any] = {}
     for result in results:
         record = result.record
@@ -118,7 +118,7 @@ def _field(value: Any) -> str:
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    """Sets first, then cells with ratios as numbers ('natural' last), zero-shot before adapted."""
+    """Return a row's sort key: test set, compressor, ratio as a number ('natural' last), zero-shot before adapted."""
     head = [row[key] or "" for key in ("corpus", "split", "task", "source_language", "target_language", "compressor")]
     adapter = (row["positions"], row["adapted"], row["train_set"] or "", row["seed"] or 0)
     return (*head, Ratio.parse(row["ratio"]), *adapter, row["metric"])

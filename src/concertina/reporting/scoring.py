@@ -1,4 +1,4 @@
-"""Scoring: one decoded unit to a record with scores, and its predictions with each utterance's statistics."""
+"""Score a decoded unit: write a record with its scores, and its predictions with each utterance's statistics."""
 
 from pathlib import Path
 from typing import Any

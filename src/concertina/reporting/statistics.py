@@ -1,7 +1,7 @@
 """Uncertainty: a percentile bootstrap over the utterances or the speakers of one set of utterances.
 
-Every draw comes from a fixed seed and depends on the order of the utterances alone, so that all systems on the same
-utterances meet the same resamples: differences are paired by construction.
+The resamples depend on a fixed seed and the order of the utterances alone, so that all systems on the same utterances
+have the same resamples: differences are paired by construction.
 Shapes: U utterances, K statistics of a metric, M = K of several systems side by side, S resamples, G drawn units
 (utterances or speakers), P points of a curve.
 """
@@ -17,7 +17,7 @@ from concertina import metrics
 SEED = 20251120
 SAMPLES = 2000
 CONFIDENCE_PERCENT = 95.0
-SPEAKERS_TO_BLOCK = 40  # with fewer, a blocked percentile interval is too narrow
+SPEAKERS_TO_BLOCK = 40  # with fewer, an interval over speakers is too narrow
 BLOCKED = "blocked by speaker"
 CONDITIONAL = "conditional on these voices"
 _WEIGHTS_AT_ONCE = 2**22  # bounds memory: 32 MiB of float64 weights per chunk
@@ -38,7 +38,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether zero lies outside, so that the value has a sign that can be relied on."""
+        """Whether zero is outside the interval, so that the sign of the value is reliable."""
         return self.low is not None and self.high is not None and self.low * self.high > 0
 
 
@@ -53,7 +53,7 @@ class Resampled:
 class Bootstrap:
     """The resamples of one set of utterances: drawn once, and the same for every system that is scored on them.
 
-    Speakers are drawn where the set has at least 40, all known; utterances otherwise. `label` says which.
+    Speakers are drawn where all are known and there are at least 40; utterances otherwise. `label` says which.
     """
 
     def __init__(
@@ -67,13 +67,14 @@ class Bootstrap:
         self._unit_U, self._n_units, self.label = _units(speakers)
         generator = np.random.default_rng(seed)
         chunks = [_draw(generator, size, self._n_units) for size in _sizes(samples, self._n_units)]
+        # how many times each unit occurs, instead of the drawn indices: a resample's sums are then a matrix product
         self._times_SG = np.concatenate(chunks)
 
     def resampled(self, systems: Mapping[System, tuple[str, np.ndarray]]) -> dict[System, Resampled]:
         """Score systems on the utterances and on each resample.
 
-        `systems`: of each, a metric's name and stats_UK, rows in the order of the utterances.
-        Errors: ValueError when the statistics are of other utterances.
+        `systems`: for each, a metric's name and stats_UK, rows in the order of the utterances.
+        Errors: ValueError when the statistics are of another number of utterances.
         """
         if not systems:
             return {}
@@ -83,6 +84,7 @@ class Bootstrap:
                     f"{metric} of {system}: {len(stats_UK)} utterances are scored, but {len(self._unit_U)} resampled; "
                     "systems are compared on the same utterances"
                 )
+        # a metric's statistics add up over utterances: resampling needs their sums alone, for all systems at once
         sums_SM = self._sums(np.hstack([stats_UK for _, stats_UK in systems.values()]))
         scored, start = {}, 0
         for system, (metric, stats_UK) in systems.items():
@@ -93,21 +95,21 @@ class Bootstrap:
         return scored
 
     def interval(self, system: Resampled) -> Interval:
-        """A system's score with its interval."""
+        """Return a system's score with its interval."""
         return self.percentile(system.value, system.values_S)
 
     def paired(self, function: Callable[..., Any], *systems: Resampled) -> Interval:
-        """`function` of several systems' scores with its interval, each resample shared by all of them.
+        """Return `function` of several systems' scores with its interval; all systems share each resample.
 
-        It takes one array of scores per system and returns an array of that shape, NaN where it is undefined.
+        `function` takes one array of scores per system and returns an array of that shape, NaN where it is undefined.
         """
         value = float(function(*(np.float64(system.value) for system in systems)))
         return self.percentile(value, np.asarray(function(*(system.values_S for system in systems))))
 
     def percentile(self, value: float, values_S: np.ndarray) -> Interval:
-        """A value with the percentile interval of its resampled values.
+        """Return a value with the percentile interval of its resampled values.
 
-        A resample whose value is undefined (NaN) could lie anywhere: with any of those there is no interval.
+        A resample with an undefined value (NaN) could be anywhere, so there is no interval if any is undefined.
         """
         low = high = None
         if not np.isnan(values_S).any():
@@ -116,6 +118,7 @@ class Bootstrap:
 
     def _sums(self, stats_UM: np.ndarray) -> np.ndarray:
         """Add up statistics over each resample: sums_SM, float64 and exact for counts."""
+        # a speaker is drawn with all utterances, so those are summed first
         stats_GM = np.zeros((self._n_units, stats_UM.shape[1]))
         np.add.at(stats_GM, self._unit_U, stats_UM)
         sums, start = [], 0
@@ -126,7 +129,7 @@ class Bootstrap:
 
 
 def _units(speakers: Sequence[Hashable | None]) -> tuple[np.ndarray, int, str]:
-    """What is drawn with replacement: each utterance's unit, 0 .. count - 1, their count, and the label."""
+    """Return the unit of each utterance that is drawn with replacement, 0 .. count - 1, their count, and the label."""
     known = {speaker for speaker in speakers if speaker is not None}
     if len(known) < SPEAKERS_TO_BLOCK or any(speaker is None for speaker in speakers):
         return np.arange(len(speakers)), len(speakers), CONDITIONAL
@@ -135,38 +138,41 @@ def _units(speakers: Sequence[Hashable | None]) -> tuple[np.ndarray, int, str]:
 
 
 def _sizes(samples: int, n_units: int) -> Iterator[int]:
-    """The sizes of the chunks in which resamples are drawn and added up."""
+    """Yield the sizes of the chunks in which resamples are drawn and added up, which bounds the memory."""
     rows = max(1, _WEIGHTS_AT_ONCE // n_units)
     yield from (min(rows, samples - start) for start in range(0, samples, rows))
 
 
 def _draw(generator: np.random.Generator, size: int, n_units: int) -> np.ndarray:
-    """How many times each unit stands in each of `size` resamples: times_SG."""
+    """Draw `size` resamples and count how many times each unit occurs in each: times_SG."""
     picks_SG = generator.integers(n_units, size=(size, n_units))
+    # every resample gets a range of numbers of its own, so that one bincount counts them all
     picks_SG += n_units * np.arange(size)[:, None]
     times_SG = np.bincount(picks_SG.ravel(), minlength=size * n_units).reshape(size, n_units)
     return times_SG.astype(np.uint16 if n_units < 2**16 else np.uint32)
 
 
 def pool(seeds: Sequence[np.ndarray]) -> np.ndarray:
-    """Make one system of its runs over several seeds: their statistics summed per utterance, stats_UK.
+    """Pool the runs of one system over several seeds: their statistics summed per utterance, stats_UK.
 
     Errors: ValueError when they are of different utterances.
     """
     if len({run.shape for run in seeds}) != 1:
-        raise ValueError(f"pooled seeds need the same utterances; shapes {[run.shape for run in seeds]}")
+        raise ValueError(
+            f"seeds are pooled over the same utterances; these have the shapes {[run.shape for run in seeds]}"
+        )
     return np.sum(seeds, axis=0)
 
 
 def recoveries(zero_shot: Any, adapted: Any, adapted_none: Any, higher_is_better: bool = False) -> np.ndarray:
-    """The share of the zero-shot loss that the adapter wins back: 1 is as good as adapted `none`.
+    """Return the share of the zero-shot loss that the adapter recovers: 1 is as good as adapted `none`.
 
     NaN where the denominator, zero-shot error minus adapted `none` error, is not positive: nothing was lost.
     """
     sign = -1.0 if higher_is_better else 1.0
     lost = sign * (np.asarray(zero_shot, dtype=float) - adapted_none)
-    won = sign * (np.asarray(zero_shot, dtype=float) - adapted)
-    return np.where(lost > 0, won / np.where(lost > 0, lost, 1), np.nan)
+    recovered = sign * (np.asarray(zero_shot, dtype=float) - adapted)
+    return np.where(lost > 0, recovered / np.where(lost > 0, lost, 1), np.nan)
 
 
 def interpolate(rates: Sequence[float], values: Any, rate: float) -> Any:

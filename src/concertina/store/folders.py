@@ -1,15 +1,16 @@
 """Folders that no single experiment owns, or that no rule makes: archives, models, checkpoints, failures.
 
-Every path is relative to the working directory. Where the artefacts of an experiment lie is said by `artefacts.dag`.
+Every path is relative to the working directory. The folders of an experiment's artefacts are in `artefacts.dag`.
 """
 
 from pathlib import Path
 
 ARCHIVE = "downloads/{kind}/{archive}"  # what a corpus or a package publishes, unpacked
 HUB = "downloads/hub/{model}/{revision}"  # a model of the hub at a revision
+DATA = "build/{name}/data/{corpus}/{split}"  # one split of a corpus
 BASE = "build/{name}/base"  # a base that an experiment joins from an encoder and an LLM
 MANIFEST = "manifest.jsonl"  # in a split's data and features: one row per utterance
-SLASH = "--"  # stands for "/" in the name of a folder; a name on the hub never holds it
+SLASH = "--"  # replaces "/" in the name of a folder; no name on the hub contains it
 
 
 def archive(kind: str, name: str) -> Path:

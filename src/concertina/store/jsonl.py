@@ -1,4 +1,4 @@
-"""JSON lines: one mapping a line, as manifests, rejects and training curves are kept."""
+"""JSON lines: one mapping per line, the format of manifests, rejects and training curves."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -8,17 +8,20 @@ from typing import Any
 from concertina.store.sealing import DamagedError
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Read every row. Errors: DamagedError naming the file and the line that is not JSON."""
+def read(path: Path, remedy: str = "") -> list[dict[str, Any]]:
+    """Read every row. Errors: DamagedError naming the file, the line that is not JSON, and the remedy.
+
+    `remedy`: what a user can do about a damaged line, where the file is not part of a sealed folder.
+    """
     rows = []
-    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: a text may hold other line separators
+    lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at separators inside a text
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
             except ValueError:
-                message = f"{path} line {number} is not JSON; delete {path.parent} and run `make reproduce`"
-                raise DamagedError(message) from None
+                advice = remedy or f"delete {path.parent} and run `make reproduce`"
+                raise DamagedError(f"{path} line {number} is not JSON; {advice}") from None
     return rows
 
 

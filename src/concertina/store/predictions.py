@@ -1,10 +1,9 @@
-"""The predictions of one record, as Parquet beside it: what was decoded, and the statistics of every metric.
+"""The predictions of one record, as Parquet beside it: the decoded texts, and the statistics of every metric.
 
 Shapes: U utterances, K statistics of a metric.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]], scores: Mapping[str, An
 
     `rows`: one mapping per utterance with the keys of COLUMNS, `tags` a mapping.
     `scores`: each metric's Score of these utterances; its statistics become columns `<metric>.<statistic>`.
-    Errors: RecordError naming what is missing, unknown or not finite.
+    Errors: RecordError naming what is missing, unknown or not finite; OutputError.
     """
     import pyarrow
     import pyarrow.parquet
@@ -53,13 +52,8 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]], scores: Mapping[str, An
                 f"{metric} scored {len(score.stats_UK)} utterances, but there are {len(rows)} predictions"
             )
         arrays |= {f"{metric}.{name}": pyarrow.array(score.stats_UK[:, k]) for k, name in enumerate(score.columns)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        pyarrow.parquet.write_table(pyarrow.table(arrays), file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with sealing.replacing(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.table(arrays), temporary, compression="zstd")
 
 
 class Predictions:
@@ -75,11 +69,11 @@ class Predictions:
         return self.columns[name]
 
     def rows(self) -> list[dict[str, Any]]:
-        """The predictions as `write` takes them."""
+        """Return the predictions as `write` takes them."""
         return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*(self[name] for name in COLUMNS), strict=True)]
 
     def statistics(self, metric: str) -> np.ndarray:
-        """stats_UK of a metric, in the order of its `columns`. Errors: RecordError when it was not scored."""
+        """Return stats_UK of a metric, in the order of its `columns`. Errors: RecordError when it was not scored."""
         names = [name for name in self.columns if name.startswith(f"{metric}.")]
         if not names:
             raise RecordError(f"the predictions have no statistics of {metric}: evaluate again with metric {metric}")
@@ -87,7 +81,7 @@ class Predictions:
 
 
 def read(path: Path) -> Predictions:
-    """Predictions from their file, tags as mappings. Errors: DamagedError when it is missing or not Parquet."""
+    """Read predictions from their file, tags as mappings. Errors: DamagedError when it is missing or not Parquet."""
     import pyarrow
     import pyarrow.parquet
 

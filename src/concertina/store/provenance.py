@@ -1,4 +1,4 @@
-"""What made a run: the commit, the versions of what decides a result, the device, the date."""
+"""What made a run: the commit, the versions of the packages that decide a result, the device, the date."""
 
 import functools
 import platform
@@ -12,7 +12,10 @@ PACKAGES = ("torch", "transformers", "peft", "jiwer", "sacrebleu", "numpy")
 
 
 def provenance(device: str | None = None) -> dict[str, Any]:
-    """What made a run: `commit`, `versions`, `device` (the CPU's model unless told), `date` (UTC), as Run's fields."""
+    """Return the fields of a Run that say what made it: `commit`, `versions`, `device` and `date` (UTC).
+
+    `device`: what the run computes on; without one, the CPU's model is named.
+    """
     return {
         "commit": commit(Path(__file__).parents[2]),
         "versions": _versions(),
@@ -23,28 +26,28 @@ def provenance(device: str | None = None) -> dict[str, Any]:
 
 @functools.cache
 def commit(folder: Path) -> str:
-    """The commit a folder is at, '-dirty' when tracked files differ from it, 'unknown' outside git."""
+    """Return the commit that a folder is at, '-dirty' when tracked files differ from it, 'unknown' outside git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
+    return result.stdout.strip() if result.returncode == 0 else "unknown"
 
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+            versions[package] = "absent"
+    return versions
 
 
 def _cpu() -> str:
-    """The CPU's model, as the system names it."""
+    """Return the CPU's model, as the system names it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

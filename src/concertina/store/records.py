@@ -1,6 +1,6 @@
-"""Results: one JSON per run, with what made it; the predictions lie beside it.
+"""Records: one JSON file per run with its result and what made it; the predictions are in a file beside it.
 
-The report, and whatever mirrors results elsewhere, read these files; nothing else is a source of numbers.
+The report and the mirror in a tracker read their numbers from these files and from nowhere else.
 """
 
 import json
@@ -22,7 +22,7 @@ class _Strict(BaseModel):
 
 
 class Run(_Strict):
-    """What every run says of itself. `facts`: a stage's own numbers, such as the last loss of training."""
+    """The fields of every run's record. `facts`: a stage's own numbers, such as the last loss of training."""
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     status: Literal["ok", "failed"]
@@ -35,7 +35,7 @@ class Run(_Strict):
     train_set: str | None = None
     seed: int | None = None
     facts: dict[str, Any] = {}
-    override: str | None = None  # the reason for which the baseline gate was passed over
+    override: str | None = None  # why the config overrides the gate, where it does
     run_key: str
     config: dict[str, Any]
     commit: str
@@ -53,7 +53,7 @@ class Run(_Strict):
 
 
 class Failure(Run):
-    """A run that failed: how far it is known, and the error in one line."""
+    """The record of a run that failed: the fields that were known by then, and the error in one line."""
 
     status: Literal["failed"] = "failed"
     error: str
@@ -108,18 +108,18 @@ class Record(Run):
 
 
 def build(**fields: Any) -> Record:
-    """A checked evaluate record; `scores` are metrics' Score objects. Errors: RecordError naming the field."""
+    """Build a checked Record; `scores` are metrics' Score objects. Errors: RecordError naming the field."""
     scores = {name: s if isinstance(s, dict) else _scored(s) for name, s in fields.get("scores", {}).items()}
     return _checked(Record, {**fields, "scores": scores})
 
 
 def run(**fields: Any) -> Run:
-    """A checked record of any other stage that ended well; its numbers are `facts`. Errors: RecordError."""
+    """Build a checked record of any other stage that ended well; its numbers are `facts`. Errors: RecordError."""
     return _checked(Run, {"status": "ok", **fields})
 
 
 def failed(error: BaseException | str, **fields: Any) -> Failure:
-    """The record of a run that failed, for folders.failure(...). Errors: RecordError naming the field."""
+    """Build the record of a run that failed, for folders.failure(...). Errors: RecordError naming the field."""
     text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     return _checked(Failure, {**fields, "error": " ".join(text.split())})
 
@@ -130,7 +130,7 @@ def write(path: Path, record: Run) -> None:
 
 
 def read(path: Path) -> Run:
-    """A record from its file: Record, Failure or Run. Errors: DamagedError, RecordError naming file and field."""
+    """Read a record: a Record, Failure or Run. Errors: DamagedError, RecordError naming file and field."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -144,7 +144,7 @@ def read(path: Path) -> Run:
 
 
 def read_folder(folder: Path) -> dict[Path, Run]:
-    """Every finished record below a folder, by path, in path order; seals and temporary files are passed over."""
+    """Read every finished record below a folder, by path, in the order of paths; skip seals and temporary files."""
     paths = sorted(p for p in folder.rglob("*.json") if p.name != sealing.SEAL)
     return {p: read(p) for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts)}
 
@@ -162,9 +162,9 @@ def _checked(kind: Any, values: dict[str, Any], where: str = "") -> Any:
 
 
 def not_finite(value: Any, where: str = "") -> str:
-    """The path of the first number that is not finite, or ''."""
+    """Return the path of the first number that is not finite, or ''."""
     if isinstance(value, float):
         return "" if math.isfinite(value) else where or "value"
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
-    found = (not_finite(inner, f"{where}.{key}" if where else str(key)) for key, inner in items)
-    return next(filter(None, found), "")
+    inside = (not_finite(inner, f"{where}.{key}" if where else str(key)) for key, inner in items)
+    return next(filter(None, inside), "")

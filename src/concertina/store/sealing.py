@@ -35,29 +35,41 @@ REMEDIES = {
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, as hexadecimal text."""
+    """Return the SHA-256 of a file, as hexadecimal text."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically: temporary name, sync, rename. Errors: OutputError."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write one file atomically: yields a temporary path to write to, and renames it when the block ends well.
+
+    A reader sees the old file or the new one, never a part of it. Errors: OutputError.
+    """
     temporary = _beside(path, "tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(value, file, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
+            yield temporary
+            _sync(temporary)  # or a power cut could leave the new name with nothing behind it
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8 with "\\n" at the ends of its lines. Errors: OutputError."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, its keys sorted. Errors: OutputError; ValueError for a number that is not finite."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n")
+
+
 def read_json(path: Path) -> Any:
-    """What a JSON file holds. Errors: DamagedError naming it."""
+    """Return what a JSON file holds. Errors: DamagedError naming it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -75,11 +87,11 @@ class Draft:
     _verified: dict[str, Any] = field(default_factory=dict)
 
     def note(self, **facts: Any) -> None:
-        """Have the seal say more than the files, such as the run key."""
+        """Add facts to the seal beside the files, such as the run key."""
         self._facts |= facts
 
     def trust(self, files: Mapping[str, Any]) -> None:
-        """Take over what a seal says of files that were verified a moment ago, by name, so that they are read once."""
+        """Copy from another seal the entries of files that were verified just now, so that they are not read twice."""
         self._verified |= files
 
 
@@ -95,9 +107,8 @@ def sealed(folder: Path, facts: Mapping[str, Any] | None = None) -> Iterator[Pat
 def drafting(folder: Path) -> Iterator[Draft]:
     """Build an artefact: yields a temporary folder; when the block ends well, seals it and renames it to `folder`.
 
-    What was at `folder` is replaced whole. When the block raises, nothing appears at `folder`, and what was there
-    stays; what an attempt that was killed left behind is removed by the next one.
-    Errors: OutputError when the disk is full or may not be written.
+    A folder that was there before is replaced as a whole, or stays as it was when the block raises. The next attempt
+    removes what a killed one left behind. Errors: OutputError when the disk is full or may not be written.
     """
     temporary, before = _beside(folder, "tmp"), _beside(folder, "old")
     with writing(folder):
@@ -108,15 +119,14 @@ def drafting(folder: Path) -> Iterator[Draft]:
             yield draft
             files = {}
             for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
+                _sync(path)
                 name = path.relative_to(temporary).as_posix()
                 files[name] = draft._verified.get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
             write_json(temporary / SEAL, {"files": files, **draft._facts})
             _publish(temporary, folder, before)
         finally:
             if before.exists() and not folder.exists():  # interrupted between the two renames
-                with contextlib.suppress(OSError):  # another process has put its own there meanwhile
+                with contextlib.suppress(OSError):  # another process may have put its own folder there meanwhile
                     os.replace(before, folder)
             for rest in (temporary, before):
                 shutil.rmtree(rest, ignore_errors=True)
@@ -131,7 +141,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def _publish(temporary: Path, folder: Path, before: Path) -> None:
-    """Put a finished folder in its place; the one that is there, or that another process puts there meanwhile, goes."""
+    """Move a finished folder to its place, and out of the way any folder that is there or appears there meanwhile."""
     while True:
         if folder.exists():
             shutil.rmtree(before, ignore_errors=True)
@@ -158,27 +168,33 @@ def writing(target: Path) -> Iterator[None]:
 
 
 def _output_trouble(error: BaseException, target: Path) -> str | None:
-    """The reason and remedy, if an error (or what it came from) says that the place of `target` cannot be written.
+    """Return the reason and the remedy if an error, or its cause, means that `target` cannot be written.
 
     Libraries that are not written in Python hide the number in their text: 'No space left on device (os error 28)'.
     """
     number, name = getattr(error, "errno", None), getattr(error, "filename", None)
     if not isinstance(number, int) and (hidden := re.search(r"\b(?:os error|Errno) (\d+)\b", str(error))):
         number = int(hidden[1]) if int(hidden[1]) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else None
-    if isinstance(name, str | Path):  # an input that may not be read is not about the output
+    if isinstance(name, str | Path):  # an input that cannot be read says nothing of the output
         elsewhere = not Path(name).is_relative_to(target.parent) and not target.is_relative_to(name)
         number = None if elsewhere else number
     cause = error.__cause__ or error.__context__
     return REMEDIES.get(number or 0) or (_output_trouble(cause, target) if cause else None)
 
 
+def _sync(path: Path) -> None:
+    """Have a file's content written to the disk before going on."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def _beside(path: Path, suffix: str) -> Path:
-    """A hidden name beside a path that no other living process uses."""
+    """Return a hidden name beside a path that no other living process uses."""
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{suffix}")
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what processes of this machine that are dead by now left when they made `folder`."""
+    """Remove what processes of this machine left unfinished beside `folder` before they ended."""
     prefix = f".{folder.name}.{socket.gethostname()}."
     for path in folder.parent.iterdir() if folder.parent.is_dir() else ():
         pid, _, suffix = path.name.removeprefix(prefix).partition(".")
@@ -188,7 +204,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _lives_elsewhere(pid: int) -> bool:
-    """Whether another process than this one has this number."""
+    """Return whether another process than this one has this number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -199,7 +215,7 @@ def _lives_elsewhere(pid: int) -> bool:
 
 
 def read_seal(folder: Path) -> dict[str, Any]:
-    """The seal of an artefact. Errors: DamagedError when there is none."""
+    """Return the seal of an artefact. Errors: DamagedError when there is none, or a damaged one."""
     try:
         seal: dict[str, Any] = json.loads((folder / SEAL).read_text(encoding="utf-8"))
         if not isinstance(seal, dict) or not isinstance(seal.get("files"), dict):
@@ -214,7 +230,7 @@ def read_seal(folder: Path) -> dict[str, Any]:
 def verify(folder: Path, *patterns: str) -> dict[str, Any]:
     """Check the files of an artefact against its seal, and return the seal. Errors: DamagedError.
 
-    `patterns`: of the names of those that will be read, where that is not all.
+    `patterns`: which files to check, as shell patterns of their names; without any, all.
     """
     seal = read_seal(folder)
     for name, fact in seal["files"].items():

@@ -1,7 +1,7 @@
 """Arrays of unequal length, one per utterance, end to end in few large safetensors shards with an index.
 
 Shapes: T steps of one utterance, S steps of many end to end, D width (absent where the store has width None).
-Meant to be written inside `integrity.sealed` and checked with `integrity.verify` before it is read.
+A store is written inside a `sealing.drafting` block, and checked with `sealing.verify` before it is read.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from concertina.store.sealing import DamagedError, link, write_json
+from concertina.store.sealing import DamagedError, link, read_json, write_json
 
 INDEX = "index.json"
 STORED_AS = {"int16": "int16", "float16": "float16", "float32": "float32", "bfloat16": "uint16"}
@@ -36,7 +36,7 @@ class Writer:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def cut(self) -> None:
-        """End the shard here."""
+        """End the shard here; the next utterance begins another."""
         if self._waiting:
             name = _shard_name(len(self._shards))
             values = np.ascontiguousarray(np.concatenate(self._waiting))  # safetensors writes memory as it lies
@@ -60,7 +60,7 @@ class Writer:
         """Write the last shard and the index. Errors: ValueError when an id was added twice."""
         if len(set(self._ids)) != len(self._ids):
             twice = next(id for id in self._ids if self._ids.count(id) > 1)
-            raise ValueError(f"{twice}: this id stands more than once in {self.folder}")
+            raise ValueError(f"{twice}: this id occurs more than once in {self.folder}")
         self.cut()
         facts = {"dtype": self.dtype, "width": self.width, "shards": self._shards}
         write_json(self.folder / INDEX, facts | {"ids": self._ids, "lengths": self._lengths})
@@ -86,14 +86,14 @@ class Writer:
 
 
 def join(folders: Sequence[Path], target: Path) -> dict[str, Path]:
-    """Put stores end to end into one, in `target`; their shards are linked, not copied: the file each one is, by name.
+    """Put stores end to end into one, in `target`; their shards are linked, not copied.
 
-    Errors: ValueError when an id stands in two of them.
+    Returns the file that each new shard is linked to, by the shard's name. Errors: ValueError (an id in two stores).
     """
-    indices = [json.loads((folder / INDEX).read_text(encoding="utf-8")) for folder in folders]
+    indices = [read_json(folder / INDEX) for folder in folders]
     ids = [id for index in indices for id in index["ids"]]
     if len(set(ids)) != len(ids):
-        raise ValueError(f"an id stands in two of {', '.join(map(str, folders))}")
+        raise ValueError(f"an id is in two of {', '.join(map(str, folders))}")
     shards: list[dict[str, Any]] = []
     files: dict[str, Path] = {}
     for folder, index in zip(folders, indices, strict=True):
@@ -111,17 +111,12 @@ class Reader:
     """Reads a store through memory maps, in any order.
 
     `ids`: in the order written; `lengths`: int64 [number of utterances]; `dtype`: of the store (bfloat16 values
-    come back as uint16 bits: `torch.from_numpy(values).view(torch.bfloat16)`). Errors: DamagedError.
+    are returned as uint16 bits: `torch.from_numpy(values).view(torch.bfloat16)`). Errors: DamagedError.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        try:
-            index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            raise DamagedError(
-                f"{self.folder / INDEX} is missing or half-written; delete {self.folder} and run `make reproduce`"
-            ) from None
+        index = read_json(self.folder / INDEX)
         self.ids: list[str] = index["ids"]
         self.lengths = np.array(index["lengths"], dtype=np.int64)
         self.dtype: str = index["dtype"]
@@ -139,18 +134,18 @@ class Reader:
         return len(self.ids)
 
     def read(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """The utterances at `indices`, copied end to end: values [S] or [S, D], lengths int64 [number asked for]."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        if not len(chosen):
-            return np.empty((0, *self._tail), dtype=STORED_AS[self.dtype]), chosen
-        return np.concatenate([self._view(int(i)) for i in chosen]), self.lengths[chosen]
+        """Read the utterances at `indices`, copied end to end: values [S] or [S, D], lengths int64 [len(indices)]."""
+        order = np.asarray(indices, dtype=np.int64)
+        if not len(order):
+            return np.empty((0, *self._tail), dtype=STORED_AS[self.dtype]), order
+        return np.concatenate([self._view(int(i)) for i in order]), self.lengths[order]
 
     def one(self, i: int) -> np.ndarray:
-        """One utterance, copied: [T] or [T, D]."""
+        """Read one utterance, copied: [T] or [T, D]."""
         return np.array(self._view(i))
 
     def files(self, indices: Sequence[int]) -> list[str]:
-        """The names of the shards that hold some utterances."""
+        """Return the names of the shards that hold some utterances."""
         return [self._files[shard] for shard in np.unique(self._shard_of[np.asarray(indices, dtype=np.int64)])]
 
     @property
@@ -176,7 +171,7 @@ def _map(path: Path, tail: tuple[int, ...]) -> np.ndarray:
             header_bytes = int.from_bytes(file.read(8), "little")
             fact = json.loads(file.read(header_bytes))["values"]
         if tuple(fact["shape"][1:]) != tail:
-            raise ValueError("its shape is not the index's")
+            raise ValueError("its shape is not the one in the index")
         if 0 in fact["shape"]:
             return np.empty(fact["shape"], dtype=names[fact["dtype"]])
         start = 8 + header_bytes + fact["data_offsets"][0]
@@ -186,5 +181,6 @@ def _map(path: Path, tail: tuple[int, ...]) -> np.ndarray:
 
 
 def _bfloat16_bits(values: np.ndarray) -> np.ndarray:
+    """Round float32 to the nearest bfloat16, ties to even, as its 16 bits: the upper half of the float32's."""
     bits = np.array(values, dtype=np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)

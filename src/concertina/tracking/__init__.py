@@ -1,1 +1,1 @@
-"""Finished runs, mirrored into an experiment tracker."""
+"""A copy of finished runs in an experiment tracker, for people to browse; no stage reads it."""

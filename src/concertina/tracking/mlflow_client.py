@@ -1,8 +1,8 @@
-"""MLflow: where runs are recorded, what is written there, and curves that are sent while a training runs.
+"""The client of MLflow: it records runs, and sends the curve of a training while it is running.
 
-Runs go to the server or database that MLFLOW_TRACKING_URI names; without it to mlflow.db, a SQLite file, and their
-files to mlartifacts/, both in the working directory. MLflow takes seconds and much memory to import, so it is
-imported only when something is written.
+Runs are recorded at the server or database that MLFLOW_TRACKING_URI names. Without that variable they go to mlflow.db,
+a SQLite file, and their files to mlartifacts/, both in the working directory. MLflow takes seconds and much memory to
+import, so it is imported only when something is written.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from concertina.tracking import runs
 VARIABLE = "MLFLOW_TRACKING_URI"
 DATABASE, ARTIFACTS = Path("mlflow.db"), Path("mlartifacts")
 LOCK = Path("scratch/tracking.lock")
-SETTINGS = {  # of MLflow and of PostgreSQL's client, unless the user has set them: seconds, times
+SETTINGS = {  # of MLflow and PostgreSQL's client, in seconds or times; the user's own environment takes precedence
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -35,40 +35,40 @@ LIBRARIES = {"mlflow", "sqlalchemy", "alembic", "requests", "urllib3", "psycopg2
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 BATCH = 1000  # values that MLflow takes in one call
 PARENT = "mlflow.parentRunId"  # the tag that puts a run below another
-VIEW = "results"  # of the list of runs: `#/experiments/<id>/runs?viewStateShareKey=results`
+VIEW = "results"  # the name of our view of the list of runs: `#/experiments/<id>/runs?viewStateShareKey=results`
 EVERY_S, LATER_S = 5.0, 60.0  # how often a training sends its curve; how long it waits after a failure
-PATIENCE_S = 3.0  # how long a database may take to answer, and a training that is over to send the last of its curve
+PATIENCE_S = 3.0  # how long a database may take to answer, and the last rows of a finished curve to be sent
 
 
 class TrackingError(RuntimeError):
-    """Runs cannot be recorded; the message says where that was tried, and the remedy."""
+    """Runs cannot be recorded; the message names the server or database, and the remedy."""
 
 
 def uri() -> str:
-    """Where runs are recorded."""
+    """Return the address where runs are recorded, which may contain a password."""
     return os.environ.get(VARIABLE) or f"sqlite:///{DATABASE}"
 
 
 def place() -> str:
-    """The same without a password, to be told and compared."""
+    """Return the same address without a password, to be printed and kept in seals."""
     parts = urlsplit(uri())
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl() if parts.netloc else uri()
 
 
 def database() -> Path | None:
-    """The SQLite file, where it is one."""
+    """Return the SQLite file in which runs are recorded, or None where it is another database or a server."""
     return Path(uri().removeprefix("sqlite:///").partition("?")[0]) if uri().startswith("sqlite:///") else None
 
 
 def served() -> bool:
-    """Whether a server stands between this process and the database."""
+    """Return whether runs are sent to a server, not written into the database by this process."""
     return uri().startswith(("http://", "https://"))
 
 
 class Experiment:
-    """An experiment of MLflow, made where there is none, and what is read and written there.
+    """An experiment of MLflow, which is made if it does not exist, with all that is read and written in it.
 
-    Times are in seconds since 1970. Errors: whatever MLflow raises; `told_where` makes one line of it.
+    Times are in seconds since 1970. Errors: those of MLflow, which `tracking_errors` turns into one line.
     """
 
     def __init__(self, name: str) -> None:
@@ -76,40 +76,43 @@ class Experiment:
         self.id = self._find(name) or self._make(name)
 
     def _find(self, name: str) -> str | None:
-        found = self.client.get_experiment_by_name(name)
-        return str(found.experiment_id) if found else None
+        """Return the number of an experiment, or None if there is none of that name."""
+        experiment = self.client.get_experiment_by_name(name)
+        return str(experiment.experiment_id) if experiment else None
 
     def _make(self, name: str) -> str:
-        files = None if served() else ARTIFACTS.resolve().as_uri()  # a server knows a place for them
+        """Make an experiment and return its number."""
+        files = None if served() else ARTIFACTS.resolve().as_uri()  # a server has its own folder for them
         try:
             return str(self.client.create_experiment(name, files))
         except Exception:
-            if found := self._find(name):  # another process was faster
-                return found
+            if number := self._find(name):  # another process made it at the same time
+                return number
             raise
 
     def runs(self, tag: str, value: str) -> list[Any]:
-        """MLflow's runs with a tag, oldest first."""
+        """Return MLflow's runs that have a tag with this value, oldest first."""
         order = ["attributes.start_time ASC"]
         return list(self.client.search_runs([self.id], f"tags.{tag} = '{value}'", order_by=order))
 
     def begin(self, name: str, tags: Mapping[str, str], began_s: float | None = None) -> str:
-        """Make a run; its id."""
+        """Make a run and return its id."""
         began = None if began_s is None else int(1000 * began_s)
         return str(self.client.create_run(self.id, began, dict(tags), name).info.run_id)
 
     def describe(self, run_id: str, tags: Mapping[str, str], params: Mapping[str, str]) -> None:
+        """Write tags and parameters of a run. MLflow refuses a parameter that has another value already."""
         from mlflow.entities import Param, RunTag
 
         self.client.log_batch(run_id, params=[Param(*pair) for pair in params.items()])
         self.client.log_batch(run_id, tags=[RunTag(*pair) for pair in tags.items()])
 
     def forget(self, run_id: str, tag: str) -> None:
-        """Take a tag away."""
+        """Remove a tag from a run."""
         self.client.delete_tag(run_id, tag)
 
     def log(self, run_id: str, values: Iterable[tuple[str, float, int, float]]) -> None:
-        """Log values as (name, value, step, time)."""
+        """Log values, each as (name, value, step, time)."""
         from mlflow.entities import Metric
 
         entries = [Metric(name, value, int(1000 * at_s), step) for name, value, step, at_s in values]
@@ -117,24 +120,24 @@ class Experiment:
             self.client.log_batch(run_id, metrics=entries[start : start + BATCH])
 
     def logged(self, run: Any) -> set[tuple[str, int]]:
-        """The (name, step) of every value that a run of MLflow has."""
+        """Return the (name, step) of every value that is already logged in a run of MLflow."""
         history = (self.client.get_metric_history(run.info.run_id, name) for name in run.data.metrics)
         return {(value.key, value.step) for values in history for value in values}
 
     def upload(self, run_id: str, files: Mapping[str, Path]) -> None:
-        """Hand on files, by the names they get."""
+        """Upload files; the keys are their names in the tracker."""
         for name, path in files.items():
             self.client.log_artifact(run_id, str(path), str(Path(name).parent))
 
     def end(self, run_id: str, status: str, ended_s: float | None = None) -> None:
-        """Set the status of a run; all but RUNNING end it."""
+        """Set the status of a run; every status but RUNNING ends it."""
         if status == "RUNNING":
             self.client.update_run(run_id, status)
         else:
             self.client.set_terminated(run_id, status, None if ended_s is None else int(1000 * ended_s))
 
     def show(self, params: Iterable[str], tags: Iterable[str], metrics: Iterable[str]) -> None:
-        """Choose the columns of the view that `make ui` prints the address of: a row per adapter, by name."""
+        """Set the columns of the view whose address `make ui` prints: one row per adapter, sorted by name."""
         widths = {f"{kind}.`{name}`": 95 for kind, names in (("params", params), ("tags", tags)) for name in names}
         widths |= {f"metrics.`{name}`": 150 for name in metrics}
         columns: dict[str, Any] = {"selectedColumns": [*widths], "columnOrder": [*widths], "columnWidths": widths}
@@ -143,18 +146,18 @@ class Experiment:
 
 
 def experiments() -> dict[str, str]:
-    """The page of every experiment that was recorded, by name: what follows the server's address."""
+    """Return the page of every recorded experiment, by name, as a path to append to the server's address."""
     path = database()
     if path and not path.exists():
         return {}
-    with told_where():
-        found = _client().search_experiments()
-    ours = {each.name: each.experiment_id for each in found if f"mlflow.sharedViewState.{VIEW}" in each.tags}
+    with tracking_errors():
+        recorded = _client().search_experiments()
+    ours = {each.name: each.experiment_id for each in recorded if f"mlflow.sharedViewState.{VIEW}" in each.tags}
     return {name: f"/#/experiments/{number}/runs?viewStateShareKey={VIEW}" for name, number in ours.items()}
 
 
 def _client() -> Any:
-    """MLflow's client; a SQLite file is made first."""
+    """Return MLflow's client; make the SQLite file first where one is used."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -169,7 +172,7 @@ def _client() -> Any:
 
 
 def _reach() -> None:
-    """See that a database answers at all: MLflow would try for minutes. Errors: OSError."""
+    """Check that the host of a database answers, because MLflow would try for minutes. Errors: OSError."""
     parts = urlsplit(uri())
     port = parts.port or PORTS.get(parts.scheme.partition("+")[0])
     if parts.hostname and port and not served():
@@ -177,20 +180,17 @@ def _reach() -> None:
 
 
 def _make_database(client: Any, path: Path) -> None:
-    """Make a SQLite file whole: its tables take dozens of steps, in which a second process would fail (see `alone`)."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with sealing.writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            client(f"sqlite:///{temporary}").search_experiments(max_results=1)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    """Make a SQLite file under another name, and move it into place when it is complete.
+
+    Its tables are made in dozens of steps, and another process that opened it meanwhile would fail (see `alone`).
+    """
+    with sealing.replacing(path) as temporary:
+        client(f"sqlite:///{temporary}").search_experiments(max_results=1)
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Keep other processes that write the same SQLite file, or from this folder the same database, waiting."""
+    """Wait for and hold the lock on the SQLite file, or on this working directory where another database is used."""
     path = Path(f"{database()}.lock") if database() else LOCK
     with sealing.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,8 +201,8 @@ def alone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told_where() -> Iterator[None]:
-    """Turn what MLflow and the libraries below it raise into one line. Errors: TrackingError."""
+def tracking_errors() -> Iterator[None]:
+    """Turn an error of MLflow, or of a library that it uses, into a TrackingError of one line."""
     try:
         yield
     except Exception as error:
@@ -210,25 +210,26 @@ def told_where() -> Iterator[None]:
             raise
         remedy = f"start that server, or unset {VARIABLE} to record in {DATABASE}"
         if database():
-            remedy = f"what {database()} holds are copies: move it away, and `make track` makes it again"
+            remedy = f"move {database()} away, and `make track` makes it again, since it holds only copies"
         raise TrackingError(f"cannot record runs at {place()}: {one_line(error)}; {remedy}") from error
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error (of the system's error below it, where there is one), without a password."""
-    below = error
-    while cause := below.__cause__ or below.__context__:
-        below = cause
-    text = str(below if isinstance(below, OSError) else error).strip().split("\n")[0][:300] or type(error).__name__
+    """Return the first line of an error without passwords; of the system's error that caused it, if there is one."""
+    root = error
+    while cause := root.__cause__ or root.__context__:
+        root = cause
+    text = str(root if isinstance(root, OSError) else error).strip().split("\n")[0][:300] or type(error).__name__
     return text.replace(uri(), place())
 
 
 @contextlib.contextmanager
 def live(head: dict[str, Any], curve: list[dict[str, float]]) -> Iterator[None]:
-    """While the block runs, send what `curve` gains to where MLFLOW_TRACKING_URI says; nothing where it is not set.
+    """Send new rows of `curve` to MLflow while the block runs; do nothing if MLFLOW_TRACKING_URI is not set.
 
-    `head`: the record's, with its run key; the replay completes the run of that key. A thread does the work: a server
-    that is slow or dead costs one line on the console and, at the end of the block, at most PATIENCE_S.
+    `head`: the head of the training's record with its run key, by which `make track` later completes the run. A thread
+    sends the rows. If the server is slow or does not answer, that costs one line on the console, and at most PATIENCE_S
+    at the end of the block.
     """
     if not os.environ.get(VARIABLE):
         yield
@@ -241,60 +242,62 @@ def live(head: dict[str, Any], curve: list[dict[str, float]]) -> Iterator[None]:
         sender.outcome = "FAILED" if isinstance(error, Exception) else "KILLED"
         raise
     finally:
-        sender.over.set()
+        sender.finished.set()
         sender.join(PATIENCE_S)
 
 
 class _Sender(threading.Thread):
-    """Sends the rows of a growing curve; what a failure kept back goes with a later batch, or with the replay."""
+    """A thread that sends the rows of a growing curve. After a failure it tries again; `make track` sends the rest."""
 
     def __init__(self, head: dict[str, Any], curve: list[dict[str, float]]) -> None:
         super().__init__(name="tracking", daemon=True)
         self.head, self.curve = head, curve
-        self.over, self.outcome = threading.Event(), ""
+        self.finished, self.outcome = threading.Event(), ""
         self.experiment: Experiment | None = None
         self.run_id, self.sent = "", 0
         self.logged: set[tuple[str, int]] = set()
 
     def run(self) -> None:
-        healthy = told = False
+        """Send rows until the training is finished, or a later attempt has failed."""
+        healthy = reported = False
         while True:
-            ending = self.over.is_set()
+            ending = self.finished.is_set()
             try:
                 with contextlib.nullcontext() if served() else alone():
                     if not self.run_id and not self._begin():
                         return
                     self._send(self.outcome if ending else "")
                 healthy = True
-            except Exception as error:  # a training does not end for this
-                healthy, self.run_id = False, ""  # the next attempt asks what has arrived
-                if not told:
-                    console.say(f"this training is not told to MLflow at {place()}: {one_line(error)}")
-                    told = True
-            if ending or (self.over.wait(EVERY_S if healthy else LATER_S) and not healthy):
+            except Exception as error:  # whatever it is, a training must not end for it
+                healthy, self.run_id = False, ""  # so that the next attempt reads which values have arrived
+                if not reported:
+                    console.say(f"the curve of this training cannot be sent to MLflow at {place()}: {one_line(error)}")
+                    reported = True
+            if ending or (self.finished.wait(EVERY_S if healthy else LATER_S) and not healthy):
                 return
 
     def _begin(self) -> bool:
-        """Make the run, or go on with the one that an earlier attempt with this key left; False when it is finished."""
+        """Make the run, or resume that of an earlier attempt with this run key; return False if it is finished."""
         self.experiment = self.experiment or Experiment(self.head["name"])
-        same = self.experiment.runs("run_key", self.head["run_key"])
-        if any(run.info.status == "FINISHED" for run in same):
+        earlier = self.experiment.runs("run_key", self.head["run_key"])
+        if any(run.info.status == "FINISHED" for run in earlier):
             return False
-        if same:
-            self.run_id, self.logged = same[0].info.run_id, self.experiment.logged(same[0])
+        if earlier:
+            self.run_id, self.logged = earlier[0].info.run_id, self.experiment.logged(earlier[0])
             self.experiment.end(self.run_id, "RUNNING")
         else:
-            name = runs.name_of(*(self.head[key] for key in ("compressor", "ratio", "train_set", "seed")))
+            name = runs.name_of(runs.adapter_of(self.head))
             tags = {**runs.tags(self.head), "run_key": self.head["run_key"]}
             self.run_id = self.experiment.begin(name, tags)
             self.experiment.describe(self.run_id, tags, runs.params(self.head))
         return True
 
     def _send(self, outcome: str) -> None:
+        """Send the rows that were not sent yet; `outcome`: the status to end the run with, or '' to leave it open."""
         assert self.experiment
-        new, now = self.curve[self.sent :], time.time()
-        values = [value for value in runs.values(new) if (value[0], value[2]) not in self.logged]
+        rows, now = self.curve[self.sent :], time.time()
+        values = [value for value in runs.values(rows) if (value[0], value[2]) not in self.logged]
         self.experiment.log(self.run_id, ((*value, now) for value in values))
-        self.sent += len(new)
+        self.sent += len(rows)
         if outcome:
             self.experiment.end(self.run_id, outcome)

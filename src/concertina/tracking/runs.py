@@ -1,6 +1,6 @@
-"""Runs as an experiment tracker lists them: one per adapter, told by sealed folders and by the records of failures.
+"""Runs as an experiment tracker lists them: one per adapter, from sealed folders and records of failures.
 
-`find` reads seals alone; `tell` reads and verifies what one run has made.
+`find` reads only seals, which is fast; `details` reads and verifies all files of one run.
 """
 
 import hashlib
@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from concertina.artefacts import dag, stage
-from concertina.config import ZERO_SHOT, Adapter, Config
+from concertina.config import ZERO_SHOT, Adapter, Cell, Config, Ratio
 from concertina.store import folders, jsonl, records, sealing
 from concertina.store.sealing import SEAL
 
 TAGS = ("commit", "compressor", "ratio", "train_set", "seed", "device", "date")  # fields of a record that become tags
-PLACE = ("compressor", "ratio", "options", "train_set", "seed", "positions")  # and those that become parameters
-KINDS = {".safetensors", ".json", ".jsonl", ".parquet", ".html", ".csv", ".md", ".txt"}  # files that are handed on
+PLACE = ("compressor", "ratio", "options", "train_set", "seed", "positions")  # fields that become parameters
+KINDS = {".safetensors", ".json", ".jsonl", ".parquet", ".html", ".csv", ".md", ".txt"}  # of files that are uploaded
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run, as far as its seals tell.
+    """One run, as far as its seals show it.
 
-    `key`: the run key of its training (of its scores where nothing is trained, of its failure where that came first).
-    `scores_key`: the run key of its evaluation, as soon as that was begun.
+    `key`: the run key of its training; of its scores where nothing is trained; of its failure where it has only that.
+    `scores_key`: the run key of its evaluation, or '' before that has begun.
+    `trained`, `scored`, `failed`: the folder of the adapter, the folder of the scores, the record of the failure.
     """
 
     name: str
@@ -39,17 +40,21 @@ class Run:
 
     @property
     def status(self) -> str:
+        """The status as the tracker names it."""
         return "FAILED" if self.failed else "FINISHED" if self.scored else "RUNNING"
 
     @property
     def state(self) -> str:
-        """Another one when there is something else to tell of a run."""
+        """A hash that changes when there is something new to record of the run."""
         return _hash(json.dumps([self.key, self.scores_key, self.status, self.error]).encode())
 
 
 @dataclass(frozen=True)
-class Told:
-    """All there is to tell of a run. `curve`: rows with `step`; `files`: by the names they are handed on under."""
+class Details:
+    """All that is recorded of a run. Times are in seconds since 1970.
+
+    `curve`: rows with `step`; `files`: paths by their names in the tracker.
+    """
 
     tags: dict[str, str]
     params: dict[str, str]
@@ -62,9 +67,9 @@ class Told:
 
 
 def find(config: Config) -> Iterator[Run]:
-    """Every run of a config that has an adapter or, without one, scores; and those that failed."""
+    """Yield every run of a config: one per adapter, one per cell that has scores without adapters, and failed ones."""
     for cell in config.cells:
-        adapters, found = config.adapters(cell), False
+        adapters, any_run = config.adapters(cell), False
         failed = _cell_failure(config.name, cell.name)
         if failed:
             path, failure = failed
@@ -74,38 +79,40 @@ def find(config: Config) -> Iterator[Run]:
             of_cell = _scores(dag.artefact(config, "evaluate", cell=cell))
         for adapter in adapters:
             for run in _of_adapter(config, adapter, of_cell):
-                found = True
+                any_run = True
                 yield run
-        if of_cell and not found and (failed or not adapters):
+        # A cell without any adapter is one run: it needs no training, or it failed before that began.
+        if of_cell and not any_run and (failed or not adapters):
             yield Run(cell.name, of_cell["scores_key"] or _hash(of_cell["failed"].read_bytes()), **of_cell)
 
 
 def _of_adapter(config: Config, adapter: Adapter, of_cell: dict[str, Any]) -> Iterator[Run]:
-    """The run of an adapter that is there, and the one of a later attempt that failed."""
+    """Yield the run of a trained adapter, and the run of another attempt that failed, where there is one."""
     name = name_of(adapter)
     trained = dag.artefact(config, "train", **vars(adapter))
     key = stage.sealed_key(trained) if trained.seal.exists() else None
     if key is not None:
         scored = of_cell.get("scored")
-        older = scored and (scored / SEAL).stat().st_mtime_ns < trained.seal.stat().st_mtime_ns
-        yield Run(name, key, trained=trained.folder, adapter=adapter, **({} if older else of_cell))  # else of another
+        # Scores that are older than the adapter are those of the adapter before it.
+        outdated = scored and (scored / SEAL).stat().st_mtime_ns < trained.seal.stat().st_mtime_ns
+        yield Run(name, key, trained=trained.folder, adapter=adapter, **({} if outdated else of_cell))
     path = folders.failure(config.name, "train", str(adapter))
     if path.exists():
         failure = records.read(path)
-        own = failure.run_key or _hash(path.read_bytes())
-        if own != key:
-            yield Run(name, own, adapter=adapter, failed=path, error=f"train failed: {_error(failure)}")
+        failed_key = failure.run_key or _hash(path.read_bytes())
+        if failed_key != key:
+            yield Run(name, failed_key, adapter=adapter, failed=path, error=f"train failed: {_error(failure)}")
 
 
 def _scores(scored: dag.Artefact) -> dict[str, Any]:
-    """The fields of Run that a cell's scores fill, if they are there."""
+    """Return the fields of Run that a cell's scores fill, or none if there are no scores."""
     if not scored.seal.exists():
         return {}
     return {"scored": scored.folder, "scores_key": stage.sealed_key(scored)}
 
 
 def _cell_failure(name: str, cell: str) -> tuple[Path, records.Failure] | None:
-    """What keeps a whole cell from having scores."""
+    """Return the failure, with its file, that prevents a whole cell from having scores, if there is one."""
     segments = folders.failure(name, "segments", "_").parent.glob(f"*/*/{cell}.json")
     for path in (folders.failure(name, "evaluate", cell), *sorted(segments)):
         if path.exists() and isinstance(failure := records.read(path), records.Failure):
@@ -118,33 +125,39 @@ def _error(record: records.Run) -> str:
 
 
 def name_of(adapter: Adapter) -> str:
-    """How the run of an adapter is called in a list of runs."""
+    """Return the name of an adapter's run in a list of runs."""
     return f"{adapter.cell} {adapter.train_set} seed{adapter.seed}"
 
 
+def adapter_of(head: Mapping[str, Any]) -> Adapter:
+    """Return the adapter that the head of a record of its training describes."""
+    cell = Cell(head["compressor"], Ratio.parse(head["ratio"]), head.get("options") or {})
+    return Adapter(head["train_set"], cell, head["seed"])
+
+
 def tags(record: Mapping[str, Any]) -> dict[str, str]:
-    """What a run is filtered by; `record` may be the head of one that is not written yet."""
-    found = {name: str(record[name]) for name in TAGS if record.get(name) is not None}
-    return {"kind": "adapter", "track": record["name"], **found}
+    """Return the tags by which runs can be filtered; `record` may be the head of one that is not written yet."""
+    fields = {name: str(record[name]) for name in TAGS if record.get(name) is not None}
+    return {"kind": "adapter", "track": record["name"], **fields}
 
 
 def params(record: Mapping[str, Any]) -> dict[str, str]:
-    """What a run is compared by: its place in the grid, and the config of its stage but for the sets."""
+    """Return the parameters by which runs can be compared: cell, adapter, and the stage's config without its sets."""
     place = [(name, record[name]) for name in PLACE if record.get(name) not in (None, {})]
     stage = {name: value for name, value in record["config"].items() if name not in ("sets", "skipped")}
     return {name: str(value) for name, value in (*place, *_flat(stage, f"{record['stage']}."))}
 
 
 def values(curve: list[dict[str, float]]) -> Iterator[tuple[str, float, int]]:
-    """The values of a training curve as (name, value, step)."""
+    """Yield the values of a training curve as (name, value, step)."""
     for row in curve:
         yield from ((f"train/{name}", value, int(row["step"])) for name, value in row.items() if name != "step")
 
 
-def tell(run: Run, first_set: str) -> Told:
-    """Read and verify what a run has made. `first_set`: the test set whose realised ratio is that of the run.
+def details(run: Run, first_set: str) -> Details:
+    """Read and verify all that a run has made. `first_set`: the test set whose realised ratio becomes the run's.
 
-    Errors: DamagedError naming what is missing or altered.
+    Errors: DamagedError naming the file that is missing or altered.
     """
     scored = _records(run)
     if run.trained:
@@ -154,27 +167,28 @@ def tell(run: Run, first_set: str) -> Told:
     head = base.model_dump(mode="json")
     if run.adapter:
         head |= {"train_set": run.adapter.train_set, "seed": run.adapter.seed}
-    spent_s = sum(record.seconds for record in scored.values())
-    stamp = run.trained or run.scored
-    trained_s = (stamp / SEAL if stamp else run.failed or Path()).stat().st_mtime
+    scoring_s = sum(record.seconds for record in scored.values())
+    sealed = run.trained or run.scored
+    trained_s = (sealed / SEAL if sealed else run.failed or Path()).stat().st_mtime
     realised = [f"{record.realised_ratio:.2f}" for record in scored.values() if record.test_set == first_set]
     more = {"realised_ratio": realised[0]} if realised else {}
     more |= {"error": run.error[:5000]} if run.error else {}
-    told = [head, *(record.model_dump(mode="json") for record in list(scored.values())[:1])]
-    return Told(
+    # A record of training wins over one of evaluation where both have a parameter.
+    heads = [head, *(record.model_dump(mode="json") for record in list(scored.values())[:1])]
+    return Details(
         tags={**tags(head), **more},
-        params={name: value for one in reversed(told) for name, value in params(one).items()},
+        params={name: value for one in reversed(heads) for name, value in params(one).items()},
         metrics=dict(pair for record in scored.values() for pair in _metrics(record)),
         curve=_curve(run.trained) if run.trained else [],
         files=(_files(run.trained, "adapter") if run.trained else {}) | _predictions(run, scored),
         began_s=trained_s - base.seconds,
         trained_s=trained_s,
-        ended_s=trained_s + (spent_s if run.trained else 0),
+        ended_s=trained_s + (scoring_s if run.trained else 0),
     )
 
 
 def report(config: Config) -> tuple[str, dict[str, Path]] | None:
-    """The run key of the report and its files; None while there is none. Errors: DamagedError."""
+    """Return the run key of the report and its files, or None if there is no report yet. Errors: DamagedError."""
     folder = dag.artefact(config, "report").folder
     if not (folder / SEAL).exists():
         return None
@@ -182,20 +196,21 @@ def report(config: Config) -> tuple[str, dict[str, Path]] | None:
 
 
 def _records(run: Run) -> dict[str, records.Record]:
-    """A run's own results by '<test set>/zero-shot' or '<test set>/<train set>-seed<n>'."""
+    """Return a run's own results, by '<test set>/zero-shot' or '<test set>/<train set>-seed<n>'."""
     if not run.scored:
         return {}
     sealing.verify(run.scored)
     own = {ZERO_SHOT, *([run.adapter.name] if run.adapter else [])}
-    found = records.read_folder(run.scored).items()
+    all_records = records.read_folder(run.scored).items()
     return {
         path.relative_to(run.scored).with_suffix("").as_posix(): record
-        for path, record in found
+        for path, record in all_records
         if isinstance(record, records.Record) and path.stem in own
     }
 
 
 def _metrics(record: records.Record) -> Iterator[tuple[str, float]]:
+    """Yield the scores of a record, and its rates, as (name, value)."""
     when = "adapted" if record.adapted else "zero_shot"
     yield from ((f"{record.test_set}/{metric}_{when}", scored.value) for metric, scored in record.scores.items())
     yield f"{record.test_set}/realised_ratio", record.realised_ratio
@@ -207,17 +222,22 @@ def _curve(folder: Path) -> list[dict[str, float]]:
 
 
 def _predictions(run: Run, scored: Mapping[str, records.Record]) -> dict[str, Path]:
+    """Return the files of predictions of some records, by their names in the tracker."""
     folder = run.scored or Path()
     return {f"predictions/{name}{end}": folder / f"{name}{end}" for name in scored for end in (".json", ".parquet")}
 
 
 def _files(folder: Path, name: str) -> dict[str, Path]:
-    """The sealed files of a folder, of kinds that hold no code; what lies there unsealed or is a link stays."""
+    """Return the sealed files of a folder that contain no code, by their names in the tracker.
+
+    Files that are not sealed, and links, are left out, since nothing vouches for their content.
+    """
     sealed = ((file, folder / file) for file in sealing.read_seal(folder)["files"])
     return {f"{name}/{file}": path for file, path in sealed if path.suffix in KINDS and not path.is_symlink()}
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield nested values as (dotted name, value)."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")

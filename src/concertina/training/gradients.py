@@ -10,9 +10,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from concertina.config import Config
-from concertina.model import batching, lalm, packed_attention
+from concertina.model import batching, lalm
 from concertina.model.batching import Item
-from concertina.model.lalm import Inputs, Lalm
+from concertina.model.inputs import Inputs, pack
+from concertina.model.lalm import Lalm
 
 T = TypeVar("T")
 
@@ -28,9 +29,7 @@ A = TypeVar("A", bound=Answered)
 
 
 def ready(model: Lalm, config: Config) -> None:
-    """Set the model up for the config's layout of batches, and for its use of memory."""
-    if config.train.layout == "packed":
-        model.llm.config._attn_implementation = packed_attention.NAME
+    """Set the model up for the config's use of memory."""
     if config.train.gradient_checkpointing:
         # transformers has renamed it, and warns of the old name
         enable = getattr(model.model, "activation_checkpointing_enable", model.model.gradient_checkpointing_enable)
@@ -38,20 +37,20 @@ def ready(model: Lalm, config: Config) -> None:
 
 
 def batch(model: Lalm, config: Config, items: Sequence[Item]) -> tuple[Inputs, dict[str, Any]]:
-    """A batch with its answers, in the config's layout, and what the LLM is to be told of it."""
+    """A batch with its answers, in the config's layout, and what else the LLM needs to read it."""
     inputs = batching.batch(model, config, items, answers=True)
     if config.train.layout == "padded":
         return inputs, {}
-    row, packed = packed_attention.pack(inputs)
-    return row, {"packing": packed}
+    row, packing = pack(inputs)
+    return row, {"packing": packing}
 
 
 def gradients(model: Lalm, config: Config, items: Sequence[Item]) -> float:
     """Add a step's gradients to those in the parameters; returns its mean loss per label token, in nats."""
 
     def loss(part: list[Item]) -> torch.Tensor:
-        inputs, told = batch(model, config, part)
-        return lalm.loss(model, inputs, **told)
+        inputs, extra = batch(model, config, part)
+        return lalm.loss(model, inputs, **extra)
 
     parts = divided(items, config.train.batch_tokens, positions)
     return backward(parts, loss, model.device.type, config.train.precision == "bfloat16")

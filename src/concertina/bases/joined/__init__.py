@@ -1,1 +1,1 @@
-"""Assembling a base: a pretrained Whisper encoder and a pretrained LLM, read, joined, and the projector trained."""
+"""How a base is joined: read a pretrained Whisper and LLM, join them by a projector, and train it."""

@@ -11,18 +11,18 @@ from concertina.bases.joined.heard import Heard
 from concertina.model.lalm import Lalm
 
 BLANK = 0
-SHARPNESS = 20.0  # of the cosines at the start
+SHARPNESS = 20.0  # the factor on the cosines at the start
 
 
 class Aligner(nn.Module):
-    """The projector, scored against the embeddings of the tokens that occur; what is learnt beside it is left here."""
+    """The projector, trained against the embeddings of the tokens that occur; all else that it learns is discarded."""
 
     mean_D: torch.Tensor
     classes_KD: torch.Tensor
 
     def __init__(self, lalm: Lalm, texts: list[str]) -> None:
         super().__init__()
-        # each word after a space, so that it has one token wherever it stands
+        # the space gives the first word the same tokens as in the middle of a text
         targets = lalm.tokenizer([f" {text}" for text in texts], add_special_tokens=False).input_ids
         self.tokens = sorted({token for target in targets for token in target})
         number = {token: k for k, token in enumerate(self.tokens, start=1)}
@@ -36,7 +36,7 @@ class Aligner(nn.Module):
         self.sharpness = nn.Parameter(torch.tensor(SHARPNESS).log())
 
     def forward(self, batch: list[Heard]) -> torch.Tensor:
-        """The mean CTC loss per token."""
+        """Return the mean CTC loss per token."""
         targets = [self.targets[heard.spoken] for heard in batch]
         lengths_B = torch.tensor([len(heard.frames_TD) for heard in batch])
         counts_B = torch.tensor([len(target) for target in targets])
@@ -53,14 +53,14 @@ class Aligner(nn.Module):
         return losses_B.sum() / counts_B.sum()
 
     def scores(self, frames_BTD: torch.Tensor) -> torch.Tensor:
-        """Of blank and every class, for each frame: [B, T, 1 + K]."""
+        """Score blank and every class for each frame: [B, T, 1 + K]."""
         heard_BTD = nn.functional.normalize(self.projector(frames_BTD) - self.mean_D, dim=-1)
         blank_1D = nn.functional.normalize(self.blank_D, dim=-1)[None]
         return self.sharpness.exp() * (heard_BTD @ torch.cat([blank_1D, self.classes_KD]).T)
 
     @torch.no_grad()
     def rescale(self, batch: list[Heard]) -> None:
-        """Give projected frames the length of embeddings, which the cosines left open."""
+        """Scale projected frames to the length of embeddings, which a loss on cosines does not decide."""
         frames_TD = torch.cat([heard.frames_TD.float() for heard in batch])
         factor = self.norm / float((self.projector(frames_TD) - self.mean_D).norm(dim=-1).mean())
         self.projector.weight.mul_(factor)

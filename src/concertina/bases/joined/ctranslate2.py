@@ -1,4 +1,4 @@
-"""Whisper as CTranslate2 stores it (model.bin): a header, variables by name, and names that share a variable.
+"""Read Whisper as CTranslate2 stores it (model.bin): a header, variables by name, and names that share a variable.
 
 The file is read as data; nothing of CTranslate2 is needed. https://github.com/OpenNMT/CTranslate2
 """
@@ -22,7 +22,7 @@ LINEAR = {  # the names of a block's joint projections
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
-    """Every variable by name, an alias as the variable that it names. Errors: DamagedError."""
+    """Read every variable by name; an alias is read as the variable that it names. Errors: DamagedError."""
     try:
         with open(path, "rb") as file:
             version, specification = _number(file, "I"), _name(file)
@@ -58,7 +58,7 @@ def _variable(file: BinaryIO) -> tuple[str, torch.Tensor]:
 
 
 def whisper_state(variables: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same under the names of transformers' WhisperModel, the three parts of a joint projection apart."""
+    """Rename variables as in transformers' WhisperModel, and split joint projections into their parts."""
     state: dict[str, torch.Tensor] = {}
     for name, tensor in variables.items():
         if tensor.ndim and not name.startswith("decoder/projection") and "alignment" not in name:
@@ -68,7 +68,7 @@ def whisper_state(variables: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 
 def _renamed(name: str, tensor: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """A variable's names in transformers, and what of it goes by each."""
+    """Return a variable's names in transformers, each with the part of the variable that has it."""
     side, *path = name.split("/")
     kind = {"gamma": "weight", "beta": "bias", "encodings": "weight"}.get(path[-1], path[-1])
     if path[0].startswith("conv"):

@@ -16,7 +16,7 @@ DECAY = 0.01
 
 
 def loss(model: Lalm, batch: list[Heard]) -> torch.Tensor:
-    """The mean cross entropy of the answers' tokens."""
+    """Return the mean cross entropy of the answers' tokens."""
     frames_TD = torch.cat([heard.frames_TD.float() for heard in batch])
     frames_B = torch.tensor([len(heard.frames_TD) for heard in batch])
     every_frame = Segments.cut(torch.ones(len(frames_TD), dtype=torch.bool), frames_B)
@@ -25,19 +25,19 @@ def loss(model: Lalm, batch: list[Heard]) -> torch.Tensor:
 
 
 def positions(heard: Heard) -> int:
-    """How many positions of the LLM an utterance with its answer takes."""
+    """Return how many positions of the LLM an utterance with its answer takes."""
     before, after = heard.prompt
     return len(before) + len(heard.frames_TD) + len(after) + len(heard.answer)
 
 
 def learners(model: Lalm) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What learns: the projector's parameters, and the LLM's without its embeddings, which the projector reads."""
+    """Return the parameters that learn: the projector's, and the LLM's without its embeddings."""
     projector = list(model.model.model.multi_modal_projector.parameters())
     return projector, [p for name, p in model.llm.named_parameters() if not name.startswith("embed_tokens")]
 
 
 def optimiser(model: Lalm, recipe: Finetuning) -> torch.optim.Optimizer:
-    """AdamW, the projector at a rate of its own."""
+    """Return AdamW with a learning rate of its own for the projector."""
     projector, llm = learners(model)
     for parameter in (*projector, *llm):
         parameter.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""The speech that a base is assembled with: frames of the frozen encoder in memory, and the texts asked for.
+"""The speech on which a joined base is trained: the frozen encoder's frames in memory, and the answers to learn.
 
 Tensor names: B utterances, T frames of one of them, D width.
 """
@@ -21,29 +21,29 @@ from concertina.model.lalm import Lalm, Prompt
 from concertina.store import folders, jsonl, sealing, shards
 from concertina.units import RATE_HZ
 
-SHELF = 64  # batches that are sorted by length together
-STRETCH = 1024  # utterances whose samples are in memory together
+SHELF = 64  # batches whose utterances are sorted by length together
+STRETCH = 1024  # utterances whose samples are in memory at the same time
 
 
 Place = tuple[str, str]  # a corpus and its split
 
 
 class Heard(NamedTuple):
-    """One utterance with a task."""
+    """One encoded utterance with a task: its frames, transcript, prompt and answer."""
 
     frames_TD: torch.Tensor  # float16
-    spoken: str  # what is said, normalised
+    spoken: str  # the transcript, normalised
     prompt: Prompt
     answer: list[int]
 
 
 def read(model: Lalm, config: Config, longest_s: float) -> list[list[Heard]]:
-    """The utterances of each of the base's parts of at most so many seconds.
+    """Read and encode the utterances of each of the base's parts that last at most `longest_s` seconds.
 
-    A split that several parts are of is encoded once. Errors: DamagedError; ConfigError when a part has none.
+    A split that several parts use is encoded once. Errors: DamagedError; ConfigError when a part has no utterance.
     """
     parts = config.base.parts
-    found: dict[int, list[Heard]] = {}
+    by_part: dict[int, list[Heard]] = {}
     for place in splits_of(parts):
         folder = dag.artefact(config, "data", **place._asdict()).folder
         sealing.verify(folder)
@@ -53,17 +53,19 @@ def read(model: Lalm, config: Config, longest_s: float) -> list[list[Heard]]:
             n: [i for i in batching.subset(rows, parts[n]) if rows[i]["duration_s"] <= longest_s] for n in numbers
         }
         if empty := [parts[n] for n in numbers if not usable[n]]:
-            raise ConfigError(f"base.assembled.parts: {place} has nothing short enough to {empty[0].task}")
+            raise ConfigError(
+                f"base.assembled.parts: {place} has no utterance of at most {longest_s:g} s to {empty[0].task}"
+            )
         frames = _encode(model, config, folder, sorted({i for indices in usable.values() for i in indices}))
-        found |= {n: _asked(model, config, parts[n], rows, frames, usable[n]) for n in numbers}
-    return [found[number] for number in range(len(parts))]
+        by_part |= {n: _with_task(model, config, parts[n], rows, frames, usable[n]) for n in numbers}
+    return [by_part[number] for number in range(len(parts))]
 
 
 def _encode(model: Lalm, config: Config, folder: Path, indices: list[int]) -> dict[int, torch.Tensor]:
-    """The frames of some utterances of a split, by their number in it."""
+    """Return the frames of some utterances of a split, by their number in it."""
     audio = shards.Reader(folder)
     budget = int(config.features.batch_seconds * RATE_HZ)
-    console.say(f"{folder}: {len(indices)} utterances to hear")
+    console.say(f"{folder}: {len(indices)} utterances to encode")
     frames: dict[int, torch.Tensor] = {}
     with console.Progress(len(indices), "utterances") as progress:
         for start in range(0, len(indices), STRETCH):
@@ -73,7 +75,7 @@ def _encode(model: Lalm, config: Config, folder: Path, indices: list[int]) -> di
     return frames
 
 
-def _asked(
+def _with_task(
     model: Lalm,
     config: Config,
     part: Part,
@@ -81,17 +83,20 @@ def _asked(
     frames: dict[int, torch.Tensor],
     indices: list[int],
 ) -> list[Heard]:
-    """A part's utterances with its task."""
+    """Return a part's utterances with the prompt and the answers of its task."""
     prompt = lalm.prompt_ids(model, config.base, part.task, part.language, part.to)
-    spoken = _normaliser.normalise([rows[i]["text"] for i in indices], part.language)
+    transcripts = _normaliser.normalise([rows[i]["text"] for i in indices], part.language)
     return [
-        Heard(frames[i], said, prompt, lalm.answer_ids(model, str(batching.reference(rows[i], part))))
-        for i, said in zip(indices, spoken, strict=True)
+        Heard(frames[i], transcript, prompt, lalm.answer_ids(model, str(batching.reference(rows[i], part))))
+        for i, transcript in zip(indices, transcripts, strict=True)
     ]
 
 
 def batches(parts: list[list[Heard]], recipe: Recipe, batch: int, draw: Generator) -> Iterator[list[Heard]]:
-    """Endless batches of like lengths, the parts mixed by their shares, each part in one permutation after another."""
+    """Yield endless batches of utterances of similar length.
+
+    The parts are mixed by the recipe's shares; each is drawn in one permutation after another.
+    """
     waiting: list[list[int]] = [[] for _ in parts]
     while True:
         which = draw.choice(len(parts), size=batch * SHELF, p=recipe.shares)
@@ -101,5 +106,5 @@ def batches(parts: list[list[Heard]], recipe: Recipe, batch: int, draw: Generato
                 waiting[part] = draw.permutation(len(parts[part])).tolist()
             shelf.append(parts[part][waiting[part].pop()])
         shelf.sort(key=lambda heard: len(heard.frames_TD) + len(heard.answer))
-        for place in draw.permutation(SHELF):
-            yield shelf[place * batch : (place + 1) * batch]
+        for number in draw.permutation(SHELF):
+            yield shelf[number * batch : (number + 1) * batch]

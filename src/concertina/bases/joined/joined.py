@@ -1,4 +1,4 @@
-"""A Whisper encoder and a causal LLM in one Qwen2-Audio checkpoint, with a projector that knows nothing yet."""
+"""Put a Whisper encoder and a causal LLM into one Qwen2-Audio checkpoint, with an untrained projector."""
 
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,19 @@ from concertina.model.lalm import AUDIO, Lalm
 
 
 def join(whisper: WhisperForConditionalGeneration, llm: Any, tokenizer: Any) -> Lalm:
-    """The model, in float32, the head tied to the embeddings where the LLM's is; `llm`'s own weights are used."""
+    """Return the joined model in float32, with `llm`'s own weights; its head is tied if the LLM's is."""
     tokenizer.add_tokens([AUDIO], special_tokens=True)
     if len(tokenizer) > llm.config.vocab_size:
         llm.resize_token_embeddings(len(tokenizer))
-    heard = whisper.config
+    encoder_config = whisper.config
     config = Qwen2AudioConfig(
         audio_config={
-            "num_mel_bins": heard.num_mel_bins,
-            "d_model": heard.d_model,
-            "encoder_layers": heard.encoder_layers,
-            "encoder_attention_heads": heard.encoder_attention_heads,
-            "encoder_ffn_dim": heard.encoder_ffn_dim,
-            "max_source_positions": heard.max_source_positions,
+            "num_mel_bins": encoder_config.num_mel_bins,
+            "d_model": encoder_config.d_model,
+            "encoder_layers": encoder_config.encoder_layers,
+            "encoder_attention_heads": encoder_config.encoder_attention_heads,
+            "encoder_ffn_dim": encoder_config.encoder_ffn_dim,
+            "max_source_positions": encoder_config.max_source_positions,
         },
         text_config=llm.config.to_dict(),
         audio_token_index=tokenizer.convert_tokens_to_ids(AUDIO),
@@ -39,7 +39,7 @@ def join(whisper: WhisperForConditionalGeneration, llm: Any, tokenizer: Any) -> 
     model.model.audio_tower.load_state_dict(encoder, assign=True)
     model.model.language_model = llm.model
     model.lm_head = llm.lm_head
-    projector = torch.nn.Linear(heard.d_model, llm.config.hidden_size)
+    projector = torch.nn.Linear(encoder_config.d_model, llm.config.hidden_size)
     model.model.multi_modal_projector.linear = projector
     if llm.config.tie_word_embeddings:
         model.lm_head.weight = model.model.language_model.embed_tokens.weight
@@ -50,7 +50,7 @@ def join(whisper: WhisperForConditionalGeneration, llm: Any, tokenizer: Any) -> 
 
 
 def save(lalm: Lalm, folder: Path) -> None:
-    """Write the checkpoint in the hub's layout; a head that is tied is not written twice."""
+    """Write the checkpoint in the hub's layout; a tied head is written once."""
     tied = lalm.model.lm_head.weight is lalm.llm.embed_tokens.weight
     state = {n: t for n, t in lalm.model.state_dict().items() if not (tied and n == "lm_head.weight")}
     lalm.model.save_pretrained(folder, state_dict=state)

@@ -1,4 +1,4 @@
-"""How a base is assembled: the config's base.assembled.recipe, key by key as configs/small.yaml explains them."""
+"""The recipe of a joined base, base.assembled.recipe in the config; configs/small.yaml explains every key."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class Finetuning(Section):
 
 
 class Recipe(Section):
-    """`shares`: of each part of base.assembled.parts in what is drawn, in their order; they sum to 1."""
+    """The whole recipe. `shares`: how much of what is drawn comes from each of base.assembled.parts; they sum to 1."""
 
     alignment: Alignment
     finetuning: Finetuning
@@ -40,17 +40,18 @@ class Recipe(Section):
 
 
 def read_recipe(values: dict[str, Any], parts: int) -> Recipe:
-    """A recipe for so many parts of speech. Errors: ConfigError naming the key and the nearest valid one."""
+    """Read a recipe for a base with that many parts. Errors: ConfigError naming the key and the nearest valid one."""
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(map(_explain, error.errors()))) from None
     if len(recipe.shares) != parts or abs(sum(recipe.shares) - 1) > 1e-6:
-        raise ConfigError(f"base.assembled.recipe.shares: one for each of the {parts} parts, together 1")
+        raise ConfigError(f"base.assembled.recipe.shares: give one for each of the {parts} parts, 1 in total")
     return recipe
 
 
 def _explain(fact: Any) -> str:
+    """Return one of pydantic's errors as a phrase: the key's path, and what is wrong with it."""
     where = ".".join(map(str, ("base.assembled.recipe", *fact["loc"])))
     if fact["type"] != "extra_forbidden":
         return f"{where}: {fact['msg']}"

@@ -45,7 +45,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Example:
-    """What one row of a batch is: mels and their phonemes, the words spoken, and the answer that a task wants."""
+    """One row of a batch: mels and their phonemes, the words spoken, and the answer to learn."""
 
     mel_LM: np.ndarray
     phonemes_L: np.ndarray
@@ -72,25 +72,25 @@ class Pool:
             self._noise_KLM = file.get_tensor("noise").astype(np.float32)
 
     def example(self, draw: Generator, mix: "Mix", limit: int) -> Example:
-        """One example of at most `limit` mel frames: joined clips, noise, masks, a task."""
+        """Draw an example of at most `limit` mel frames: joined clips, noise, masks, a task."""
         language = str(draw.choice(list(mix.languages), p=list(mix.languages.values())))
-        chosen: list[Clip] = []
+        clips: list[Clip] = []
         room = limit
         for _ in range(int(draw.choice(len(mix.joined), p=mix.joined)) + 1):
             clip = self.clips[draw.choice(self.by_language[language])]
-            if chosen and clip.length + 40 > room:
+            if clips and clip.length + 40 > room:
                 break
-            chosen.append(clip)
+            clips.append(clip)
             room -= clip.length + 40
-        mel_LM, phonemes_L = self._join(chosen, draw)
-        power = float(np.mean([clip.power for clip in chosen]))
+        mel_LM, phonemes_L = self._join(clips, draw)
+        power = float(np.mean([clip.power for clip in clips]))
         snr_db = draw.uniform(0, 20) if draw.random() < mix.noisy else draw.uniform(20, 40)
         mel_LM = self._noisy(mel_LM, power * 10 ** (-snr_db / 10), draw)
         if mix.mask:
             mel_LM = _masked(mel_LM, draw)
         to = language if draw.random() < mix.transcribe else str(draw.choice(TRANSLATIONS[language]))
         task = "transcribe" if to == language else "translate"
-        spoken, answer = (" ".join(clip.texts[code] for clip in chosen) for code in (language, to))
+        spoken, answer = (" ".join(clip.texts[code] for clip in clips) for code in (language, to))
         return Example(mel_LM, phonemes_L, spoken, task, language, to, answer)
 
     def _join(self, clips: list[Clip], draw: Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -140,16 +140,16 @@ def _masked(mel_LM: np.ndarray, draw: Generator) -> np.ndarray:
 
 
 def batches(pool: Pool, mix: Mix, draw: Generator, batch_mel: int, limit: int) -> Iterator[list[Example]]:
-    """Endless batches of similar lengths, each of at most `batch_mel` mel frames, padding included."""
+    """Yield endless batches of similar lengths, each of at most `batch_mel` mel frames, padding included."""
     while True:
         shelf = sorted((pool.example(draw, mix, limit) for _ in range(256)), key=lambda e: len(e.mel_LM))
-        made: list[list[Example]] = [[]]
+        packed: list[list[Example]] = [[]]
         for example in shelf:
-            if (len(made[-1]) + 1) * len(example.mel_LM) > batch_mel:
-                made.append([])
-            made[-1].append(example)
-        for index in draw.permutation(len(made)):
-            yield made[index]
+            if (len(packed[-1]) + 1) * len(example.mel_LM) > batch_mel:
+                packed.append([])
+            packed[-1].append(example)
+        for index in draw.permutation(len(packed)):
+            yield packed[index]
 
 
 def pad(mels: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -174,9 +174,9 @@ def make_pool(folder: Path, extractor: WhisperFeatureExtractor, counts: dict[str
     with spawn.Pool(jobs, maxtasksperchild=1) as pool, Progress(sum(counts.values()), "clips") as progress:
         tasks = ((options, range(part, min(part + GROUP, n_parts)), extractor) for part in range(0, n_parts, GROUP))
         for part_mels, part_phonemes, part_clips in pool.imap(_speak_parts, tasks):
-            for mel_LM, said, clip in zip(part_mels, part_phonemes, part_clips, strict=True):
+            for mel_LM, starts, clip in zip(part_mels, part_phonemes, part_clips, strict=True):
                 clips.append({"start": end, "length": len(mel_LM), **clip})
-                phonemes.append(_per_mel_frame(said, len(mel_LM), numbers))
+                phonemes.append(_per_mel_frame(starts, len(mel_LM), numbers))
                 end += len(mel_LM)
             mels += part_mels
             progress.add(len(part_clips))
@@ -187,12 +187,12 @@ def make_pool(folder: Path, extractor: WhisperFeatureExtractor, counts: dict[str
     sealing.write_json(folder / "clips.json", clips)  # last: a pool that has it is whole
 
 
-def _per_mel_frame(said: list[tuple[int, str]], length: int, numbers: dict[str, int]) -> np.ndarray:
-    """The number of the phoneme in each of `length` mel frames; `numbers` gains those that are new."""
+def _per_mel_frame(starts: list[tuple[int, str]], length: int, numbers: dict[str, int]) -> np.ndarray:
+    """Return the number of the phoneme in each of `length` mel frames; new phonemes are added to `numbers`."""
     phonemes_L = np.zeros(length, np.int16)
-    for starts_ms, name in said:  # each goes on until the next one begins
+    for start_ms, name in starts:  # each lasts until the next one begins
         name = name.strip("',_:")
-        phonemes_L[round(starts_ms / 10) :] = numbers.setdefault(name, len(numbers) + 1) if name else 0
+        phonemes_L[round(start_ms / 10) :] = numbers.setdefault(name, len(numbers) + 1) if name else 0
     return phonemes_L
 
 

@@ -31,7 +31,7 @@ POSITION_SCALE, CONVOLUTION_SCALE = 0.25, 4.0  # sound above position at the sta
 
 
 class Shape(Section):
-    """The dimensions of a model; see config.yaml."""
+    """The dimensions of a model; see models/tiny/recipe.yaml."""
 
     vocabulary: int
     width: int
@@ -96,7 +96,7 @@ def create(
 
 
 def _sinusoids(positions: int, width: int) -> torch.Tensor:
-    """Whisper's position embeddings (arXiv 2212.04356); a scratch encoder has to be given them."""
+    """Return Whisper's position embeddings (arXiv 2212.04356), which an encoder does not learn from scratch."""
     rates = torch.exp(-math.log(10_000) / (width // 2 - 1) * torch.arange(width // 2))
     angles = torch.arange(positions)[:, None] * rates[None]
     return torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -118,7 +118,7 @@ class Learner(nn.Module):
         self.prompts = prompts
 
     def forward(self, examples: list[Example], joint: bool, ctc_weight: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss of a phase, and the CTC loss in it."""
+        """Return the loss of a phase, and the CTC loss in it."""
         tower = self.lalm.model.audio_tower
         mel_BML, mel_lengths_B = pad([example.mel_LM for example in examples])
         outputs = list(encoder.layers(tower, mel_BML, mel_lengths_B))
@@ -131,7 +131,7 @@ class Learner(nn.Module):
         return ctc + self._phoneme(outputs[len(outputs) // 2], examples), ctc.detach()
 
     def _phoneme(self, hidden_BSD: torch.Tensor, examples: list[Example]) -> torch.Tensor:
-        """Cross entropy of the phoneme at each position, half-way up the encoder: hearing comes before spelling."""
+        """Return the cross entropy of the phonemes, predicted at each position from the encoder's middle layer."""
         labels = [torch.from_numpy(example.phonemes_L[::2].astype(np.int64)) for example in examples]
         labels_BS = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORED)
         logits_BSV = self.phonemes(hidden_BSD).float()
@@ -149,13 +149,13 @@ class Learner(nn.Module):
         return losses_B.sum() / counts_B.sum()
 
     def ctc_logits(self, audio_BTD: torch.Tensor) -> torch.Tensor:
-        """Scores of tokens per frame: the language model's own embeddings are the classes."""
+        """Score tokens per frame: the language model's own embeddings are the classes."""
         logits_BTV = audio_BTD @ self.lalm.model.language_model.embed_tokens.weight.T
         bias_V = torch.zeros(logits_BTV.shape[-1]).index_fill(0, torch.tensor([BLANK]), 1) * self.blank_bias
         return logits_BTV + bias_V.to(logits_BTV.dtype)
 
     def _answer(self, audio_BTD: torch.Tensor, lengths_B: torch.Tensor, examples: list[Example]) -> torch.Tensor:
-        """Cross entropy of the answers, the language model reading every frame."""
+        """Return the cross entropy of the answers; the language model reads every frame."""
         embed = self.lalm.model.language_model.embed_tokens
         rows, labels = [], []
         for audio_TD, length, example in zip(audio_BTD, lengths_B.tolist(), examples, strict=True):

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al., kellerjordan.github.io/posts/muon): momentum whose update is made orthogonal, for matrices.
+"""Muon (Jordan et al., kellerjordan.github.io/posts/muon): momentum with orthogonal updates, for matrices.
 
 torch has it too, in bfloat16 alone and a matrix at a time: on a processor that cannot multiply bfloat16 a step takes
 minutes. Here matrices of one shape go together, in float32, and the processes share them out.
@@ -19,14 +19,14 @@ MOMENTUM = 0.95
 
 
 class Muon(torch.optim.Optimizer):
-    """Every process holds the same gradients; each makes the updates of its share of the matrices, and all get all."""
+    """The optimiser: every process holds the same gradients, computes the updates of a share, and receives the rest."""
 
     def __init__(self, matrices: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> None:
         super().__init__(list(matrices), {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[torch.nn.Parameter]] = {}
             for matrix in group["params"]:
@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
                     matrix.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=rate)
 
     def _momentum(self, matrix: torch.nn.Parameter) -> torch.Tensor:
-        """Nesterov's: the gradient, leaned towards the mean of those before it."""
+        """Return Nesterov's momentum: the gradient, moved towards the running mean."""
         assert matrix.grad is not None
         mean = self.state[matrix].setdefault("mean", torch.zeros_like(matrix))
         mean.lerp_(matrix.grad, 1 - MOMENTUM)
@@ -47,7 +47,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def shared_out(matrices_KRC: torch.Tensor) -> torch.Tensor:
-    """`orthogonal` of all matrices, each process computing its share of them."""
+    """Compute `orthogonal` of all matrices, a share of them in each process."""
     rank, size = processes.number()
     if size == 1:
         return orthogonal(matrices_KRC)
@@ -58,7 +58,7 @@ def shared_out(matrices_KRC: torch.Tensor) -> torch.Tensor:
 
 
 def orthogonal(matrices_KRC: torch.Tensor) -> torch.Tensor:
-    """The nearest matrices whose singular values are all about 1 (between 0.5 and 1.5)."""
+    """Return the nearest matrices whose singular values are all about 1 (between 0.5 and 1.5)."""
     if matrices_KRC.shape[1] > matrices_KRC.shape[2]:
         return orthogonal(matrices_KRC.mT).mT
     a, b, c = COEFFICIENTS

@@ -1,4 +1,4 @@
-"""The processes that train the base from scratch together, and all that they exchange. One alone exchanges nothing."""
+"""The processes that train a base from scratch together, and what they exchange; a single one exchanges nothing."""
 
 import contextlib
 import os
@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.multiprocessing.spawn import ProcessException
 
 MEETING = "meeting-"  # the beginning of the name of the file by which they find each other
 
 
 def spawn(work: Callable[..., None], arguments: tuple[Any, ...], size: int) -> None:
-    """Run `work(rank, *arguments)` in so many processes; where this one is to stop, they do, after their step."""
+    """Run `work(rank, *arguments)` in `size` processes; Ctrl-C here stops them after their step."""
     if size == 1:
         work(0, *arguments)
         return
@@ -26,8 +27,9 @@ def spawn(work: Callable[..., None], arguments: tuple[Any, ...], size: int) -> N
         for process in context.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGUSR1)  # Ctrl-C has reached them too, and this one may come twice
-        for process in context.processes:
-            process.join()
+        with contextlib.suppress(ProcessException):  # one that had not begun ends at once, and the others with it
+            while not context.join():
+                pass
         raise
 
 
@@ -49,23 +51,23 @@ def together(rank: int, size: int, folder: Path) -> Iterator[None]:
 
 
 def number() -> tuple[int, int]:
-    """This process' rank, and how many there are."""
+    """Return this process' rank, and the number of processes."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def wait() -> None:
-    """Wait until all are here."""
+    """Wait until all processes have called this."""
     add_up(torch.zeros(1))
 
 
 def add_up(tensor: torch.Tensor) -> None:
-    """Make a tensor the sum of all the processes' own; each waits for the others."""
+    """Replace a tensor by its sum over all processes; each waits for the others."""
     if dist.is_initialized():
         dist.all_reduce(tensor)
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Make the gradients the means over all processes."""
+    """Replace gradients by their means over all processes."""
     _, size = number()
     if size == 1:
         return
@@ -77,8 +79,8 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def any_of(wish: bool) -> bool:
-    """Whether any of the processes wishes it."""
-    wishes = torch.tensor(float(wish))
-    add_up(wishes)
-    return bool(wishes)
+def any_of(flag: bool) -> bool:
+    """Return whether the flag is set in any of the processes."""
+    flags = torch.tensor(float(flag))
+    add_up(flags)
+    return bool(flags)

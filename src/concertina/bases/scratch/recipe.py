@@ -1,13 +1,17 @@
-"""How a base model is made: the config's base.recipe, key by key as config.yaml explains them."""
+"""How a base model is made: its recipe, key by key as models/tiny/recipe.yaml explains them."""
 
 import hashlib
+from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import ValidationError
 
 from concertina.bases.scratch.model import Shape
-from concertina.config import Config, ConfigError, Section
+from concertina.config import ConfigError, Section
 from concertina.nearest import nearest
+
+FILE = "recipe.yaml"  # in the folder of the model that it makes
 
 
 class Phase(Section):
@@ -25,7 +29,7 @@ class Phase(Section):
 
 
 class Recipe(Shape):
-    """How the base is made; see config.yaml."""
+    """How the base is made; see models/tiny/recipe.yaml."""
 
     clips: dict[str, int]
     phases: list[Phase]
@@ -44,16 +48,20 @@ class Recipe(Shape):
     seed: int
 
 
-def read_recipe(config: Config, path: str) -> Recipe:
-    """The config's base.recipe. Errors: ConfigError naming the key and the nearest valid one."""
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe. Errors: ConfigError naming the file, the key and the nearest valid one."""
     try:
-        return Recipe.model_validate(config.base.recipe)
+        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe; name one with --recipe, such as models/tiny/{FILE}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
     except ValidationError as error:
         raise ConfigError(f"{path}: " + "; ".join(map(_explain, error.errors()))) from None
 
 
 def _explain(fact: Any) -> str:
-    where = ".".join(map(str, ("base.recipe", *fact["loc"])))
+    where = ".".join(map(str, fact["loc"]))
     if fact["type"] != "extra_forbidden":
         return f"{where}: {fact['msg']}"
     model = Phase if "phases" in fact["loc"] else Recipe

@@ -1,7 +1,5 @@
-"""Training a base model, phase after phase; what is done is kept, so that a run that was killed goes on from there."""
+"""Train a base from scratch, phase after phase; finished phases and checkpoints are kept, so a killed run resumes."""
 
-import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ from concertina.bases.scratch.model import Learner
 from concertina.bases.scratch.muon import Muon
 from concertina.bases.scratch.recipe import Phase, Recipe, digest
 from concertina.model import devices, encoder
+from concertina.store import jsonl, sealing
 from concertina.training.checkpoints import Checkpoints
 from concertina.training.steps import Row, Schedule, Training
 
@@ -25,10 +24,10 @@ CHECKPOINT_S = 300  # between the checkpoints of a phase
 
 
 def _optimisers(learner: Learner, recipe: Recipe, peak: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside layers, AdamW for everything else; `peak`: the phase's share of their rates."""
+    """Return Muon for the matrices inside layers and AdamW for the rest; `peak`: the phase's factor on their rates."""
     inner = [p for name, p in learner.named_parameters() if ".layers." in name and p.ndim == 2]
-    chosen = set(map(id, inner))
-    outer = [p for p in learner.parameters() if id(p) not in chosen and p.requires_grad]
+    inner_ids = set(map(id, inner))
+    outer = [p for p in learner.parameters() if id(p) not in inner_ids and p.requires_grad]
     return [
         Muon(inner, lr=peak * recipe.muon_learning_rate, weight_decay=0.01),
         torch.optim.AdamW(outer, lr=peak * recipe.adam_learning_rate, weight_decay=0.01, betas=(0.9, 0.98)),
@@ -36,7 +35,7 @@ def _optimisers(learner: Learner, recipe: Recipe, peak: float) -> list[torch.opt
 
 
 def train(rank: int, recipe: Recipe, prompts: dict[Any, str], pool_folder: Path, scratch: Path) -> None:
-    """Do all phases in one of `processes` processes, which average their gradients in every step."""
+    """Train all phases in one of `processes` processes, which average their gradients in every step."""
     torch.set_num_threads(1)
     with processes.together(rank, recipe.processes, scratch), console.stopping() as stop:
         pool = Pool(pool_folder)
@@ -51,14 +50,14 @@ def train(rank: int, recipe: Recipe, prompts: dict[Any, str], pool_folder: Path,
 
 
 def saved_at(scratch: Path, phases: list[Phase]) -> Path:
-    """Where the weights after these phases are kept: a second run goes on from there, with one more phase or none."""
+    """Return the file of the weights after these phases, from which a later run continues."""
     return scratch / f"phase{len(phases)}-{digest(''.join(p.model_dump_json() for p in phases))}.safetensors"
 
 
 def _phase(
     phase: Phase, number: int, recipe: Recipe, pool: Pool, learner: Learner, saved: Path, stop: Callable[[], bool]
 ) -> None:
-    """Do what is left of one phase, and save its weights and its curve. The first of the processes writes."""
+    """Train what is left of one phase, and save its weights and its curve; the first process writes."""
     rank, _ = processes.number()
     draw = np.random.default_rng([recipe.seed, rank, number])
     batch_mel, limit = int(recipe.batch_s * 100), recipe.window_s * 100 - encoder.CONTEXT_MEL
@@ -86,7 +85,7 @@ def _phase(
         gradients=gradients,
         agree=processes.any_of,
         label={"phase": number},
-        remedy="lower the learning rates of base.recipe",
+        remedy="lower the learning rates of the recipe",
     )
     kept = Checkpoints(saved.with_suffix(""), CHECKPOINT_S, owns=rank == 0)
     training.resume(kept)
@@ -95,12 +94,12 @@ def _phase(
     training.run(kept, stop)
     if rank == 0:
         rows = [*training.curve, {"seconds": time.monotonic() - training.began}]
-        saved.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        save_file(_state(learner), saved.with_suffix(".tmp"))
-        os.replace(saved.with_suffix(".tmp"), saved)
+        jsonl.write(saved.with_suffix(".jsonl"), rows)
+        with sealing.replacing(saved) as temporary:
+            save_file(_state(learner), temporary)
         kept.clear()
 
 
 def _state(learner: Learner) -> dict[str, torch.Tensor]:
-    """The learner's tensors, the tied head left out."""
+    """Return the learner's tensors without the tied head."""
     return {k: v.detach().contiguous() for k, v in learner.state_dict().items() if not k.endswith("lm_head.weight")}

@@ -1,1 +1,1 @@
-"""Speech made on the spot: a grammar with exact translations, two synthesisers, and noise."""
+"""The parts of synthetic speech: grammars with exact translations, two synthesisers, voices and noise."""

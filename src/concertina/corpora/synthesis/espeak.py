@@ -1,7 +1,7 @@
-"""eSpeak NG through ctypes: text to samples inside this process, no subprocess per utterance.
+"""Call eSpeak NG through ctypes: it turns text into samples inside this process, without a subprocess per utterance.
 
-The engine carries its noise generator's state from call to call, so the same calls in the same order in a fresh
-process give the same bits; whoever wants reproducible speech gives each part of a corpus a process of its own.
+The engine keeps the state of its noise generator between calls. Only the same calls in the same order in a fresh
+process give the same bits, so each part of a corpus is read in a process of its own.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ _RATE, _PITCH, _RANGE = 1, 3, 4
 
 
 class _Event(ctypes.Structure):
-    """speak_lib.h's espeak_EVENT; a phoneme's name is up to eight bytes."""
+    """The struct espeak_EVENT of speak_lib.h; the name of a phoneme has up to eight bytes."""
 
     _fields_ = [
         ("type", ctypes.c_int),
@@ -38,7 +38,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 def _until_the_end(events: Any) -> Iterator[_Event]:
-    """The events of one callback, up to the mark that ends their list."""
+    """Yield the events of one callback, up to the mark that ends their list."""
     index = 0
     while events and events[index].type != _END_OF_LIST:
         yield events[index]
@@ -46,9 +46,9 @@ def _until_the_end(events: Any) -> Iterator[_Event]:
 
 
 class Engine:
-    """One initialised engine; `rate_hz` is the rate of what it returns.
+    """An initialised engine; `rate_hz` is the sample rate of what it speaks.
 
-    `phonemes`: when each phoneme of the last utterance begins, in ms, and eSpeak's name of it.
+    `phonemes`: of the last utterance, (when the phoneme begins in ms, eSpeak's name of it).
     """
 
     def __init__(self) -> None:
@@ -60,10 +60,11 @@ class Engine:
             raise RuntimeError("eSpeak NG did not start; reinstall it: pip install --force-reinstall espeakng-loader")
         self.phonemes: list[tuple[int, str]] = []
         self._pieces: list[np.ndarray] = []
-        self._callback = _CALLBACK(self._receive)  # kept: the library holds only a pointer
+        self._callback = _CALLBACK(self._receive)  # must stay alive: the library holds only a pointer
         self._library.espeak_SetSynthCallback(self._callback)
 
     def _receive(self, samples: Any, count: int, events: Any) -> int:
+        """Collect the samples and phonemes of one callback; 0 lets the engine continue."""
         if samples and count > 0:
             self._pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
         for event in _until_the_end(events):
@@ -72,7 +73,7 @@ class Engine:
         return 0
 
     def speak(self, text: str, voice: str, words_per_minute: int, pitch: int, pitch_range: int) -> np.ndarray:
-        """Synthesise one utterance: int16 samples_T at `rate_hz`.
+        """Synthesise one utterance: int16 samples_T at `rate_hz`. Errors: ValueError (no such voice).
 
         voice: language file and variant, such as 'gmw/en-US+f3'; pitch and pitch_range: 0 to 100.
         """
@@ -89,5 +90,5 @@ class Engine:
 
 @functools.cache
 def engine() -> Engine:
-    """This process' engine."""
+    """Return the one engine of this process."""
     return Engine()

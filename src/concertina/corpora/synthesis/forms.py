@@ -1,9 +1,11 @@
-"""The forms that the grammar needs of a word in English, German and French, and how they are read from lines."""
+"""The forms of words that the grammar needs in English, German and French, and functions that parse lists of them."""
 
 from typing import NamedTuple
 
 
 class Noun(NamedTuple):
+    """A noun: singular and plural, with its gender where the language has one."""
+
     en: str
     en_plural: str
     de: str
@@ -15,6 +17,8 @@ class Noun(NamedTuple):
 
 
 class Adjective(NamedTuple):
+    """An adjective: the German stem, the four French forms, and whether French puts it before the noun."""
+
     en: str
     de: str
     fr: str
@@ -25,13 +29,15 @@ class Adjective(NamedTuple):
 
 
 class Triple(NamedTuple):
+    """The same word or phrase in three languages."""
+
     en: str
     de: str
     fr: str
 
 
 class Verb(NamedTuple):
-    """Third person, then the infinitive (English: imperative)."""
+    """A verb: third person singular, then the infinitive (in English the imperative)."""
 
     en: str
     de: str
@@ -42,10 +48,10 @@ class Verb(NamedTuple):
 
 
 def rows(text: str) -> list[list[str]]:
-    """The comma-separated fields of every line."""
+    """Return the comma-separated fields of every line."""
     return [[field.strip() for field in line.split(",")] for line in text.strip().splitlines()]
 
 
 def triples(text: str) -> list[Triple]:
-    """Lines of English, German, French."""
+    """Parse lines of English, German, French."""
     return [Triple(*row) for row in rows(text)]

@@ -1,9 +1,9 @@
 """Twelve kinds of sentence, each rendered in English, German and French from the same drawn words.
 
-Half of the kinds hold what a language model cannot guess: digit strings, prices, names, spelled letters, clock times.
-Every kind is framed at both ends, so that no sentence is contained in another. A sentence belongs to one bucket
-(base, train, dev or test) by a hash of its English text, whatever the corpus' seed and size, and its translations
-belong with it.
+Half of the kinds contain what a language model cannot guess: strings of digits, prices, names, spelled letters, times
+of day. Every kind has fixed words at both ends, so that no sentence is contained in another. A hash of its English
+text alone decides to which bucket (base, train, dev or test) a sentence and its translations belong; the seed and the
+size of the corpus do not matter.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Sentence(NamedTuple):
-    """One meaning in three languages, and the kind of sentence it is."""
+    """A sentence in three languages, and its kind."""
 
     en: str
     de: str
@@ -35,22 +35,24 @@ class Sentence(NamedTuple):
 
 
 def bucket(english: str) -> str:
-    """Which bucket a sentence belongs to, for ever: by the hash of its text alone."""
-    place = int.from_bytes(hashlib.sha256(english.encode()).digest()[:8]) % 100
+    """Return the bucket of a sentence, which the hash of its English text alone decides."""
+    number = int.from_bytes(hashlib.sha256(english.encode()).digest()[:8]) % 100
     for name, percent in BUCKETS.items():
-        place -= percent
-        if place < 0:
+        number -= percent
+        if number < 0:
             return name
     raise AssertionError("the buckets' percentages sum to 100")
 
 
 def sentences(bucket_name: str, seed: int, kinds: list[str] | None = None) -> Iterator[Sentence]:
-    """An endless stream of different sentences of one bucket; kinds: which (default: all), in turn."""
+    """Yield different sentences of one bucket without end, of each of `kinds` (default: all) in turn.
+
+    Errors: ValueError when a kind has no sentence left.
+    """
     draw = Draw(f"{bucket_name}/{seed}/{kinds}")
-    chosen = kinds or list(KINDS)
     seen: set[str] = set()
     while True:
-        for kind in chosen:
+        for kind in kinds or list(KINDS):
             for _ in range(10_000):
                 sentence = Sentence(*KINDS[kind](draw), kind)
                 if bucket(sentence.en) == bucket_name and sentence.en not in seen:
@@ -77,6 +79,7 @@ def _en_the(noun: Noun, adjective: Adjective) -> str:
 
 
 def _de_the(noun: Noun, adjective: Adjective, accusative: bool = False) -> str:
+    """Write article, adjective and noun, in the nominative or the accusative."""
     if accusative:
         ending = "en" if noun.de_gender == "m" else "e"
         return f"{_DE_ACCUSATIVE[noun.de_gender]} {adjective.de}{ending} {noun.de}"
@@ -107,7 +110,7 @@ def _person(draw: Draw) -> Triple:
 
 
 def _number(value: int) -> Triple:
-    """Cardinal numbers from 2 to 69."""
+    """Write a cardinal number from 2 to 69 in words."""
     if value < 20:
         return words.UNITS[value]
     ten, unit = words.TENS[value // 10 - 2], words.UNITS[value % 10]
@@ -120,11 +123,13 @@ def _number(value: int) -> Triple:
 
 
 def _digits(draw: Draw, low: int, high: int) -> Triple:
-    chosen = [words.UNITS[draw.randrange(10)] for _ in range(draw.randint(low, high))]
-    return Triple(*(" ".join(digit) for digit in zip(*chosen, strict=True)))
+    """Draw a string of `low` to `high` digits."""
+    digits = [words.UNITS[draw.randrange(10)] for _ in range(draw.randint(low, high))]
+    return Triple(*(" ".join(digit) for digit in zip(*digits, strict=True)))
 
 
 def _clock(draw: Draw) -> Triple:
+    """Draw a time of day."""
     hour = draw.randint(1, 11)
     now, after = words.UNITS[hour], words.UNITS[hour + 1]
     fr_now = "une heure" if hour == 1 else f"{now.fr} heures"

@@ -1,7 +1,7 @@
-"""The words of the grammar, one line each: English, German, French, with what inflection needs.
+"""The words of the grammar, one line each: English, German, French, with the forms that inflection needs.
 
-Nouns: English, its plural, German, gender, plural, French, gender, plural. No French noun begins with a vowel, so
-nothing elides; no two lines share a translation, so a sentence in one language has one rendering in the others.
+The fields of a line are those of the classes in forms.py. No French noun begins with a vowel, so that articles need no
+elision. No two lines have a translation in common, so that a sentence has exactly one translation.
 """
 
 from concertina.corpora.synthesis.forms import Adjective, Noun, Triple, Verb, rows, triples

@@ -1,4 +1,4 @@
-"""SVOX Pico through the PyPI wheel `py-nanotts`: a second synthesiser, never trained on."""
+"""Call SVOX Pico, a second synthesiser, through the PyPI wheel `py-nanotts`."""
 
 import contextlib
 import ctypes
@@ -6,15 +6,15 @@ import ctypes
 import numpy as np
 import py_nanotts
 
-M_PERTURB = -6  # of glibc's malloc.h: fill fresh memory with the inverse of a byte
+M_PERTURB = -6  # of glibc's malloc.h: fills new memory with the inverse of a byte
 with contextlib.suppress(OSError, AttributeError):
-    ctypes.CDLL(None).mallopt(M_PERTURB, 0xFF)  # Pico reads memory that it has not written: let that be zeros
+    ctypes.CDLL(None).mallopt(M_PERTURB, 0xFF)  # zeros, because Pico reads memory before writing it
 
 
 def speak(text: str, voice: str, speed: float, pitch: float) -> np.ndarray:
     """Synthesise one utterance: float32 samples_T at 16 kHz; speed and pitch are factors.
 
-    By an engine of its own: one that has spoken before says the same text differently in every process.
+    Each call has an engine of its own, because an engine that has spoken before speaks differently in every process.
     """
     pcm = py_nanotts.NanoTTS().speak(text, voice=voice, speed=speed, pitch=pitch)
     return np.frombuffer(pcm, np.int16).astype(np.float32) / 32768

@@ -1,4 +1,4 @@
-"""What telephone systems say to their callers: announcements and menus drawn from a small English grammar."""
+"""Draw announcements and menus of telephone systems from a small English grammar."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,7 @@ SEPARATOR = "|"
 
 
 def _list(text: str) -> list[str]:
+    """Split a text at the separators, and join lines that were broken."""
     return [" ".join(phrase.split()) for phrase in text.split(SEPARATOR)]
 
 
@@ -75,17 +76,17 @@ ARTICLES = "the the the your your a this that another".split()
 
 
 def sentences(draw: Generator) -> Iterator[str]:
-    """Endless sentences, each with its capital and most with a full stop."""
+    """Yield sentences without end, each with a capital, and most with a full stop."""
     while True:
-        said = _fill(str(draw.choice(PLANS)), draw)
+        text = _fill(str(draw.choice(PLANS)), draw)
         if draw.random() < 0.15:
-            said += ". " + _fill(str(draw.choice(PLANS)), draw)
-        said = ". ".join(part[:1].upper() + part[1:] for part in said.split(". "))
-        yield said if said.endswith("?") or draw.random() < 0.3 else f"{said}."
+            text += ". " + _fill(str(draw.choice(PLANS)), draw)
+        text = ". ".join(sentence[:1].upper() + sentence[1:] for sentence in text.split(". "))
+        yield text if text.endswith("?") or draw.random() < 0.3 else f"{text}."
 
 
 def _fill(plan: str, draw: Generator) -> str:
-    """A plan with each of its slots drawn anew."""
+    """Replace each slot of a plan by a newly drawn word or phrase."""
     slots = {
         "{key}": KEYS,
         "{verb}": VERBS,

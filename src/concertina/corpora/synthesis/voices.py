@@ -1,8 +1,9 @@
-"""Who speaks: eSpeak NG's voice variants and accents, each in one role only (train, dev or test).
+"""The voices of synthetic speech: variants and accents of eSpeak NG, and the voices of SVOX Pico.
 
-Variants are formant synthesis with changed settings, some far from any human voice. Those of dev and test keep their
-first two formants within 60 to 140 % of the engine's own and their third above half of it, by their voice files.
-None has `breath` in its file: such a voice (f2, f3, f5, sandro, victor ...) sounds different in every process.
+Each variant is used in one role only: train, dev or test. A variant is formant synthesis with changed settings; some
+are far from any human voice. By their voice files, those of dev and test have their first two formants within 60 to
+140 % of the engine's own, and their third above half of it. Variants with `breath` in their file (f2, f3, f5, sandro,
+victor ...) are not used, because they sound different in every process.
 """
 
 from concertina.corpora.synthesis.grammar import BUCKETS
@@ -18,7 +19,7 @@ VARIANTS = {
 VARIANTS["base"] = VARIANTS["train"]
 assert VARIANTS.keys() == BUCKETS.keys()
 
-ACCENTS = {  # eSpeak's language files
+ACCENTS = {  # names of eSpeak's language files
     "en": ["gmw/en-US", "gmw/en", "gmw/en-GB-x-rp", "gmw/en-029"],
     "de": ["gmw/de"],
     "fr": ["roa/fr", "roa/fr-BE"],
