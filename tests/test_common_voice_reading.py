@@ -7,7 +7,7 @@ import pytest
 
 from concertina import config, corpora
 from concertina.corpora import common_voice
-from concertina.corpora._tables import Table
+from concertina.corpora._tsv import Table
 from helpers import common_voice_release
 from helpers.common_voice_release import ENGLISH, REJECTED, configure, english, key, refused, run
 

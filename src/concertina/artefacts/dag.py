@@ -1,7 +1,8 @@
 """The DAG: for every kind of artefact its folder, its inputs, what else decides it, and its size.
 
-This is its only description. The rules, the stages and the tools that plan, verify, push or pull all read it.
-An artefact is a sealed folder. A kind of artefact is a row of ROWS, named as the rule that makes it.
+This is its only description, with the inputs in `edges`, which its rows name. The rules, the stages and the tools
+that plan, verify, push or pull all read it. An artefact is a sealed folder; a kind of artefact is a row of ROWS, named
+as the rule that makes it.
 
 Nothing here imports torch or runs a stage; of files, only seals and source code are read.
 """
@@ -13,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from concertina.artefacts import keys, made_from, scatter, sizes
-from concertina.artefacts.made_from import Address, Where
+from concertina.artefacts import edges, keys, scatter, sizes
+from concertina.artefacts.edges import Address, Where
 from concertina.config import Config
 from concertina.store import folders
 from concertina.store.sealing import SEAL
@@ -181,29 +182,29 @@ SCATTERED = ("data", "features")  # several jobs make a long split of these in s
 SHARE = "scratch/shares/{name}/%s/{corpus}/{split}/{share}"
 # fmt: off
 ROWS = (
-    Row("data_fetch", folders.ARCHIVE, made_from.archives, keys.fetch, size=sizes.archive, kept=False),
-    Row("base_hub", folders.HUB, made_from.hub_models, keys.hub_model, size=sizes.hub, kept=False),
-    Row("data_share", SHARE % "data", made_from.shares, keys.data, made_from.archives_of, size=sizes.data, kept=False),
-    Row("data", folders.DATA, made_from.splits, keys.data,
-        made_from.archives_of, size=sizes.data),
-    Row("base_join", folders.BASE, made_from.if_joined, keys.base, made_from.join_inputs),
-    Row("features_share", SHARE % "features", made_from.shares, keys.of_section("features"),
-        made_from.features_inputs, size=sizes.features, kept=False),
-    Row("features", "build/{name}/features/{corpus}/{split}", made_from.encoded, keys.of_section("features"),
-        made_from.features_inputs, size=sizes.features),
-    Row("segments", "build/{name}/segments/{corpus}/{split}/{cell}", made_from.cuts, keys.segments,
-        made_from.segments_inputs, size=sizes.segments),
-    Row("evaluate_gate", "results/{name}/gate", made_from.if_gated, keys.gate,
-        made_from.gate_inputs, after=made_from.base, reported=True),
-    Row("train", "build/{name}/train/{train_set}/{cell}/seed{seed}", made_from.adapters, keys.train,
-        made_from.train_inputs, after=made_from.before_training, size=sizes.train, reported=True),
-    Row("evaluate_decode", "build/{name}/evaluate/{cell}/{test_set}/{run}", made_from.decoded, keys.decode,
-        made_from.decode_inputs, after=made_from.before_training, size=sizes.decode, inside="evaluate"),
-    Row("evaluate", "results/{name}/evaluate/{cell}", made_from.cells, keys.evaluate,
-        made_from.evaluate_inputs, after=made_from.before_training, size=sizes.evaluate, reported=True),
-    Row("evaluate_whisper", "results/{name}/whisper", made_from.if_joined, keys.whisper, made_from.whisper_inputs,
+    Row("data_fetch", folders.ARCHIVE, edges.archives, keys.fetch, size=sizes.archive, kept=False),
+    Row("base_hub", folders.HUB, edges.hub_models, keys.hub_model, size=sizes.hub, kept=False),
+    Row("data_share", SHARE % "data", edges.shares, keys.data, edges.archives_of, size=sizes.data, kept=False),
+    Row("data", folders.DATA, edges.splits, keys.data,
+        edges.archives_of, size=sizes.data),
+    Row("base_join", folders.BASE, edges.if_joined, keys.base, edges.join_inputs),
+    Row("features_share", SHARE % "features", edges.shares, keys.of_section("features"),
+        edges.features_inputs, size=sizes.features, kept=False),
+    Row("features", "build/{name}/features/{corpus}/{split}", edges.encoded, keys.of_section("features"),
+        edges.features_inputs, size=sizes.features),
+    Row("segments", "build/{name}/segments/{corpus}/{split}/{cell}", edges.cuts, keys.segments,
+        edges.segments_inputs, size=sizes.segments),
+    Row("evaluate_gate", "results/{name}/gate", edges.if_gated, keys.gate,
+        edges.gate_inputs, after=edges.base, reported=True),
+    Row("train", "build/{name}/train/{train_set}/{cell}/seed{seed}", edges.adapters, keys.train,
+        edges.train_inputs, after=edges.before_training, size=sizes.train, reported=True),
+    Row("evaluate_decode", "build/{name}/evaluate/{cell}/{test_set}/{run}", edges.decoded, keys.decode,
+        edges.decode_inputs, after=edges.before_training, size=sizes.decode, inside="evaluate"),
+    Row("evaluate", "results/{name}/evaluate/{cell}", edges.cells, keys.evaluate,
+        edges.evaluate_inputs, after=edges.before_training, size=sizes.evaluate, reported=True),
+    Row("evaluate_whisper", "results/{name}/whisper", edges.if_joined, keys.whisper, edges.whisper_inputs,
         reported=True),
-    Row("report", "results/{name}/report", made_from.once, keys.report, _reported, size=sizes.report),
-    Row("report_track", "scratch/track/{name}", made_from.once, keys.track, made_from.track_inputs, kept=False),
+    Row("report", "results/{name}/report", edges.once, keys.report, _reported, size=sizes.report),
+    Row("report_track", "scratch/track/{name}", edges.once, keys.track, edges.track_inputs, kept=False),
 )
 # fmt: on

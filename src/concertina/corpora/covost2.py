@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from concertina.config import ConfigError, Name, Section
 from concertina.corpora import Reject, Size, Utterance
 from concertina.corpora._archives import Archive, Files
-from concertina.corpora._tables import Row, Table
+from concertina.corpora._tsv import Row, Table
 from concertina.corpora.common_voice import LanguageTag, Release, clip_id, how_to_get, primary, size_of, utterance
 from concertina.nearest import nearest
 from concertina.store import folders

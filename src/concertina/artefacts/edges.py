@@ -1,4 +1,4 @@
-"""Addresses: which artefacts of each kind an experiment needs, and what the inputs of each are.
+"""The edges of the DAG: which artefacts of each kind an experiment needs, and what the inputs of each are.
 
 An address is a kind of artefact and the values of its folder's placeholders. `dag` assigns these functions to its
 rows. The first half yields the placeholders' values of each kind's artefacts, the second an artefact's inputs.
