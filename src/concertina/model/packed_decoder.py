@@ -1,7 +1,7 @@
-"""The LLM over a packed row, up to the last hidden states of the positions that predict a label, and of no others.
+"""Run the LLM over a packed row up to the last hidden states of the positions that predict a label.
 
-The last layer needs every position as key and value alone; queries, feed-forward network and head are done where a
-label is predicted. What comes out, and its gradients, are those of transformers' own forward.
+The last layer needs the other positions only as keys and values, so it computes queries and the feed-forward network
+just where a label is predicted. The results, and their gradients, equal those of transformers' own forward.
 Tensor names: N positions of all utterances end to end, L of them that predict a label, D width, F half of a head's.
 """
 
@@ -19,9 +19,9 @@ Angles = tuple[Tensor, Tensor]  # their cosines and sines, [N, F]
 
 
 def label_states(llm: Any, row: Inputs, packing: Packing) -> Tensor:
-    """The last hidden states [L, D] of a packed row. `llm`: transformers' Qwen2Model, or one with its layers."""
+    """Return the last hidden states [L, D] of a packed row. `llm`: transformers' Qwen2Model, or one with its layers."""
     cos_1NE, sin_1NE = llm.rotary_emb(row.embeds_BSD, row.positions_BS)
-    half = cos_1NE.shape[-1] // 2  # the other half is the same
+    half = cos_1NE.shape[-1] // 2  # the second half repeats the first
     angles = cos_1NE[0, :, :half].contiguous(), sin_1NE[0, :, :half].contiguous()
     heads = llm.config.num_attention_heads
     last = len(llm.layers) - 1
@@ -42,7 +42,7 @@ def label_states(llm: Any, row: Inputs, packing: Packing) -> Tensor:
 
 
 def _layer(layer: Any, states_ND: Tensor, angles: Angles, lines: Lines, asking_L: Tensor | None) -> Tensor:
-    """One decoder layer: [N, D], or [L, D] where only some positions go on."""
+    """Run one decoder layer: returns [N, D], or [L, D] for the positions `asking_L` alone."""
     attention = layer.self_attn
     width, training = attention.head_dim, attention.training
     normed_ND = fused.rms_norm(layer.input_layernorm, states_ND)

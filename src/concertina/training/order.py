@@ -1,4 +1,4 @@
-"""In which order a training sees its items: one that a seed fixes, whatever the compressor."""
+"""Fix the order in which a training sees its items: it depends on the seed, and is the same for every compressor."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,10 @@ SHELF = 16  # batches that are sorted by length together
 
 
 def batches(frames: Sequence[int], batch: int, steps: int, seed: int) -> Iterator[list[int]]:
-    """Which items each step sees: one seeded permutation after another, cut into batches.
+    """Yield the items of each step: one seeded permutation after another, cut into batches.
 
-    Within SHELF batches (or one permutation) items of like length go together, so that little is padded. `frames`
-    is their length before compression: the order knows no compressor.
+    Within SHELF batches (or one permutation) items are sorted by length, so that little is padded. `frames` are their
+    lengths before compression, because the order must not depend on the compressor.
     """
     draw = np.random.default_rng(seed)
     several = max(1, min(SHELF, len(frames) // batch))
@@ -31,6 +31,6 @@ def batches(frames: Sequence[int], batch: int, steps: int, seed: int) -> Iterato
 
 
 def digest(items: Sequence[Item], steps: Sequence[Sequence[int]]) -> str:
-    """A hash of what was asked about which utterance at which step: the same for every cell of a seed."""
+    """Return a hash of the prompts, answers and utterances of each step: it is the same for every cell of a seed."""
     names = [f"{item.speech.rows[item.at]['id']} {item.prompt} {item.answer}" for item in items]
     return hashlib.sha256("\n".join(names[i] for step in steps for i in step).encode()).hexdigest()
