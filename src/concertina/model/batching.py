@@ -39,12 +39,12 @@ class Speech:
     @classmethod
     def of(cls, config: Config, parts: Iterable[Part], cell: Cell) -> dict[Split, "Speech"]:
         """Open every split that the parts name, as the cell cuts it. Errors: DamagedError."""
-        opened = {}
-        for place in splits_of(parts):
-            features = dag.artefact(config, "features", **place._asdict())
-            cuts = dag.artefact(config, "segments", **place._asdict(), cell=cell)
-            opened[place] = cls(features.folder, cuts.folder)
-        return opened
+        speeches = {}
+        for split in splits_of(parts):
+            features = dag.artefact(config, "features", **split._asdict())
+            segments = dag.artefact(config, "segments", **split._asdict(), cell=cell)
+            speeches[split] = cls(features.folder, segments.folder)
+        return speeches
 
     def read(self, indices: Sequence[int]) -> tuple[torch.Tensor, Segments]:
         """Return the frames [T, D] as stored, and the segments, of some utterances in the order of `indices`."""
@@ -152,14 +152,14 @@ def _packed(batch_items: Sequence[Item]) -> tuple[torch.Tensor, list[int], Segme
     """
     speeches = list({id(item.speech): item.speech for item in batch_items}.values())
     by_speech = [b for speech in speeches for b, item in enumerate(batch_items) if item.speech is speech]
-    read = [speech.read([item.at for item in batch_items if item.speech is speech]) for speech in speeches]
+    batches = [speech.read([item.at for item in batch_items if item.speech is speech]) for speech in speeches]
     segments = Segments(
-        torch.cat([segments.lengths_N for _, segments in read]),
-        torch.cat([segments.counts_B for _, segments in read]),
-        torch.cat([segments.weights_T for _, segments in read]),
+        torch.cat([segments.lengths_N for _, segments in batches]),
+        torch.cat([segments.counts_B for _, segments in batches]),
+        torch.cat([segments.weights_T for _, segments in batches]),
     )
     lengths_B = torch.tensor([int(batch_items[b].speech.lengths_B[batch_items[b].at]) for b in by_speech])
-    frames = torch.cat([frames_TD for frames_TD, _ in read]).split(lengths_B.tolist())
+    frames = torch.cat([frames_TD for frames_TD, _ in batches]).split(lengths_B.tolist())
     at_B = torch.tensor(by_speech).argsort()  # where each item is in the order of reading
     frames_TD = torch.cat([frames[i] for i in at_B.tolist()])
     return frames_TD, lengths_B[at_B].tolist(), _contract.select(segments, lengths_B, at_B)
@@ -169,6 +169,6 @@ def compress(model: Lalm, frames_TD: torch.Tensor, segments: Segments, pool_at: 
     """Turn frames into projected tokens [N, D], pooled before the projector ('encoder') or after it ('projector')."""
     if pool_at == "encoder":
         return lalm.project(model, pool(frames_TD.float(), segments))
-    on = model.device
-    moved = Segments(segments.lengths_N.to(on), segments.counts_B.to(on), segments.weights_T.to(on))
-    return pool(lalm.project(model, frames_TD), moved)
+    device = model.device
+    on_device = Segments(segments.lengths_N.to(device), segments.counts_B.to(device), segments.weights_T.to(device))
+    return pool(lalm.project(model, frames_TD), on_device)

@@ -37,14 +37,14 @@ def make_missing(config: Config, units: Sequence[Artefact]) -> None:
     settings = config.evaluate
     devices.fix(settings.threads, settings.precision)
     cell: Cell = missing[0].where["cell"]
-    opened = Speech.of(config, [config.test_set(unit.where["test_set"]) for unit in missing], cell)
+    speeches = Speech.of(config, [config.test_set(unit.where["test_set"]) for unit in missing], cell)
     model = lalm.load(config.base, encoder=False, llm=True, dtype=settings.precision)
     for run in dict.fromkeys(unit.where["run"] for unit in missing):
         with adapted(model, config, cell, run):
             for unit in (unit for unit in missing if unit.where["run"] == run):
                 console.say(f"{cell}: {unit.where['test_set']}, {run}")
                 with stage.making(config, unit, device=devices.gpu_name()) as making:
-                    _fill(making, model, opened)
+                    _fill(making, model, speeches)
 
 
 def is_here(config: Config, unit: Artefact) -> bool:
@@ -64,7 +64,7 @@ def adapted(model: Lalm, config: Config, cell: Cell, run: str) -> Iterator[None]
     adapter = dag.artefact(config, "train", **vars(config.adapter(cell, run)))
     sealing.verify(adapter.folder)
     merges = _merges(model)
-    own = {name: p.detach().clone() for name, p in model.llm.named_parameters()} if merges else {}
+    base_weights = {name: p.detach().clone() for name, p in model.llm.named_parameters()} if merges else {}
     peft_model = attach(model, adapter.folder)
     try:
         yield
@@ -72,7 +72,7 @@ def adapted(model: Lalm, config: Config, cell: Cell, run: str) -> Iterator[None]
         if merges:
             with torch.no_grad():
                 for name, parameter in model.llm.named_parameters():
-                    parameter.copy_(own[name])
+                    parameter.copy_(base_weights[name])
         else:
             peft_model.unload()
         model.model.eval()
@@ -84,30 +84,30 @@ def attach(model: Lalm, folder: Path) -> peft.PeftModel:
     In float32 the adapter is merged, so that decoding is as fast as with the base. In bfloat16 and in 4 bits it is
     not, because rounding would lose part of its small update, in adapted cells alone.
     """
-    adapted = peft.PeftModel.from_pretrained(model.model, folder)
+    peft_model = peft.PeftModel.from_pretrained(model.model, folder)
     if _merges(model):
-        adapted.merge_and_unload(safe_merge=True)
+        peft_model.merge_and_unload(safe_merge=True)
     model.model.eval()
-    return adapted
+    return peft_model
 
 
 def _merges(model: Lalm) -> bool:
     return model.model.dtype == torch.float32 and not getattr(model.model, "is_quantized", False)
 
 
-def _fill(making: stage.Run, model: Lalm, opened: dict[Any, Speech]) -> None:
+def _fill(run: stage.Run, model: Lalm, speeches: dict[Any, Speech]) -> None:
     """Decode one unit into its folder: the predictions, and a record of rates, loops and answers cut off."""
     began = time.monotonic()
-    config, test_set = making.config, making.config.test_set(making.artefact.where["test_set"])
-    speech = opened[test_set.place]
+    config, test_set = run.config, run.config.test_set(run.artefact.where["test_set"])
+    speech = speeches[test_set.place]
     items, wordless = scorable(batching.items(model, config, test_set, speech, test_set.utterances), test_set)
     generated = decode(model, config, items)
     language = test_set.answer_language
     rows = [prediction(item, result, language) for item, result in zip(items, generated, strict=True)]
-    predictions.write(making.folder / FILE, rows)
+    predictions.write(run.folder / FILE, rows)
     facts = rates(rows) | {"peak_share": peak_share(rows, speech.peaks([item.at for item in items]))}
     facts |= {"loops": sum(row["loop"] for row in rows), "cap_hits": sum(row["cap_hit"] for row in rows)}
-    making.record(facts | {"left_out": wordless}, seconds=time.monotonic() - began)
+    run.record(facts | {"left_out": wordless}, seconds=time.monotonic() - began)
 
 
 def rates(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -138,8 +138,8 @@ def scorable(items: list[Item], test_set: TestSet) -> tuple[list[Item], list[str
     Errors: ConfigError when no reference has any.
     """
     usable = [item for item in items if _normaliser.has_words(item.text, test_set.answer_language)]
-    kept = {id(item) for item in usable}
-    others = [row(item)["id"] for item in items if id(item) not in kept]
+    usable_ids = {id(item) for item in usable}
+    others = [row(item)["id"] for item in items if id(item) not in usable_ids]
     if others:
         names = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         console.say(f"{test_set.name}: {len(others)} left out, whose reference has no words when normalised: {names}")
@@ -172,19 +172,19 @@ def cap(duration_s: float, config: Config) -> int:
 
 def prediction(item: Item, result: Generated, language: str) -> dict[str, Any]:
     """Return an item's row of the predictions."""
-    fact = row(item)
+    manifest_row = row(item)
     return {
-        "id": fact["id"],
+        "id": manifest_row["id"],
         "reference": item.text,
         "hypothesis": result.text,
         "audio_tokens": int(item.speech.segments.counts_B[item.at]),
         "frames": int(item.speech.lengths_B[item.at]),
-        "duration_s": float(fact["duration_s"]),
+        "duration_s": float(manifest_row["duration_s"]),
         "new_tokens": len(result.ids),
         "cap_hit": result.capped,
         "loop": loops(result.text, language),
-        "speaker": fact.get("speaker"),
-        "tags": fact.get("tags") or {},
+        "speaker": manifest_row.get("speaker"),
+        "tags": manifest_row.get("tags") or {},
     }
 
 

@@ -55,8 +55,8 @@ def _projection(module: Any) -> Projection | None:
     plain = type(base) is nn.Linear and not base.weight.requires_grad and len(active) == 1
     if not plain or module.disable_adapters or module.merged or module.lora_variant or module.fan_in_fan_out:
         return None
-    a, b, drops = (layers[active[0]] for layers in (module.lora_A, module.lora_B, module.lora_dropout))
-    if a.weight.dtype != base.weight.dtype or b.bias is not None or not isinstance(drops, nn.Identity):
+    a, b, dropout = (layers[active[0]] for layers in (module.lora_A, module.lora_B, module.lora_dropout))
+    if a.weight.dtype != base.weight.dtype or b.bias is not None or not isinstance(dropout, nn.Identity):
         return None
     return Projection(base.weight, base.bias, a.weight, b.weight, module.scaling[active[0]])
 
@@ -144,15 +144,15 @@ def gated(gate_NE: Tensor, up_NE: Tensor) -> Tensor:
 class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_NE: Tensor, up_NE: Tensor) -> Tensor:
-        opened_NE = functional.silu(gate_NE)
-        ctx.save_for_backward(gate_NE, up_NE, opened_NE)
-        return opened_NE * up_NE
+        activated_NE = functional.silu(gate_NE)
+        ctx.save_for_backward(gate_NE, up_NE, activated_NE)
+        return activated_NE * up_NE
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_NE: Tensor) -> tuple[Tensor, Tensor]:
-        gate_NE, up_NE, opened_NE = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grad_NE * up_NE, gate_NE), grad_NE * opened_NE
+        gate_NE, up_NE, activated_NE = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(grad_NE * up_NE, gate_NE), grad_NE * activated_NE
 
 
 def rotate(x_NE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:

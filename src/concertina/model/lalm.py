@@ -66,14 +66,14 @@ class Generated:
 def check_library(version: str = transformers.__version__) -> None:
     """Refuse a transformers that is known to read the model wrongly. Errors: ConfigError naming it and the remedy."""
     for package, harm in broken_releases.among({"transformers": version}):
-        raise ConfigError(f"{package} {version}: {harm}; install the version of constraints.txt: make setup")
+        raise ConfigError(f"{package} {version}: {harm}; `make setup` installs the version that constraints.txt pins")
 
 
 def in_four_bits(device: str) -> BitsAndBytesConfig:
     """Return how to hold the LLM in 4 bits; encoder, projector and head keep their type. Errors: ConfigError."""
     if device == "cpu" or importlib.util.find_spec("bitsandbytes") is None:
-        lacking = "a CUDA GPU" if device == "cpu" else "the package bitsandbytes (pip install bitsandbytes)"
-        raise ConfigError(f"base.four_bit: it needs {lacking}; leave it false here")
+        needed = "a CUDA GPU" if device == "cpu" else "the package bitsandbytes (pip install bitsandbytes)"
+        raise ConfigError(f"base.four_bit: it needs {needed}; set it to false on this machine")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -118,8 +118,8 @@ def load(base: Base, *, encoder: bool, llm: bool, dtype: str = "float32", device
     )
     model, facts = loaded
     _tie_head(model, folder, "lm_head.weight" in facts["missing_keys"])
-    if lost := sorted(set(facts["missing_keys"]) - {"lm_head.weight"}):
-        raise sealing.DamagedError(f"{folder}: the checkpoint lacks {', '.join(lost[:3])}")
+    if missing := sorted(set(facts["missing_keys"]) - {"lm_head.weight"}):
+        raise sealing.DamagedError(f"{folder}: the checkpoint lacks {', '.join(missing[:3])}")
     model.requires_grad_(False).eval()
     if not quantized:
         model.to(device)
@@ -130,12 +130,12 @@ def load(base: Base, *, encoder: bool, llm: bool, dtype: str = "float32", device
 
 
 def held_in(base: Base, precision: str) -> str:
-    """Return the type in which training holds the frozen weights: bfloat16 if they are shipped so, otherwise float32.
+    """Return the type in which training holds the frozen weights: bfloat16 if they are stored so, otherwise float32.
 
-    Autocast computes in `precision` either way. Large checkpoints are shipped in bfloat16 and fit only in that type.
+    Autocast computes in `precision` either way. Large checkpoints are stored in bfloat16 and fit only in that type.
     """
-    shipped = AutoConfig.from_pretrained(base.folder).dtype
-    return "bfloat16" if precision == "bfloat16" and shipped == torch.bfloat16 else "float32"
+    stored = AutoConfig.from_pretrained(base.folder).dtype
+    return "bfloat16" if precision == "bfloat16" and stored == torch.bfloat16 else "float32"
 
 
 def fingerprint(folder: Path) -> str:
@@ -163,7 +163,7 @@ def _tie_head(model: Any, folder: Path, head_is_missing: bool) -> None:
 def prompt_ids(lalm: Lalm, base: Base, task: str, source: str, target: str | None) -> Prompt:
     """Return the prompt of a task as token ids: those before the audio tokens, and those after them."""
     if task not in base.prompts:
-        raise ConfigError(f"base.prompts has no {task!r}")
+        raise ConfigError(f"base.prompts has no {task!r}; add the prompt of that task")
     prompts = {str(key): prompt for key, prompt in base.prompts.items()}
     text = prompts[task].format(
         source=source,
@@ -173,10 +173,10 @@ def prompt_ids(lalm: Lalm, base: Base, task: str, source: str, target: str | Non
     )
     for token in re.findall(r"<\|[^|]*\|>", text):
         if token not in lalm.tokenizer.get_vocab():
-            raise ConfigError(f"base.prompts.{task}: {base.model} has no token {token}: a language it does not know?")
+            raise ConfigError(f"base.prompts.{task}: {base.model} has no token {token}; does it know this language?")
     parts = text.split(AUDIO)
     if len(parts) != 2:
-        raise ConfigError(f"base.prompts.{task}: {AUDIO} must stand in it exactly once")
+        raise ConfigError(f"base.prompts.{task}: the prompt must contain {AUDIO} exactly once")
     before, after = (text_ids(lalm, part) for part in parts)
     return before, after
 
@@ -296,7 +296,7 @@ def generate(lalm: Lalm, inputs: Inputs, caps_B: Sequence[int]) -> list[Generate
     results = []
     for ids, cap in zip(out_BS.tolist(), caps_B, strict=True):
         end = next((i for i, token in enumerate(ids[:cap]) if token in lalm.stop_ids), None)
-        kept = ids[:cap] if end is None else ids[:end]
-        text = lalm.tokenizer.decode(kept, skip_special_tokens=True).strip()
-        results.append(Generated(kept, text, end is None))
+        answer = ids[:cap] if end is None else ids[:end]
+        text = lalm.tokenizer.decode(answer, skip_special_tokens=True).strip()
+        results.append(Generated(answer, text, end is None))
     return results

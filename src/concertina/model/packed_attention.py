@@ -48,8 +48,8 @@ def attention(
     query_QE: Tensor, key_NE: Tensor, value_NE: Tensor, lines: Lines, width: int, scale: float, dropout: float = 0.0
 ) -> Tensor:
     """Return what each query reads, [Q, H * D]; `width`: D; key and value may have fewer heads than the query."""
-    utterances, asking, longest = lines.shape_BAS
-    query = move(query_QE.view(-1, width), *lines.asking).view(utterances, -1, asking, width)
+    utterances, queries, longest = lines.shape_BAS
+    query = move(query_QE.view(-1, width), *lines.asking).view(utterances, -1, queries, width)
     key, value = (
         move(tensor.view(-1, width), *lines.asked).view(utterances, -1, longest, width) for tensor in (key_NE, value_NE)
     )

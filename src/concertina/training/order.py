@@ -17,17 +17,17 @@ def batches(frames: Sequence[int], batch: int, steps: int, seed: int) -> Iterato
     lengths before compression, because the order must not depend on the compressor.
     """
     draw = np.random.default_rng(seed)
-    several = max(1, min(SHELF, len(frames) // batch))
+    on_shelf = max(1, min(SHELF, len(frames) // batch))
     waiting: list[int] = []
     for step in range(steps):
-        if step % several == 0:
-            while len(waiting) < batch * several:
+        if step % on_shelf == 0:
+            while len(waiting) < batch * on_shelf:
                 waiting += draw.permutation(len(frames)).tolist()
-            shelf = sorted(waiting[: batch * several], key=frames.__getitem__)
-            waiting = waiting[batch * several :]
-            places = draw.permutation(several)
-        place = int(places[step % several])
-        yield shelf[place * batch : (place + 1) * batch]
+            shelf = sorted(waiting[: batch * on_shelf], key=frames.__getitem__)
+            waiting = waiting[batch * on_shelf :]
+            slots = draw.permutation(on_shelf)
+        slot = int(slots[step % on_shelf])
+        yield shelf[slot * batch : (slot + 1) * batch]
 
 
 def digest(items: Sequence[Item], steps: Sequence[Sequence[int]]) -> str:

@@ -40,10 +40,10 @@ class Schedule:
 
     def share(self, step: int) -> float:
         """Return the learning rate at a step, counted from 0, as a share of the peak."""
-        begins = self.warmup if self.falls_from is None else self.falls_from
-        done = min(1.0, max(0, step - begins) / max(1, self.steps - begins))
-        fallen = 0.5 * (1 + math.cos(math.pi * done))
-        return min((step + 1) / max(1, self.warmup), self.floor + (1 - self.floor) * fallen)
+        start = self.warmup if self.falls_from is None else self.falls_from
+        fraction = min(1.0, max(0, step - start) / max(1, self.steps - start))
+        cosine = 0.5 * (1 + math.cos(math.pi * fraction))
+        return min((step + 1) / max(1, self.warmup), self.floor + (1 - self.floor) * cosine)
 
 
 def check_loss(losses: Sequence[float], warmup: int, remedy: str = "lower the learning rate") -> None:
@@ -95,8 +95,8 @@ class Training:
 
     def resume(self, kept: Checkpoints) -> None:
         """Continue from the last undamaged checkpoint, if there is one."""
-        if found := kept.latest():
-            tensors, values = found
+        if latest := kept.latest():
+            tensors, values = latest
             checkpoints.scatter(tensors, self.model, self.optimisers)
             self.curve[:] = values["curve"]
             self.began = time.monotonic() - values["seconds"]
