@@ -143,7 +143,7 @@ def test_a_number_of_jobs_that_is_none_is_one_line() -> None:
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0", "CONCERTINA_JOBS_PER_GPU": "0.5"}
     result = subprocess.run([*LEASE, "true"], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert result.stderr == "error: CONCERTINA_JOBS_PER_GPU: a number of jobs, at least 1; got '0.5'\n"
+    assert result.stderr == "error: CONCERTINA_JOBS_PER_GPU must be a whole number, at least 1; it is '0.5'\n"
 
 
 def test_no_more_jobs_are_started_than_have_a_place(tmp_path: Path) -> None:

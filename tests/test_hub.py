@@ -266,7 +266,7 @@ def test_the_tools_know_a_base_that_is_not_there_yet_and_one_that_is_damaged(tmp
     (tmp_path / "far.yaml").write_text(yaml.safe_dump({"name": "far", "base": base}), encoding="utf-8")
     planned = python(tmp_path, "-m", "tools.plan", "--config", "experiment=far.yaml").stdout
     assert re.search(r"^base_hub +1 +\S+ +16\.8 GB .* new$", planned, flags=re.MULTILINE), planned
-    assert "How long base_hub takes is up to the network." in planned
+    assert "How long base_hub takes depends on the network." in planned
     told = python(tmp_path, "-m", "tools.doctor", "--config", "experiment=far.yaml").stdout
     assert f"ok   model: {FOLDER}/main: a run fetches or assembles it" in told
     assert torch.cuda.is_available() or "FAIL base.four_bit: it needs a CUDA GPU" in told

@@ -82,15 +82,15 @@ def test_the_plan_holds_every_cell_and_says_what_it_costs_by_card(project: Path)
     told = python(project, "-m", "tools.plan", "--config", f"experiment={chosen}").stdout
     assert re.search(r"24 GB \(RTX 4090 \).*not .*train.*set base\.four_bit", told), told
     assert re.search(r"141 GB \(H200     \).* yes", told)
-    assert "Hours are arithmetic: 35 % of the peak" in told
+    assert "Hours are calculated: 35 % of the peak" in told
 
 
 @pytest.mark.slow
 def test_the_plan_answers_before_what_a_user_brings_is_there(tmp_path: Path) -> None:
     copy_project(tmp_path)
     told = python(tmp_path, "-m", "tools.plan", "--config", "experiment=configs/paper.yaml").stdout
-    assert re.search(r"cv-en is yet to bring: corpora/\S+/en: no such folder.*https://commonvoice\.mozilla\.org", told)
-    assert "en-de is yet to bring: corpora/cv-corpus-4/en: no such folder" in told
+    assert re.search(r"cv-en is missing: corpora/\S+/en: no such folder.*https://commonvoice\.mozilla\.org", told)
+    assert "en-de is missing: corpora/cv-corpus-4/en: no such folder" in told
     assert re.search(r"^train +39 ", told, flags=re.MULTILINE)
     done = snakemake(tmp_path, "-n", "--config", "experiment=configs/paper.yaml")
     assert done.returncode

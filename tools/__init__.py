@@ -1,1 +1,1 @@
-"""What make calls, as modules that run from the project's folder: `python -m tools.doctor`. Nothing is installed."""
+"""Tools that `make` runs as modules from the project's folder, such as `python -m tools.doctor`."""

@@ -1,7 +1,7 @@
-"""Damage: which artefacts of an experiment are missing or not whole, and the commands that make them again.
+"""Find the artefacts of an experiment that are missing or damaged, and the commands that make them again.
 
-A folder is whole when every file in it has the SHA-256 that its seal says. Whether it belongs to the present config
-and code is another question, see `concertina.artefacts.standing`.
+A folder is whole when every file in it has the SHA-256 that its seal gives. Whether it also belongs to the present
+config and code is decided in `concertina.artefacts.standing`.
 """
 
 import glob
@@ -20,7 +20,7 @@ COPIES = ("scores.csv", "report.html")  # of the sealed report, in results/<name
 
 
 class Trouble(NamedTuple):
-    """A file that is damaged or missing; what to remove, and the file that Snakemake then makes (none: the base)."""
+    """A file that is damaged or missing, what to remove, and the file that Snakemake then makes (None for the base)."""
 
     kind: str
     message: str
@@ -30,23 +30,23 @@ class Trouble(NamedTuple):
 
 
 def troubles(config: Config) -> list[Trouble]:
-    """Read everything that the results rest on, with progress; returns what is damaged or missing."""
-    found = list(_of_base(config))
+    """Verify everything that the results depend on, and return what is damaged or missing."""
+    damaged = list(_of_base(config))
     artefacts = kept(config)
     with console.Progress(len(artefacts), "artefacts") as progress:
         for artefact in artefacts:
-            found += _of_artefact(config, artefact)
+            damaged += _of_artefact(config, artefact)
             progress.add()
-    return found + list(_of_copies(dag.artefact(config, "report").folder))
+    return damaged + list(_of_copies(dag.artefact(config, "report").folder))
 
 
 def kept(config: Config) -> list[Artefact]:
-    """The artefacts that the results rest on, inputs before what is made from them."""
+    """Return the artefacts that the results depend on, inputs before what is made from them."""
     return [artefact for artefact in dag.every(config) if dag.row(artefact.kind).kept]
 
 
 def _of_artefact(config: Config, artefact: Artefact) -> Iterator[Trouble]:
-    """An artefact against its seal; what is made inside of another's job goes together with that other one."""
+    """Compare an artefact with its seal; one that another's job makes is removed together with that other one."""
     inside = dag.row(artefact.kind).inside
     maker = dag.artefact(config, inside, cell=artefact.where["cell"]) if inside else artefact
     remove = tuple(dict.fromkeys((artefact.folder, maker.folder)))
@@ -54,7 +54,7 @@ def _of_artefact(config: Config, artefact: Artefact) -> Iterator[Trouble]:
 
 
 def _of_copies(report: Path) -> Iterator[Trouble]:
-    """The copies of a sealed report against its seal."""
+    """Compare the copies of a sealed report with its seal."""
     try:
         files = sealing.read_seal(report)["files"]
     except sealing.DamagedError:
@@ -64,7 +64,7 @@ def _of_copies(report: Path) -> Iterator[Trouble]:
         if not copy.exists():
             yield Trouble("report", f"{copy} is missing", copy, (copy,), copy)
         elif sealing.sha256(copy) != files[name]["sha256"]:
-            yield Trouble("report", f"{copy} is damaged: it is not the sealed one", copy, (copy,), copy)
+            yield Trouble("report", f"{copy} is damaged: it differs from the sealed one", copy, (copy,), copy)
 
 
 def _of_folder(kind: str, folder: Path, remove: tuple[Path, ...], make: Path | None) -> Iterator[Trouble]:
@@ -82,9 +82,9 @@ def _of_folder(kind: str, folder: Path, remove: tuple[Path, ...], make: Path | N
 
 
 def _of_base(config: Config) -> Iterator[Trouble]:
-    """The base model against its own seal, where it has one, and against the hash that the config pins.
+    """Compare the base model with its own seal, if it has one, and with the hash that the config pins.
 
-    An assembled one is an artefact like others.
+    An assembled base is an artefact like others, so `troubles` compares its seal.
     """
     folder, hub = config.base.folder, bool(config.base.revision)
     sealed = (folder / SEAL).exists() and not config.base.assembled
@@ -100,9 +100,9 @@ def _of_base(config: Config) -> Iterator[Trouble]:
 
 
 def _weights(folder: Path) -> str:
-    """What base.sha256 is of; empty where there is no checkpoint."""
+    """Return the hash of the weights as base.sha256 gives it; empty where there is no checkpoint."""
     files = sorted(folder.glob("model*.safetensors"))
-    if len(files) == 1:  # spares torch and transformers, which take seconds to import
+    if len(files) == 1:  # avoids importing torch and transformers, which takes seconds
         return sealing.sha256(files[0])
     from concertina.model import lalm
 
@@ -110,26 +110,26 @@ def _weights(folder: Path) -> str:
 
 
 def _first(error: Exception) -> str:
-    """What an error says before its remedy."""
+    """Return an error's message without its remedy."""
     return str(error).partition(";")[0]
 
 
-def remedies(found: Sequence[Trouble], config_path: str) -> list[str]:
-    """The commands that remove what is damaged and make it again, one per stage, in the order in which to run them."""
+def remedies(damaged: Sequence[Trouble], config_path: str) -> list[str]:
+    """Return the commands that remove what is damaged and make it again: one per stage, in the order to run them."""
     commands = []
-    for kind in dict.fromkeys(trouble.kind for trouble in found):
-        of_kind = [trouble for trouble in found if trouble.kind == kind]
+    for kind in dict.fromkeys(trouble.kind for trouble in damaged):
+        of_kind = [trouble for trouble in damaged if trouble.kind == kind]
         remove = " ".join(dict.fromkeys(str(path) for trouble in of_kind for path in trouble.remove))
         make = " ".join(dict.fromkeys(str(trouble.make) for trouble in of_kind))
-        again = f'rm -rf {remove} && make reproduce CONFIG={config_path} ONLY="{make}"'
-        commands.append(again if of_kind[0].make else f"git checkout HEAD -- {remove}")
+        command = f'rm -rf {remove} && make reproduce CONFIG={config_path} ONLY="{make}"'
+        commands.append(command if of_kind[0].make else f"git checkout HEAD -- {remove}")
     return commands
 
 
-def tell(found: Sequence[Trouble], config_path: str) -> None:
-    """Name everything that is damaged or missing, then what makes it again."""
-    for trouble in found:
+def tell(damaged: Sequence[Trouble], config_path: str) -> None:
+    """Print everything that is damaged or missing, then the commands that make it again."""
+    for trouble in damaged:
         console.say(trouble.message)
-    console.say("this makes it again:")
-    for command in remedies(found, config_path):
+    console.say("these commands make it again:")
+    for command in remedies(damaged, config_path):
         console.say(f"    {command}")

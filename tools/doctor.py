@@ -1,7 +1,7 @@
-"""Whether this machine can run an experiment: `python -m tools.doctor [arguments of snakemake]`, one line per check.
+"""Check whether this machine can run an experiment: `python -m tools.doctor [arguments of snakemake]`.
 
-`ok` is fine, `note` is worth knowing, `FAIL` would stop a run or spoil its results, and says what to do. Ends with
-status 1 where anything fails.
+It prints a line for each check. `ok` is fine, `note` is worth knowing, `FAIL` would stop a run or spoil its results and
+says what to do. The exit status is 1 if anything fails.
 """
 
 import errno
@@ -29,13 +29,13 @@ from tools import gpu
 from tools.plan.disk import bytes_text, shortage
 from tools.plan.jobs import PlanError, experiment, planned
 
-ESPEAK_LONGEST = 159  # characters of the path of eSpeak NG's data: it has room for no more
+ESPEAK_LONGEST = 159  # characters: eSpeak NG has no room for a longer path to its data
 WRITTEN = ("build", "results", "scratch", "logs")
 SETUP = "run `make setup`"
 TRACKER = broken_releases.Broken(
     "mlflow", (0,), (3, 11), "a model that it loads can run code (CVE-2025-10279, CVE-2026-4137)"
 )
-HARMFUL = {  # of OpenMP's settings: what is harmful, and why
+HARMFUL = {  # settings of OpenMP: which values are harmful, and why
     "OMP_WAIT_POLICY": ("active", "waiting threads take the cores of other jobs"),
     "OMP_PROC_BIND": ("true|close|spread|master|primary", "jobs side by side are bound to the same cores"),
     "OMP_THREAD_LIMIT": ("1", "no job gets the threads that the config gives it"),
@@ -50,39 +50,40 @@ class Line(NamedTuple):
 
 
 def python() -> Iterator[Line]:
-    right = sys.version_info[:2] == (3, 11)
-    remedy = "" if right else f"; 3.11 is needed: {SETUP} with PYTHON=/path/to/python3.11"
-    yield Line("ok" if right else "FAIL", f"Python {platform.python_version()}{remedy}")
+    """Check the version of Python."""
+    supported = sys.version_info[:2] == (3, 11)
+    remedy = "" if supported else f"; 3.11 is needed: {SETUP} with PYTHON=/path/to/python3.11"
+    yield Line("ok" if supported else "FAIL", f"Python {platform.python_version()}{remedy}")
 
 
 def packages() -> Iterator[Line]:
-    """The installed packages beside the lock: of what a run needs, and of versions that are known to be broken."""
-    found = {_plain(name): d.version for d in reversed([*metadata.distributions()]) if (name := d.metadata["Name"])}
+    """Compare the installed packages with the lock and with the versions that are known to be broken."""
+    installed = {_plain(name): d.version for d in reversed([*metadata.distributions()]) if (name := d.metadata["Name"])}
     pinned = dict(line.split("==") for line in _lines("constraints.txt"))
     needed = [_plain(name) for name in _lines("requirements.txt")]
-    if missing := [name for name in needed if name not in found]:
+    if missing := [name for name in needed if name not in installed]:
         yield Line("FAIL", f"packages: {', '.join(missing)} not installed; {SETUP}")
-    others = [
-        f"{name} {found[name]} (locked: {pinned[name]})"
+    differing = [
+        f"{name} {installed[name]} (locked: {pinned[name]})"
         for name in needed
-        if name in found and name in pinned and found[name].partition("+")[0] != pinned[name]
+        if name in installed and name in pinned and installed[name].partition("+")[0] != pinned[name]
     ]
-    if others:
-        yield Line("note", f"packages: {', '.join(others)}; results may differ from those of the lock; {SETUP}")
-    if not missing and not others:
+    if differing:
+        yield Line("note", f"packages: {', '.join(differing)}; results may differ from those of the lock; {SETUP}")
+    if not missing and not differing:
         yield Line("ok", f"packages: {len(needed)}, as constraints.txt pins them")
-    for name, harm in broken_releases.among(found, [*broken_releases.KNOWN, TRACKER]):
-        yield Line("FAIL", f"{name} {found[name]}: {harm}; {SETUP} ({name} {pinned.get(name, 'of the lock')})")
+    for name, harm in broken_releases.among(installed, [*broken_releases.KNOWN, TRACKER]):
+        yield Line("FAIL", f"{name} {installed[name]}: {harm}; {SETUP} ({name} {pinned.get(name, 'of the lock')})")
 
 
 def graphics() -> Iterator[Line]:
-    """The GPUs, their driver, and whether torch can use them."""
+    """List the GPUs and their driver, and check that torch can use them."""
     if not (names := gpu.devices()):
         yield Line("ok", "GPU: none; jobs compute on the CPU")
         return
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    said = _said(query).splitlines() or ["nvidia-smi does not answer"]
-    yield Line("ok", f"GPU: {len(names)} to lease ({', '.join(names)}): {'; '.join(said)}")
+    answer = _output(query).splitlines() or ["nvidia-smi does not answer"]
+    yield Line("ok", f"GPU: {len(names)} to lease ({', '.join(names)}): {'; '.join(answer)}")
     import torch
 
     if not torch.cuda.is_available():
@@ -93,7 +94,7 @@ def graphics() -> Iterator[Line]:
 
 
 def disk(config: Config, arguments: Sequence[str]) -> Iterator[Line]:
-    """Room for what would run, and for its largest job's memory."""
+    """Check that the disk has room for what would run, and memory for the largest job."""
     try:
         jobs = planned(arguments, config, Estimate(config))
     except PlanError as error:
@@ -110,12 +111,12 @@ def disk(config: Config, arguments: Sequence[str]) -> Iterator[Line]:
     )
     free = int(available[1]) * 1024 if available else wanted
     text = f"memory: {bytes_text(free)} free, a job may take {bytes_text(wanted)}"
-    few = f"{text}; end other programs, or run fewer jobs at once (--cores)"
-    yield Line("note", few) if free < wanted else Line("ok", text)
+    warning = f"{text}; end other programs, or run fewer jobs at once (--cores)"
+    yield Line("note", warning) if free < wanted else Line("ok", text)
 
 
 def writable() -> Iterator[Line]:
-    """The folders that a run writes into, or the nearest that is there."""
+    """Check that a run can write into its folders, or into the nearest existing folder above each."""
     refused = []
     for name in WRITTEN:
         folder = next(path for path in (Path(name), *Path(name).absolute().parents) if path.exists())
@@ -131,7 +132,7 @@ def writable() -> Iterator[Line]:
 
 
 def locking() -> Iterator[Line]:
-    """Whether this file system keeps a lock, by which one run is told from two."""
+    """Check that this file system keeps locks, which prevent two runs at once."""
     try:
         with tempfile.NamedTemporaryFile(dir=Path(), prefix=".doctor-") as first, open(first.name) as second:
             fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -140,49 +141,47 @@ def locking() -> Iterator[Line]:
             except BlockingIOError:
                 yield Line("ok", "locks: kept on this file system")
                 return
-        text = "it keeps none"
+        text = "they are not kept"
     except OSError as error:
         text = error.strerror or str(error)
     yield Line("FAIL", f"locks: {text} on this file system, so two runs would collide; work on a local disk")
 
 
 def programs() -> Iterator[Line]:
-    """Git, make, and Slurm."""
-    git = _said(["git", "rev-parse", "--short", "HEAD"])
-    lost = "git: absent, or this is no clone; results cannot say which commit made them"
-    yield Line("ok", f"git: at {git}") if git else Line("note", lost)
+    """Look for Git and make."""
+    git = _output(["git", "rev-parse", "--short", "HEAD"])
+    warning = "git: absent, or this folder is no clone; results cannot say which commit made them"
+    yield Line("ok", f"git: at {git}") if git else Line("note", warning)
     make = shutil.which("make")
-    yield Line("ok", "make") if make else Line("note", "make: absent; its lines in the Makefile can be typed by hand")
+    yield Line("ok", "make") if make else Line("note", "make: absent; type the commands in the Makefile by hand")
 
 
 def slurm(arguments: Sequence[str]) -> Iterator[Line]:
-    """Whether Slurm answers; that it does not is a failure only where the profile needs it."""
+    """Check that Slurm answers; if it does not, that is a failure only for a profile that needs it."""
     needed = any("slurm" in argument for argument in arguments)
     if not shutil.which("sinfo"):
         text = "Slurm: not on this machine"
         yield Line("FAIL", f"{text}, and the profile submits to it") if needed else Line("ok", text)
-    elif partitions := _said(["sinfo", "-h", "-o", "%P %a"]):
+    elif partitions := _output(["sinfo", "-h", "-o", "%P %a"]):
         yield Line("ok", f"Slurm: answers; partitions {', '.join(partitions.splitlines())}")
     else:
-        yield Line(
-            "FAIL" if needed else "note", "Slurm: sinfo does not answer; is its controller up, its config there?"
-        )
+        yield Line("FAIL" if needed else "note", "Slurm: sinfo does not answer; check slurmctld and slurm.conf")
 
 
 def threads() -> Iterator[Line]:
-    """OpenMP's settings; how many threads a job has is the config's matter."""
-    found = [
+    """Check the settings of OpenMP; the config decides how many threads a job has."""
+    harmful = [
         f"{name}={os.environ[name]}: {why}; unset {name}"
         for name, (bad, why) in HARMFUL.items()
         if re.fullmatch(bad, os.environ.get(name, ""), flags=re.IGNORECASE)
     ]
-    yield from (Line("note", text) for text in found)
-    if not found:
-        yield Line("ok", f"OpenMP: nothing set that harms; {len(os.sched_getaffinity(0))} cores")
+    yield from (Line("note", text) for text in harmful)
+    if not harmful:
+        yield Line("ok", f"OpenMP: no harmful setting; {len(os.sched_getaffinity(0))} cores")
 
 
 def model(config: Config) -> Iterator[Line]:
-    """The base's files, as a run would read them; says too whether torch and transformers can be imported."""
+    """Check the base's files, as a run would read them, and that torch and transformers can be imported."""
     try:
         from concertina.model import lalm
     except (ImportError, OSError) as error:
@@ -196,18 +195,18 @@ def model(config: Config) -> Iterator[Line]:
     if config.base.made_here:
         again = f"remove {folder}, and a run makes it again"
     try:
-        found = lalm.fingerprint(folder)
+        sha256 = lalm.fingerprint(folder)
     except sealing.DamagedError as error:
         yield Line("FAIL", f"model: {error}; {again}")
         return
-    if config.base.sha256 and found != config.base.sha256:
+    if config.base.sha256 and sha256 != config.base.sha256:
         yield Line("FAIL", f"model: the weights in {folder} are not those that base.sha256 pins; {again}")
     else:
-        yield Line("ok", f"model: {folder}, SHA-256 {found[:12]}..." + ("" if config.base.sha256 else " (not pinned)"))
+        yield Line("ok", f"model: {folder}, SHA-256 {sha256[:12]}..." + ("" if config.base.sha256 else " (not pinned)"))
 
 
 def four_bits(config: Config, arguments: Sequence[str]) -> Iterator[Line]:
-    """Whether the LLM can be held in 4 bits here; elsewhere is where jobs of Slurm run."""
+    """Check that this machine can hold the LLM in 4 bits; jobs of Slurm run on other machines, so it is only a note."""
     if not config.base.four_bit:
         return
     import torch
@@ -218,19 +217,19 @@ def four_bits(config: Config, arguments: Sequence[str]) -> Iterator[Line]:
         lalm.in_four_bits("cuda" if torch.cuda.is_available() else "cpu")
     except ConfigError as error:
         slurm = any("slurm" in argument for argument in arguments)
-        yield Line("note" if slurm else "FAIL", f"{error}{' (it counts where the jobs run)' if slurm else ''}")
+        yield Line("note" if slurm else "FAIL", f"{error}{' (only on the machine where jobs run)' if slurm else ''}")
     else:
         yield Line("ok", "base.four_bit: a GPU and bitsandbytes are here")
 
 
 def synthesis(config: Config) -> Iterator[Line]:
-    """Whether eSpeak NG will find its data: beyond some length of path it does not, and ends the process."""
+    """Check that eSpeak NG can find its data: if their path is too long, it ends the process."""
     spec = importlib.util.find_spec("espeakng_loader")
     if spec is None or not spec.origin or "synthetic" not in {corpus.kind for corpus in config.data.corpora}:
         return
     data = Path(spec.origin).parent / "espeak-ng-data"
     length, text = len(str(data)), f"speech synthesis: eSpeak NG, data in {data}"
-    long = f"{text}: {length} characters, and it takes {ESPEAK_LONGEST}; work in a folder with a shorter path"
+    long = f"{text}: {length} characters are more than {ESPEAK_LONGEST}; work in a folder with a shorter path"
     yield Line("FAIL", long) if length > ESPEAK_LONGEST else Line("ok", text)
 
 
@@ -242,13 +241,13 @@ def _lines(name: str) -> list[str]:
     return [line for line in Path(name).read_text(encoding="utf-8").split("\n") if line and not line.startswith("#")]
 
 
-def _said(command: list[str]) -> str:
-    """What a program prints; nothing where it is absent, fails or does not answer."""
+def _output(command: list[str]) -> str:
+    """Return what a program prints; empty if it is absent, fails or does not answer."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""
 
 
 @console.run
@@ -267,8 +266,8 @@ def main(argv: list[str] | None = None) -> int:
         checks += [lambda: model(config), lambda: four_bits(config, arguments)]
         checks += [lambda: synthesis(config), lambda: disk(config, arguments)]
     except ValueError as error:
-        wrong = Line("FAIL", f"config: {error}")
-        checks.append(lambda: iter([wrong]))
+        failure = Line("FAIL", f"config: {error}")
+        checks.append(lambda: iter([failure]))
     for check in checks:
         for line in check():
             print(f"{line.level:<4} {line.text}", flush=True)

@@ -1,4 +1,4 @@
-"""Put the tables that the pipeline made into README.md and docs/results.md: each goes between its markers.
+"""Put the tables that the pipeline made into README.md and docs/results.md, each between its markers.
 
     <!-- headline: tiny -->          from results/tiny/report/headline.md; its quality.svg becomes docs/quality.svg
     <!-- end -->
@@ -6,8 +6,8 @@
     <!-- results: tiny -->           from results/tiny/report/table.md
     <!-- end -->
 
-Run `make readme` after `make reproduce`. What stands between markers whose results are not on this machine stays.
-`--check` writes nothing and exits with 1 where something is out of date.
+Run `make readme` after `make reproduce`. Text between markers stays as it is if its results are not on this machine.
+`--check` writes nothing and exits with 1 if something is out of date.
 """
 
 import argparse
@@ -55,9 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     """Fill the pages, or with `--check` compare them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="*", type=Path, default=PAGES, help="README.md and docs/results.md if not given")
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit with 1 where something is out of date"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if something is out of date")
     args = parser.parse_args(argv)
     files: dict[Path, str] = {}
     for page in args.pages:

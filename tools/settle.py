@@ -1,9 +1,9 @@
-"""What is true of an experiment's artefacts before Snakemake begins, by run keys alone.
+"""Settle by run keys, before Snakemake begins, which of an experiment's artefacts may stay.
 
-Snakemake remembers what it has made itself. It does not know what DVC, `cp` or a restored backup put in place, nor
-that another experiment in this folder has made the same artefact already. So before it begins, what can be taken over
-is linked, what is whole and belongs here goes on Snakemake's record where it has none, and what is of another config
-or code is named to it, so that it is made again.
+Snakemake remembers only what it made itself. It does not know what DVC, `cp` or a restored backup put in place, nor
+that another experiment in this folder has already made the same artefact. So, before it begins, artefacts that can be
+taken over are linked; if Snakemake has no record, those that are whole and belong here are put on it; and those of
+another config or code are passed to it, so that it makes them again.
 """
 
 import contextlib
@@ -23,29 +23,28 @@ RECORD = Path(".snakemake/metadata")
 
 
 def settle(config: Config, config_path: Path) -> bool:
-    """Link what can be taken over, and put on record what belongs here; False where Snakemake refuses."""
+    """Link what can be taken over, and put on record what belongs here; returns False when Snakemake refuses."""
     taken = takeover.take_over(Standing(config))
     if taken:
-        sources = len(taken)
-        console.say(f"{config.name}: {sources} artefacts of other experiments here are taken over, by their run keys")
+        console.say(f"{config.name}: {len(taken)} artefacts of other experiments here are taken over by their run keys")
     kept = taken if any(RECORD.glob("*")) else _belonging(config)
     rows = with_rules(kept)
     return not rows or tracks.on_record([artefact.folder for artefact in rows], str(config_path))
 
 
 def again(config: Config) -> list[str]:
-    """Snakemake's arguments to have made again what is of another config or code."""
+    """Return the arguments that let Snakemake make again what another config or code has made."""
     strangers = with_rules(stranger.artefact for stranger in Standing(config).strangers())
     return ["--forcerun", *(str(artefact.seal) for artefact in strangers)] if strangers else []
 
 
 def with_rules(artefacts: Iterable[Artefact]) -> list[Artefact]:
-    """Those artefacts that a rule of their own makes."""
+    """Return those artefacts that have a rule of their own."""
     return [artefact for artefact in artefacts if not dag.row(artefact.kind).inside]
 
 
 def _belonging(config: Config) -> list[Artefact]:
-    """What is here, whole, and of the present config and code: for a folder in which Snakemake has never run."""
+    """Return what is here, whole, and of the present config and code, for a folder in which Snakemake has never run."""
     standing = Standing(config)
     here = [artefact for artefact in standing.kept if standing.belongs(artefact)]
     if not here:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What some tests need beside Python packages, on Debian, as root: without it they are skipped, where CI is set they fail.
+# Install what some tests need besides Python packages, on Debian, as root. Without it they are skipped, or fail in CI.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 needed=""

@@ -1,4 +1,4 @@
-"""Serve MLflow's pages over what was recorded, on this computer alone: `python -m tools.ui [--port 5000]`.
+"""Serve MLflow's pages of the recorded runs on this computer: `python -m tools.ui [--port 5000]`.
 
 It prints the address of every experiment and serves until Ctrl-C.
 """
@@ -12,7 +12,7 @@ from concertina import console
 from concertina.tracking import mlflow_client
 
 HOST = "127.0.0.1"
-# Quiet, and without the processes that serve other uses of MLflow.
+# Without telemetry, and without the processes that serve other uses of MLflow.
 SETTINGS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 

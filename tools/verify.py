@@ -1,9 +1,9 @@
-"""Check everything that the results of an experiment rest on, and say what is damaged and what makes it again.
+"""Check everything that the results of an experiment depend on; print what is damaged and what makes it again.
 
     python -m tools.verify --config config.yaml
 
-Reads every file of every artefact against its seal, the base model against the hash that the config pins, and the
-copies of the report against the sealed ones. Exits 1 when something is damaged or missing.
+Compares every file of every artefact with its seal, the base model with the hash that the config pins, and the copies
+of the report with the sealed ones. Exits with 1 when something is damaged or missing.
 """
 
 import argparse
@@ -19,8 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", default="config.yaml")
     args = parser.parse_args(argv)
     config = load(args.config)
-    if found := damage.troubles(config):
-        damage.tell(found, args.config)
+    if damaged := damage.troubles(config):
+        damage.tell(damaged, args.config)
         return 1
     console.say(f"{config.name}: every artefact is whole, and so is the base model")
     return 0

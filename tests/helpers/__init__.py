@@ -1,1 +1,1 @@
-"""What several tests share: small models, made-up results, copies of the project, servers on this machine."""
+"""Parts that several tests share: small models, made-up results, copies of the project, servers on this machine."""

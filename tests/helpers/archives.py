@@ -1,4 +1,4 @@
-"""Archives made on the spot, and a server on this machine that gives them whole, cut off, or by ranges."""
+"""Make small archives, and serve them on this machine: whole, cut off, or by ranges."""
 
 import hashlib
 import io
@@ -16,7 +16,7 @@ from concertina.corpora._archives import Archive
 
 @dataclass
 class Server:
-    """What a loopback server gives: `file`, cut off after `cuts` bytes of a connection, by ranges or not."""
+    """What a loopback server sends: `file`, cut off after `cuts` bytes of each connection, by ranges or not."""
 
     file: bytes
     cuts: list[int] = field(default_factory=list)
@@ -53,7 +53,7 @@ def serving(served: Server) -> Iterator[Server]:
 
 
 def packed(members: dict[str, bytes | Callable[[tarfile.TarInfo], None]], twice: str = "") -> bytes:
-    """A .tar.gz: content by name; a function makes of a member something else than a file."""
+    """Return a .tar.gz with these contents by name; a function turns a member into something other than a file."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as tar:
         for name in (*members, *([twice] if twice else [])):
@@ -72,7 +72,7 @@ def published(content: bytes, *urls: str) -> Archive:
 
 
 def wheel(members: dict[str, bytes], modes: dict[str, int] | None = None) -> bytes:
-    """A zip, as a Python package is; `modes`: what Unix says of some members."""
+    """Return a zip like that of a Python package; `modes`: the Unix modes of some members."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, content in members.items():

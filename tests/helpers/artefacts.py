@@ -1,4 +1,4 @@
-"""Where an experiment's artefacts lie, for tests that look at one without loading its config."""
+"""Find an experiment's artefacts without loading its config."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A miniature of Common Voice in its true layout: clips as MP3, tables with their oddities; read as a user reads it."""
+"""Make a miniature of Common Voice in its true layout, with MP3 clips and odd rows, and read it as a user does."""
 
 import functools
 import io
@@ -45,7 +45,7 @@ REJECTED = {
 
 
 def write(folder: Path) -> None:
-    """The default config, and a language of Common Voice in voices/en."""
+    """Write the default config, and a language of Common Voice in voices/en."""
     shutil.copy(ROOT / "config.yaml", folder)
     for name, content in release().items():
         path = folder / "voices/en" / name
@@ -66,7 +66,7 @@ def table(columns: list[str], rows: list[list[str]]) -> bytes:
 
 
 def release() -> dict[str, bytes]:
-    """The files of one language, by path."""
+    """Return the files of one language by path."""
     files = {f"clips/{id}.mp3": mp3(1.0, rate_hz) for id, rate_hz in RATES_HZ.items()}
     files["clips/c_en_broken.mp3"] = b"no MP3"
     validated = [row for split in ("train", "dev", "test") for row in ENGLISH[split]]
@@ -77,10 +77,10 @@ def release() -> dict[str, bytes]:
 
 
 def configure(**entry: Any) -> str:
-    """An overlay with one more corpus, called mine."""
+    """Write an overlay with one more corpus, called mine, and return its path."""
     default = {"name": "synthetic", "splits": {"clean": {"en": 1}}}
-    chosen = {"name": "test", "data": {"corpora": [default, {"name": "mine", **entry}]}}
-    Path("mine.yaml").write_text(json.dumps(chosen))
+    overlay = {"name": "test", "data": {"corpora": [default, {"name": "mine", **entry}]}}
+    Path("mine.yaml").write_text(json.dumps(overlay))
     return "mine.yaml"
 
 
@@ -89,9 +89,9 @@ def english(**options: Any) -> str:
     return configure(kind="common_voice", language="en", **folder, **options)
 
 
-def run(chosen: str, split: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Read a split as a user does: its rows and its rejects."""
-    assert data.main(["--config", chosen, "--corpus", "mine", "--split", split, "--jobs", "1"]) == 0
+def run(overlay: str, split: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Read a split as a user does, and return its rows and its rejects."""
+    assert data.main(["--config", overlay, "--corpus", "mine", "--split", split, "--jobs", "1"]) == 0
     folder = folder_of("data", "test", "mine", split)
     return rows_of(folder, "manifest.jsonl"), rows_of(folder, "rejects.jsonl")
 
@@ -100,14 +100,14 @@ def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
 
 
-def refused(chosen: str, capsys: pytest.CaptureFixture[str], split: str = "train") -> str:
-    """The last line on the console of a split that cannot be read."""
-    assert data.main(["--config", chosen, "--corpus", "mine", "--split", split, "--jobs", "1"]) == 1
+def refused(overlay: str, capsys: pytest.CaptureFixture[str], split: str = "train") -> str:
+    """Return the last line on the console when a split cannot be read."""
+    assert data.main(["--config", overlay, "--corpus", "mine", "--split", split, "--jobs", "1"]) == 1
     return capsys.readouterr().err.splitlines()[-1]
 
 
-def key(chosen: str, split: str = "train") -> str:
-    settings = config.load(chosen)
+def key(overlay: str, split: str = "train") -> str:
+    settings = config.load(overlay)
     return keys.run_key(dag.key(settings, dag.artefact(settings, "data", corpus="mine", split=split)))
 
 

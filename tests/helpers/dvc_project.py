@@ -1,4 +1,4 @@
-"""A repository with a track of one cell to push and pull by DVC, and an S3-speaking server on this machine."""
+"""Make a repository with a track of one cell to push and pull by DVC, and run an S3 server on this machine."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from helpers.project_copy import ROOT, copy_project
 
 PAGE = ROOT / "docs/artifacts.md"
 PART = {"corpus": "synthetic", "split": "clean", "task": "transcribe", "language": "en"}
-SMALL = {  # one split for everything: these results only have to be there
+SMALL = {  # one split for everything: these results only have to exist
     "data": {"corpora": [{"name": "synthetic", "splits": {"clean": {"en": 12}}}]},
     "segments": {"cells": [{"compressor": "average", "ratios": [3]}]},
     "train": {"sets": [{"name": "english", "parts": [PART], "dev": [PART]}]}
@@ -30,12 +30,12 @@ SMALL = {  # one split for everything: these results only have to be there
 
 @contextlib.contextmanager
 def s3_server() -> Iterator[str]:
-    """The address of an S3-speaking server on this machine."""
+    """Run an S3 server on this machine, and yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    serving = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(300):
             with socket.socket() as probe:
@@ -44,22 +44,22 @@ def s3_server() -> Iterator[str]:
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
-        serving.terminate()
-        serving.wait()
+        server.terminate()
+        server.wait()
 
 
 def environment_for(server: str) -> dict[str, str]:
-    """In which git, DVC and boto know who they are and where the server is."""
-    who = {
+    """Return an environment in which git, DVC and boto have names and keys, and know the server."""
+    names = {
         f"GIT_{role}_{what}": "someone@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
     }
     access = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
     bare = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
-    return bare | who | access | {"S3_ENDPOINT": server, "PYTHONPATH": "src"}
+    return bare | names | access | {"S3_ENDPOINT": server, "PYTHONPATH": "src"}
 
 
 def make(folder: Path, environment: dict[str, str]) -> Path:
-    """A repository with a `tiny` track of one cell, in which nothing has run."""
+    """Make a repository with a `tiny` track of one cell, in which nothing has run."""
     folder.mkdir()
     copy_project(folder)
     shutil.copytree(ROOT / "models", folder / "models", dirs_exist_ok=True)
@@ -79,14 +79,14 @@ def make(folder: Path, environment: dict[str, str]) -> Path:
 
 
 def shell(folder: Path, environment: dict[str, str], command: str) -> subprocess.CompletedProcess[str]:
-    """Run a line as a person would type it, in the environment that the page's first command enters."""
-    entered = f"{commands()[0]} && {command}" if (folder / ".venv").exists() else command
+    """Run a line as a person would type it, after the page's first command, which enters the environment."""
+    line = f"{commands()[0]} && {command}" if (folder / ".venv").exists() else command
     return subprocess.run(
-        ["bash", "-c", entered], cwd=folder, env=environment, text=True, capture_output=True, check=False
+        ["bash", "-c", line], cwd=folder, env=environment, text=True, capture_output=True, check=False
     )
 
 
 def commands() -> list[str]:
-    """The fenced commands of the page, in order, without their comments."""
+    """Return the fenced commands of the page, in order, without their comments."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     return [re.sub(r"\s+# .*", "", line) for block in blocks for line in block.splitlines()]

@@ -1,4 +1,4 @@
-"""Seal every artefact of an experiment here, made of paper: `python finished.py CONFIG`, in a copy of the project."""
+"""Seal a dummy of every artefact of an experiment: `python finished.py CONFIG`, in a copy of the project."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ COPIES = ("scores.csv", "report.html")  # of the report, beside its folder
 
 
 def main(path: str) -> None:
-    """Give every artefact that is not here the run key that the config and the code give it."""
+    """Seal every missing artefact with the run key that it gets from the config and the code."""
     config = load(path)
     standing = Standing(config)
     for artefact in dag.every(config):

@@ -1,4 +1,4 @@
-"""A process that runs commands of the package, is struck by signals while they are at work, and what lasts of them."""
+"""Run commands of the package, strike them with signals while they work, and compare the artefacts that remain."""
 
 import contextlib
 import hashlib
@@ -20,10 +20,10 @@ SOURCES = Path(__file__).parents[2] / "src"
 CELL = ["--cell", "average-3"]
 ADAPTER = folder_of("train", "t", "english", "average-3", 0)
 PATIENCE_S = 300  # for a machine that is busy with something else
-TIMES = {"seconds", "date", "commit", "utterances_per_second"}  # what a second run may tell otherwise
-# Importing torch takes seconds, so one process imports everything once, and each command is a fork of it in which
-# `python -m concertina.<stage>` begins. A line in: the console's file, the stage, its arguments; out: the process'
-# number, then its exit status.
+TIMES = {"seconds", "date", "commit", "utterances_per_second"}  # fields that may differ in a second run
+# Importing torch takes seconds, so one process imports everything once and forks for each command, as if it were
+# `python -m concertina.<stage>`. It reads lines with the console's file, the stage and its arguments, and writes the
+# number of the command's process, then its exit status.
 COMMANDS = """
 import json, os, runpy, sys
 import peft, torch, transformers
@@ -43,7 +43,7 @@ TRAIN = ["--train-set", "english", *CELL, "--seed", "0"]
 
 
 class Work(NamedTuple):
-    """A command, the folder that it makes, and what appears (in its hidden folder) while it is at work."""
+    """A command, the folder that it makes, and the file that appears in its temporary folder while it works."""
 
     command: list[str]
     folder: Path
@@ -54,7 +54,7 @@ class Work(NamedTuple):
 
 
 class Project:
-    """The process that runs commands in the working folder."""
+    """A process that runs commands in the working folder."""
 
     def __init__(self, server: subprocess.Popen[str]) -> None:
         assert server.stdin is not None
@@ -63,14 +63,14 @@ class Project:
         self.console = Path("console.txt")
 
     def start(self, stage: str, *arguments: str) -> int:
-        """Begin a stage's command; its process number."""
+        """Start a stage's command, and return its process number."""
         self.console.write_text("", encoding="utf-8")
         self.requests.write(json.dumps([str(self.console), stage, *arguments]) + "\n")
         self.requests.flush()
         return int(self.answers.readline())
 
     def end(self) -> tuple[int, list[str]]:
-        """Wait for the command; its exit status and the lines that it put on the console."""
+        """Wait for the command, and return its exit status and its lines on the console."""
         status = int(self.answers.readline())
         return status, self.console.read_text(encoding="utf-8").splitlines()
 
@@ -79,7 +79,7 @@ class Project:
         return self.end()
 
     def strike(self, work: Work, how: signal.Signals) -> tuple[int, list[str]]:
-        """Send a signal to a command that is at work; the same again when it had ended before the signal came."""
+        """Send a signal to a command while it works; start it again if it ended before the signal came."""
         for _ in range(5):
             for old in (work.folder, *work.folder.parent.glob(f".{work.folder.name}.*")):
                 shutil.rmtree(old, ignore_errors=True)
@@ -89,9 +89,9 @@ class Project:
                 time.sleep(0.001)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, how)
-            status, told = self.end()
+            status, lines = self.end()
             if not work.folder.exists():
-                return status, told
+                return status, lines
             sealing.verify(work.folder)
         raise AssertionError(f"{work.command[0]} is always faster than the signal")
 
@@ -106,8 +106,8 @@ def lives(process: int) -> bool:
 
 @contextlib.contextmanager
 def serve(root: Path) -> Iterator[Project]:
-    """A process that runs commands in a working folder, which becomes this process' own meanwhile."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # under `pytest &` commands would not hear it
+    """Start a process that runs commands in a folder, which is meanwhile the working folder of this process too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # otherwise commands ignore it under `pytest &`
     command = [sys.executable, "-c", COMMANDS]
     environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -117,7 +117,7 @@ def serve(root: Path) -> Iterator[Project]:
 
 
 def lasting(folder: Path) -> dict[str, Any]:
-    """The content of a sealed folder: the hash of each file; of records and curves the fields that tell no time."""
+    """Return the content of a sealed folder: the hash of each file, and of records and curves all fields but times."""
     sealing.verify(folder)
     content: dict[str, Any] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != sealing.SEAL):

@@ -1,4 +1,4 @@
-"""Results as the stages leave them, made up: records, predictions, curves and manifests for a config, in seconds."""
+"""Make up results as the stages leave them: records, predictions, curves and manifests for a config, in seconds."""
 
 import json
 import random
@@ -11,40 +11,21 @@ from concertina.artefacts import dag
 from concertina.config import Adapter, Cell, Config, TestSet, load
 from concertina.store import predictions, records, sealing
 
-WORDS = [
-    "seven",
-    "nine",
-    "boats",
-    "sail",
-    "past",
-    "the",
-    "northern",
-    "island",
-    "while",
-    "anna",
-    "reads",
-    "a",
-    "long",
-    "letter",
-    "at",
-    "half",
-    "past",
-    "four",
-]
+WORDS = "seven nine boats sail past the northern island while anna reads a long letter at half past four".split()
 DAMAGE = {"none": 0.03, "average": 0.05, "sample": 0.09, "segment": 0.06, "random": 0.16}
 FRAMES_PER_SECOND, DURATION_S = 25, 2.0
 Damage = Callable[[str, str, bool, int | None], float]
 
 
 def config(folder: Path, name: str = "tiny", **sections: Any) -> tuple[Config, Path]:
-    """An overlay of the default config with sections replaced, written to a folder and loaded."""
+    """Write an overlay of the default config with sections replaced; return it loaded, and its path."""
     path = folder / "overlay.yaml"
     path.write_text(json.dumps({"name": name, **sections}), encoding="utf-8")
     return load(path), path
 
 
 def damage(compressor: str, ratio: str, adapted: bool, seed: int | None) -> float:
-    """The share of words that come out wrong."""
+    """Return the share of words that are wrong in the made-up hypotheses."""
     frames = 3.4 if ratio == "natural" else float(ratio)
     share = DAMAGE[compressor] * (1 + 0.5 * (frames - 1)) * (1 if adapted else 3.2 if frames > 1 else 1.1)
     return min(share + 0.004 * (seed or 0), 0.9)
@@ -53,7 +34,7 @@ def damage(compressor: str, ratio: str, adapted: bool, seed: int | None) -> floa
 def write(
     config: Config, utterances: int = 40, wrong: Damage = damage, hostile: Iterable[str] = (), **without: Any
 ) -> None:
-    """Everything a report reads. `without`: cells that have no `adapted` result, or none at all (`cells`)."""
+    """Write everything a report reads. `without`: cells that have no `adapted` result, or none at all (`cells`)."""
     for corpus in config.data.corpora:
         for split in {part.split for s in config.train.sets for part in (*s.parts, *s.dev)} | {
             s.split for s in config.evaluate.sets
@@ -72,7 +53,7 @@ def write(
 
 
 def head(config: Config, **fields: Any) -> dict[str, Any]:
-    """What every made-up record says of its making."""
+    """Return the fields of every made-up record that say how it was made."""
     made = {
         "commit": "0123456789abcdef",
         "versions": {"python": "3.11.9", "torch": "2.13.0"},
@@ -95,13 +76,15 @@ def _write_result(
     rng = random.Random(f"{test_set.name} {cell} {(train_set, seed) if adapter else None}")
     harder = 3.0 if "hard" in test_set.name else 1.0
     share = min(harder * wrong(compressor, ratio, adapter is not None, seed), 0.95)
-    said = references(test_set, utterances)
-    said[: len(hostile)] = hostile
-    heard = [" ".join(w if rng.random() > share else rng.choice([*WORDS, ""]) for w in text.split()) for text in said]
-    heard[: len(hostile)] = hostile if compressor == "none" else reversed(hostile)
+    texts = references(test_set, utterances)
+    texts[: len(hostile)] = hostile
+    hypotheses = [
+        " ".join(w if rng.random() > share else rng.choice([*WORDS, ""]) for w in text.split()) for text in texts
+    ]
+    hypotheses[: len(hostile)] = hostile if compressor == "none" else reversed(hostile)
     names = config.evaluate.metrics[test_set.task]
     language = test_set.to or test_set.language
-    scores = {name: metrics.load(name).score(said, heard, language) for name in names}
+    scores = {name: metrics.load(name).score(texts, hypotheses, language) for name in names}
     frames_per_token = 3.37 if ratio == "natural" else float(ratio) * 0.98 if float(ratio) > 1 else 1.0
     rate = FRAMES_PER_SECOND / frames_per_token
     record = records.build(
@@ -120,7 +103,7 @@ def _write_result(
             "duration_s": DURATION_S, "new_tokens": 12, "cap_hit": False, "loop": False, "speaker": f"voice {i % 20}",
             "tags": {"kind": kinds[i % 4]} | ({"snr_db": noises[i // 4 % 4]} if "hard" in test_set.name else {}),
         }
-        for i, (reference, hypothesis) in enumerate(zip(said, heard, strict=True))
+        for i, (reference, hypothesis) in enumerate(zip(texts, hypotheses, strict=True))
     ]  # fmt: skip
     run = "zero-shot" if adapter is None else f"{train_set}-seed{seed}"
     records.write(folder / test_set.name / f"{run}.json", record)

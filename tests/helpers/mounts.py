@@ -1,4 +1,4 @@
-"""Small file systems of their own, full, read-only or slow, for tests that run as root."""
+"""Mount small file systems, full, read-only or slow, for tests that run as root."""
 
 import contextlib
 import os
@@ -11,12 +11,12 @@ import pytest
 
 @contextlib.contextmanager
 def mounted(folder: Path, *options: str) -> Iterator[Path]:
-    """A small file system of its own; where this user may not make one, the test is skipped."""
+    """Mount a small file system on a folder; if this user may not, the test is skipped."""
     folder.mkdir(exist_ok=True)
     command = ["mount", *options, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True) if os.geteuid() == 0 else None
-    if done is None or done.returncode:
-        pytest.skip(f"cannot mount a file system here: {done.stderr.strip() if done else 'not root'}")
+    result = subprocess.run(command, capture_output=True, text=True) if os.geteuid() == 0 else None
+    if result is None or result.returncode:
+        pytest.skip(f"cannot mount a file system here: {result.stderr.strip() if result else 'not root'}")
     try:
         yield folder
     finally:

@@ -1,4 +1,4 @@
-"""Miniatures of the paper track's corpora in their true layouts, a tiny base, and its config made small."""
+"""Make miniatures of the paper track's corpora in their true layouts, a tiny base, and a small form of its config."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ RUN += [{"compressor": "segment", "ratios": ["natural"]}]
 
 
 def make(folder: Path) -> Path:
-    """A copy of the project with these corpora and a tiny base."""
+    """Make a copy of the project with these corpora and a tiny base."""
     librispeech(folder / "corpora/LibriSpeech")
     for language in ("en", "zh-CN", "yue", "fr"):
         common_voice(folder / VOICES / language, language)
@@ -63,12 +63,12 @@ def librispeech(root: Path) -> None:
 
 
 def common_voice(folder: Path, language: str) -> None:
-    """One language: two clips in each split, and validated.tsv, which CoVoST looks up."""
+    """Write one language: two clips in each split, and validated.tsv, which CoVoST reads."""
     (folder / "clips").mkdir(parents=True)
     every = []
     for s, split in enumerate(SPLITS):
-        said = SENTENCES.get(language, "Good morning to all")
-        rows = [[f"{s}" * 128, f"c_{split}_{i}.mp3", f"{said} {split}", "2", "0", *[""] * 6] for i in range(2)]
+        sentence = SENTENCES.get(language, "Good morning to all")
+        rows = [[f"{s}" * 128, f"c_{split}_{i}.mp3", f"{sentence} {split}", "2", "0", *[""] * 6] for i in range(2)]
         for row in rows:
             soundfile.write(folder / "clips" / row[1], wave(0.8, s), 16_000, format="MP3")
         every += rows
@@ -80,14 +80,14 @@ def covost2(folder: Path) -> None:
     folder.mkdir(parents=True)
     for pair in PAIRS:
         target = pair.rpartition("_")[2]
-        said = SENTENCES.get(target, "Good morning")
-        rows = [[f"c_{split}_{i}.mp3", f"{said} {i}", split] for split in SPLITS for i in range(2)]
+        sentence = SENTENCES.get(target, "Good morning")
+        rows = [[f"c_{split}_{i}.mp3", f"{sentence} {i}", split] for split in SPLITS for i in range(2)]
         lines = "".join("\t".join(row) + "\n" for row in [["path", "translation", "split"], *rows])
         (folder / f"covost_v2.{pair}.tsv").write_text(lines)
 
 
 def overlay(**changes: Any) -> str:
-    """The paper's config with a small base and few steps, and changes."""
+    """Write the paper's config with a small base, few steps and some changes; return its path."""
     paper = yaml.safe_load(PAPER.read_text(encoding="utf-8"))
     paper["data"]["corpora"][0]["folder"] = "corpora/LibriSpeech"
     Path("small.yaml").write_text(yaml.safe_dump(config.merge(config.merge(paper, SMALL), changes)), encoding="utf-8")

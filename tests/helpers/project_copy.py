@@ -1,4 +1,4 @@
-"""A finished copy of the project, and what Snakemake would do in it: the real planner on artefacts made of paper."""
+"""Make a copy of the project, finish it with dummy artefacts, and ask the real Snakemake what it would do there."""
 
 import os
 import re
@@ -18,7 +18,7 @@ PARTS = [
 
 
 def copy_project(folder: Path) -> None:
-    """Copy what a run is made of, without the weights: a plan needs only the hash that pins them."""
+    """Copy what a run needs, without the weights: a plan needs only the hash that pins them."""
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
@@ -42,7 +42,7 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def plan(folder: Path, config: str = "config.yaml") -> list[str]:
-    """The jobs that a run would do, such as 'train english/average-3/seed0', in alphabetical order."""
+    """Return the jobs that a run would do, such as 'train english/average-3/seed0', in alphabetical order."""
     result = snakemake(folder, "-n", "--config", f"experiment={config}")
     assert result.returncode == 0, result.stdout + result.stderr
     jobs = re.findall(r"^Job \d+: (\w+(?: \S+)?)$", result.stdout + result.stderr, flags=re.MULTILINE)
@@ -59,5 +59,5 @@ def finish(folder: Path, config: str = "config.yaml") -> None:
 
 
 def artefacts(config: Config) -> list[Path]:
-    """Every folder that a run leaves, in the order in which it makes them."""
+    """Return every folder that a run leaves, in the order in which it makes them."""
     return [one.folder for one in dag.every(config) if not one.kind.endswith("_share")]

@@ -1,4 +1,4 @@
-"""Reports of made-up results, and how a test reads them: the page, the tidy table."""
+"""Make reports of made-up results, and read them: the page, the tidy table."""
 
 import contextlib
 import csv
@@ -37,7 +37,7 @@ UTTERANCES = 24
 
 
 def make(folder: Path) -> Path:
-    """Made-up results of the small grid, hostile texts among them, and their report."""
+    """Make up results of the small grid, with hostile texts among them, and their report."""
     shutil.copy(ROOT / "config.yaml", folder)
     with contextlib.chdir(folder):
         config, path = made_results.config(Path(), **SECTIONS)
@@ -75,7 +75,7 @@ class Page(HTMLParser):
 
 
 def evaluated(cell: str) -> Path:
-    """Where the scores of a cell lie."""
+    """Return the folder of a cell's scores."""
     return Path("results/tiny/evaluate", cell)
 
 
@@ -94,11 +94,11 @@ def clean_board(config: Config) -> Board:
 
 
 def reseal(folder: Path) -> None:
-    """Seal a folder again whose files were changed."""
+    """Seal a folder again after its files were changed."""
     with sealing.sealed(folder, {"run_key": folder.name}) as again:
         shutil.copytree(folder, again, dirs_exist_ok=True, ignore=shutil.ignore_patterns(sealing.SEAL))
 
 
 def of_clean(row: dict[str, str]) -> bool:
-    """Whether a row of scores.csv is a WER on the test set `clean`."""
+    """Return whether a row of scores.csv is a WER on the test set `clean`."""
     return (row["metric"], row["split"], row["task"]) == ("wer", "clean", "transcribe")

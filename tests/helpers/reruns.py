@@ -1,4 +1,4 @@
-"""What Snakemake plans to do again after a change of a finished default run, as lists of jobs."""
+"""List the jobs that Snakemake plans to do again when a finished default run is changed."""
 
 from pathlib import Path
 
@@ -22,13 +22,13 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def overlay(project: Path, text: str) -> None:
-    """Merge an edit into config.yaml, the way an overlay would be: mappings merge, lists replace."""
+    """Merge an edit into config.yaml like an overlay: mappings merge, lists replace."""
     values = merge(yaml.safe_load((project / "config.yaml").read_text(encoding="utf-8")), yaml.safe_load(text))
     (project / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
 def cells_again(cells: list[str]) -> list[str]:
-    """The jobs that follow when the cuts of cells change."""
+    """Return the jobs that run again when the cuts of cells change."""
     segments = [f"segments synthetic/{split}/{cell}" for split in SPLITS for cell in cells]
     adapters = [f"train english/{cell}/seed0" for cell in cells]
     return sorted([*segments, *adapters, *(f"evaluate {cell}" for cell in cells), "report", "report_track"])

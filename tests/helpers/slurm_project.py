@@ -1,4 +1,4 @@
-"""A project that trains one adapter in some ten seconds, its runs on a SLURM cluster, and what SLURM says of them."""
+"""Make a project that trains one adapter in about ten seconds, run it on a SLURM cluster, and ask SLURM about it."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ PATIENCE_S = 900
 CELL = "average-3"
 ADAPTER = folder_of("train", "tones", "english", CELL, 0)
 LOG = Path("logs").joinpath(*ADAPTER.parts[1:]).with_suffix(".log")
-TIMES = {"utterances_per_second"}  # of a curve
+TIMES = {"utterances_per_second"}  # fields of a curve that differ from run to run
 CORPUS = '''"""Words that are tones."""
 
 import numpy as np
@@ -54,7 +54,7 @@ def read(options, split, part):
 
 
 def make_project(folder: Path) -> None:
-    """Write it, and run it up to its segments."""
+    """Write the project, and run it up to its segments."""
     folder.mkdir()
     copy_project(folder)
     set_up(folder)
@@ -76,12 +76,12 @@ def make_project(folder: Path) -> None:
         "report": {"bootstrap_samples": 50},
     }
     change(folder, changes)
-    made = snakemake(folder, "--until", "segments")
-    assert made.returncode == 0, made.stdout + made.stderr
+    result = snakemake(folder, "--until", "segments")
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def set_up(folder: Path) -> None:
-    """Make `make` find this environment in a copy of the project, and find it complete."""
+    """Let `make` find this environment, complete, in a copy of the project."""
     for part in ("Makefile", "pyproject.toml"):
         shutil.copy2(ROOT / part, folder / part)
     venv = folder / ".venv"
@@ -94,7 +94,7 @@ def set_up(folder: Path) -> None:
 
 
 def change(folder: Path, changes: dict[str, object]) -> None:
-    """Merge into a project's config.yaml."""
+    """Merge changes into a project's config.yaml."""
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config.merge(yaml.safe_load(path.read_text(encoding="utf-8")), changes)))
 
@@ -106,12 +106,12 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def ask(*command: str) -> list[str]:
-    """The lines that a command prints."""
+    """Return the lines that a command prints."""
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def wait_for(what: Callable[[], object], why: str, run: "Run | None" = None) -> None:
-    """Until it is so. Errors: AssertionError when it takes too long, or the run ends first."""
+    """Wait until `what` is true. Errors: AssertionError when it takes too long, or the run ends first."""
     ends = time.monotonic() + PATIENCE_S
     while not what():
         assert run is None or run.process.poll() is None, f"the run ended before {why}:\n{run.told()}"
@@ -120,7 +120,7 @@ def wait_for(what: Callable[[], object], why: str, run: "Run | None" = None) -> 
 
 
 class Run:
-    """A run towards the adapter of a project, on the cluster."""
+    """A run on the cluster that makes the adapter of a project."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.began = folder, time.monotonic()
@@ -136,12 +136,12 @@ class Run:
         return self.console.read_text(encoding="utf-8")
 
     def job(self) -> str:
-        """The SLURM job that trains."""
+        """Return the number of the SLURM job that trains."""
         wait_for(lambda: re.search(r"Job 0 has been submitted with SLURM jobid (\d+)", self.told()), "the job", self)
         return re.findall(r"Job 0 has been submitted with SLURM jobid (\d+)", self.told())[-1]
 
     def under_way(self) -> str:
-        """Wait until the training has a checkpoint; its job."""
+        """Wait until the training has a checkpoint, and return its job."""
         job = self.job()
         wait_for(lambda: list(self.folder.glob("scratch/*/step-*")), "a checkpoint", self)
         return job
@@ -151,14 +151,14 @@ class Run:
 
 
 def fact(job: str, name: str) -> str:
-    """What SLURM knows about a job."""
-    found = re.search(rf"\b{name}=(\S*)", "\n".join(ask("scontrol", "show", "job", job)))
-    assert found, f"job {job} has no {name}"
-    return found[1]
+    """Return a field of what SLURM knows about a job."""
+    match = re.search(rf"\b{name}=(\S*)", "\n".join(ask("scontrol", "show", "job", job)))
+    assert match, f"job {job} has no {name}"
+    return match[1]
 
 
 def content(folder: Path) -> tuple[str, list[dict[str, float]], dict[str, object]]:
-    """Of an adapter: its hash, its curve and what was measured, without times."""
+    """Return the hash of a project's adapter, its curve without times, and the facts of its record."""
     adapter = folder / ADAPTER
     weights = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
     rows = [json.loads(line) for line in (adapter / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -167,14 +167,14 @@ def content(folder: Path) -> tuple[str, list[dict[str, float]], dict[str, object
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """In which commands run on a project's own code, and find its own `bin/` first."""
+    """Return an environment in which commands use a project's own code, and its own `bin/` first."""
     path = f"{folder}/bin:{os.environ['PATH']}"
     return os.environ | {"PYTHONPATH": f"{folder}/src", "OMP_NUM_THREADS": "1", "PATH": path}
 
 
 def shell(folder: Path, command: str, fails: bool = False) -> str:
-    """Run a command as it is printed; what it prints."""
-    done = subprocess.run(
+    """Run a command as a page prints it, and return its output."""
+    result = subprocess.run(
         command,
         shell=True,
         cwd=folder,
@@ -185,37 +185,37 @@ def shell(folder: Path, command: str, fails: bool = False) -> str:
         stderr=subprocess.STDOUT,
         timeout=PATIENCE_S,
     )
-    assert bool(done.returncode) == fails, done.stdout
-    return done.stdout
+    assert bool(result.returncode) == fails, result.stdout
+    return result.stdout
 
 
 def waiting(folder: Path) -> list[Path]:
-    """The lock of a folder, once for each submitted run that has opened it."""
+    """Return the lock of a folder, once for each submitted run that has opened it."""
     files = [file for number in processes("coordinator.py job ") for file in Path(f"/proc/{number}/fd").glob("*")]
     return [file for file in files if file.resolve() == folder / "scratch/run.lock"]
 
 
 def warned(process: int) -> bool:
-    """Whether a process that is stopped has been sent SIGTERM, or SLURM has let it go on and it has ended."""
+    """Return whether a stopped process has been sent SIGTERM, or has ended because SLURM let it continue."""
     status = Path(f"/proc/{process}/status")
     pending = re.search(r"^ShdPnd:\s*(\w+)", status.read_text(), re.MULTILINE) if status.exists() else None
     return pending is None or bool(int(pending[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def trainings(folder: Path) -> list[int]:
-    """The processes that train in a project."""
-    found = processes("^[^ ]*python[^ ]* -m concertina.train ")
-    return [number for number in found if Path(f"/proc/{number}/cwd").resolve() == folder]
+    """Return the processes that train in a project."""
+    numbers = processes("^[^ ]*python[^ ]* -m concertina.train ")
+    return [number for number in numbers if Path(f"/proc/{number}/cwd").resolve() == folder]
 
 
 def processes(pattern: str) -> list[int]:
-    """Those whose command line matches."""
-    found = subprocess.run(["pgrep", "-f", "--", pattern], capture_output=True, text=True, check=False)
-    return [int(number) for number in found.stdout.split()]
+    """Return the processes whose command line matches."""
+    result = subprocess.run(["pgrep", "-f", "--", pattern], capture_output=True, text=True, check=False)
+    return [int(number) for number in result.stdout.split()]
 
 
 def slow_squeue(folder: Path) -> Path:
-    """Let squeue take a minute when Snakemake asks it for its jobs; the file that is there once it has been asked."""
+    """Let squeue take a minute when Snakemake asks for its jobs; return the file that appears when it asks."""
     asked, slow = folder / "asked", folder / "bin/squeue"
     slow.parent.mkdir()
     slow.write_text(

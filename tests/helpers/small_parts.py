@@ -1,4 +1,4 @@
-"""A small random Whisper and a small random LLM to join, as files in their true formats, and some speech."""
+"""Make a small random Whisper and a small random LLM to join, as files in their true formats, and some speech."""
 
 import struct
 from contextlib import chdir
@@ -63,7 +63,7 @@ OVERLAY = {
 
 
 def make(folder: Path) -> Path:
-    """Fill a folder with a small Whisper, a small LLM, some speech, and the base that the stage makes of them."""
+    """Fill a folder with a small Whisper, a small LLM, some speech, and the base that base_join makes of them."""
     small_whisper().save_pretrained(folder / "whisper")
     whisper_tokenizer(folder / "whisper")
     small_llm(folder / "llm")
@@ -88,7 +88,7 @@ def small_whisper() -> WhisperForConditionalGeneration:
 
 
 def small_llm(folder: Path) -> None:
-    """A Llama with a byte tokenizer, in the hub's layout; grouped queries, tied head."""
+    """Write a Llama with a byte tokenizer in the hub's layout; it has grouped queries and a tied head."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = Tokenizer(models.BPE({token: i for i, token in enumerate([END, *alphabet])}, []))
     tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -111,7 +111,7 @@ def small_llm(folder: Path) -> None:
 
 
 def whisper_tokenizer(folder: Path) -> None:
-    """Whisper's special tokens and a few letters."""
+    """Write a tokenizer with Whisper's special tokens and a few letters."""
     special = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
     tokens = Tokenizer(models.BPE({token: i for i, token in enumerate([*special, *"abcdefghij"])}, []))
     tokens.decoder = decoders.ByteLevel()
@@ -120,7 +120,7 @@ def whisper_tokenizer(folder: Path) -> None:
 
 
 def as_ctranslate2(model: WhisperForConditionalGeneration) -> bytes:
-    """A Whisper as CTranslate2 writes it, in half precision."""
+    """Return a Whisper as CTranslate2 writes it, in half precision."""
     state = {name.removeprefix("model."): t for name, t in model.state_dict().items() if name != "proj_out.weight"}
     variables: dict[str, torch.Tensor] = {"decoder/num_heads": torch.tensor(1), "encoder/num_heads": torch.tensor(1)}
     for side in ("encoder", "decoder"):
@@ -159,8 +159,8 @@ def _attention(theirs: str, state: dict[str, torch.Tensor], ours: str, own: bool
     q, k, v, o = (f"{ours}.{name}_proj" for name in ("q", "k", "v", "out"))
     no_bias = torch.zeros(64)
     joint = {"linear_0": [q, k, v], "linear_1": [o]} if own else {"linear_0": [q], "linear_1": [k, v], "linear_2": [o]}
-    found = _normed(f"{theirs}/layer_norm", state, f"{ours}_layer_norm")
+    variables = _normed(f"{theirs}/layer_norm", state, f"{ours}_layer_norm")
     for linear, names in joint.items():
-        found[f"{theirs}/{linear}/weight"] = torch.cat([state[f"{name}.weight"] for name in names])
-        found[f"{theirs}/{linear}/bias"] = torch.cat([state.get(f"{name}.bias", no_bias) for name in names])
-    return found
+        variables[f"{theirs}/{linear}/weight"] = torch.cat([state[f"{name}.weight"] for name in names])
+        variables[f"{theirs}/{linear}/bias"] = torch.cat([state.get(f"{name}.bias", no_bias) for name in names])
+    return variables

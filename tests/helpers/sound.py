@@ -1,4 +1,4 @@
-"""Sounds for tests."""
+"""Make sounds for tests."""
 
 import wave
 from pathlib import Path
@@ -11,7 +11,7 @@ def tone(rate_hz: int, seconds: float = 1.0, hertz: float = 440.0) -> np.ndarray
 
 
 def record(path: Path, value: int) -> None:
-    """A tenth of a second of one constant sample value."""
+    """Write a tenth of a second of one constant sample value."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

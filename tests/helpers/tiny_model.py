@@ -1,4 +1,4 @@
-"""A random Qwen2-Audio checkpoint of a few hundred kilobytes, in hub layout: the real classes, no training."""
+"""Make a random Qwen2-Audio checkpoint of a few hundred kilobytes, in the hub's layout, from the real classes."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,7 @@ def make(folder: Path, width: int = 64, layers: int = 2, window_s: int = 10, see
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=window_s)
     end, audio = (tokenizer.convert_tokens_to_ids(token) for token in ("<|endoftext|>", "<|AUDIO|>"))
     assert isinstance(audio, int)
-    shared: dict[str, Any] = {"tie_word_embeddings": True, "initializer_range": 0.1}  # transformers declares them late
+    shared: dict[str, Any] = {"tie_word_embeddings": True, "initializer_range": 0.1}  # not declared in transformers
     config = Qwen2AudioConfig(
         audio_config={
             "model_type": "qwen2_audio_encoder",
@@ -59,7 +59,7 @@ def make(folder: Path, width: int = 64, layers: int = 2, window_s: int = 10, see
     )
     torch.manual_seed(seed)
     model = Qwen2AudioForConditionalGeneration(config)
-    with torch.no_grad():  # the default spread is so small that every prompt would give the same text
+    with torch.no_grad():  # with the small default spread every prompt would give the same text
         for name, value in model.named_parameters():
             if value.dim() > 1 and "embed_positions" not in name:
                 value.normal_(0.0, 0.15)
@@ -71,7 +71,7 @@ def make(folder: Path, width: int = 64, layers: int = 2, window_s: int = 10, see
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes, a few merges, and the special tokens."""
+    """Return a tokenizer of bytes, a few merges and the special tokens."""
     characters = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("e", "r"), ("a", "n"), ("o", "n"), ("Ġ", "a")]
     words = [*characters, *("".join(pair) for pair in merges)]

@@ -1,4 +1,4 @@
-"""A whole experiment in a few files: a random base, made-up frames that stand for words, real stages on top."""
+"""Make a whole experiment in a few files: a random base, made-up frames for words, and the real stages on top."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ NAME = "t"
 
 
 def write(root: Path, **changes: Any) -> Path:
-    """A base and an overlay in `root`, which must be the working directory; returns the overlay's path."""
+    """Write a base and an overlay into `root`, the working directory; returns the overlay's path."""
     default = Path(__file__).parents[2] / "config.yaml"
     (root / "config.yaml").write_text(default.read_text(encoding="utf-8"), encoding="utf-8")
     base = tiny_model.make(root / "base", window_s=5)
@@ -64,7 +64,7 @@ def write(root: Path, **changes: Any) -> Path:
 
 
 def prepared(root: Path) -> Path:
-    """The same with the splits `train` and `dev` ready to be learnt from; returns the overlay's path."""
+    """Write the same, and features and segments of the splits `train` and `dev`; returns the overlay's path."""
     path = write(root)
     split(path, "train", 24, seed=1)
     split(path, "dev", 8, seed=2)
@@ -72,7 +72,7 @@ def prepared(root: Path) -> Path:
 
 
 def change(overlay: Path, **train_keys: object) -> Path:
-    """The same experiment with other keys of `train`."""
+    """Change keys of `train` in the experiment; returns the overlay's path."""
     values = config.merge(yaml.safe_load(overlay.read_text(encoding="utf-8")), {"train": train_keys})
     overlay.write_text(yaml.safe_dump(values), encoding="utf-8")
     return overlay
@@ -110,11 +110,11 @@ def split(overlay: Path, name: str, utterances: int, seed: int) -> None:
 
 
 def speech(split: str, cell: str = "average-3") -> Speech:
-    """A split as a cell has cut it, in the working directory."""
+    """Return a split of the working directory's experiment, as a cell cuts it."""
     where = (NAME, "synthetic", split)
     return Speech(folder_of("features", *where), folder_of("segments", *where, cell))
 
 
 def train_arguments(overlay: Path, cell: str = "average-3", seed: int = 0) -> list[str]:
-    """The command line of one adapter."""
+    """Return the command line that trains one adapter."""
     return ["--config", str(overlay), "--train-set", "english", "--cell", cell, "--seed", str(seed)]

@@ -1,4 +1,4 @@
-"""Results to record, and what MLflow then holds, for the tests of tracking."""
+"""Make results to record, and read what MLflow then holds, for the tests of tracking."""
 
 import contextlib
 import shutil
@@ -25,7 +25,7 @@ SECTIONS: dict[str, Any] = {"segments": {"cells": GRID}, "report": {"bootstrap_s
 
 
 def make(folder: Path, name: str = "tiny", **sections: Any) -> Config:
-    """An experiment with made-up results and a report in `folder`."""
+    """Make an experiment with made-up results and a report in `folder`."""
     if not (folder / "config.yaml").exists():
         (folder / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     with contextlib.chdir(folder):
@@ -37,7 +37,7 @@ def make(folder: Path, name: str = "tiny", **sections: Any) -> Config:
 
 
 def recorded(folder: Path) -> Path:
-    """An experiment that was made and replayed into the database of its folder."""
+    """Make an experiment, and replay it into the database of its folder."""
     make(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -55,7 +55,7 @@ def copy_files(finished: Path, folder: Path) -> None:
 
 
 def client(folder: Path) -> Any:
-    """MLflow's client of the database in a folder; by a new name, for MLflow keeps open what it has opened once."""
+    """Return MLflow's client of a folder's database, by a new name, because MLflow caches open databases by name."""
     from mlflow import MlflowClient
 
     name = Path(tempfile.mkdtemp(dir=folder), "mlflow.db")
@@ -64,25 +64,25 @@ def client(folder: Path) -> Any:
 
 
 def runs(client: Any, name: str = "tiny") -> list[Any]:
-    """Every run of an experiment, by name."""
+    """Return every run of an experiment, in the order of names."""
     experiment = client.get_experiment_by_name(name)
     found = client.search_runs([experiment.experiment_id]) if experiment else []
     return sorted(found, key=lambda run: (run.info.run_name, run.info.start_time))
 
 
 def contents(client: Any, name: str = "tiny") -> dict[str, Any]:
-    """All that an experiment holds but the ids of its runs and when its parent was made."""
-    found = runs(client, name)
-    names = {run.info.run_id: run.info.run_name for run in found}
-    told = {}
-    for run in found:
+    """Return all that an experiment holds except the ids of its runs and when its parent was made."""
+    found_runs = runs(client, name)
+    names = {run.info.run_id: run.info.run_name for run in found_runs}
+    content = {}
+    for run in found_runs:
         tags = dict(run.data.tags)
         parent = names.get(tags.pop("mlflow.parentRunId", ""))
         curves = {m: sorted((v.step, v.value) for v in history(client, run, m)) for m in run.data.metrics}
         key = f"{run.info.run_name} {tags.get('run_key')} {tags.get('scores_run_key')}"
-        assert key not in told, f"{key} is there twice"
-        told[key] = (run.info.status, parent, tags, dict(run.data.params), curves, sorted(files(client, run)))
-    return told
+        assert key not in content, f"{key} is there twice"
+        content[key] = (run.info.status, parent, tags, dict(run.data.params), curves, sorted(files(client, run)))
+    return content
 
 
 def history(client: Any, run: Any, metric: str) -> list[Any]:
@@ -90,7 +90,7 @@ def history(client: Any, run: Any, metric: str) -> list[Any]:
 
 
 def files(client: Any, run: Any, folder: str = "") -> Iterator[str]:
-    """The paths of a run's artifacts."""
+    """Yield the paths of a run's artifacts."""
     for each in client.list_artifacts(run.info.run_id, folder or None):
         if each.is_dir:
             yield from files(client, run, each.path)

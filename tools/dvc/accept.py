@@ -1,9 +1,9 @@
-"""Bless an edit that cannot change results: what is there stays, and results/<name>/accepted.jsonl says so.
+"""Accept an edit that cannot change results: finished artefacts stay, and results/<name>/accepted.jsonl notes it.
 
     python -m tools.dvc.accept --config config.yaml --why "renamed a variable"
 
-Only what is planned is accepted, and only where its artefact exists. Nothing is recomputed: the run keys in the
-seals go on saying which code made them.
+Only jobs that are planned are accepted, and only if their artefacts exist. Nothing is computed again: the run keys in
+the seals still tell which code made them.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> int:
         return 0
     planned = [artefact for artefact in map(by_job.get, jobs) if artefact]
     if missing := [str(artefact) for artefact in planned if not artefact.seal.exists()]:
-        return complain(f"{', '.join(missing)}: not there yet, so there is nothing to keep; run `make reproduce`")
+        return complain(f"these artefacts do not exist yet, so run `make reproduce`: {', '.join(missing)}")
     inner = [one for artefact in planned for one in dag.inputs(config, artefact) if dag.row(one.kind).inside]
     accepting = {artefact.folder for artefact in (*planned, *inner)}
 

@@ -1,10 +1,10 @@
-"""Bring back the artefacts of a track: `dvc pull`, then see what may be used.
+"""Pull the artefacts of a track: `dvc pull`, then check which of them may be used.
 
     python -m tools.dvc.pull --config config.yaml
 
-What is whole and belongs to the present config and code is put on Snakemake's record, so that nothing of it is made
-again. What is damaged, or was made by another config or code, is listed with the reason and removed: the next run
-makes it. A damaged file also leaves DVC's cache, so that the next pull fetches it anew.
+Artefacts that are whole and belong to the present config and code go on Snakemake's record, so that they are not made
+again. Those that are damaged, or were made by another config or code, are listed with the reason and removed, and the
+next run makes them. A damaged file is also removed from DVC's cache, so that the next pull downloads it again.
 """
 
 import argparse
@@ -52,16 +52,16 @@ def main(argv: list[str] | None = None) -> int:
         console.say(f"{folder} was made by another config or code; removed: the next run makes it")
     for trouble in found:
         if trouble not in damaged:
-            console.say(f"{trouble.remove[0]} is not in {track} as dvc.lock has it: the next run makes it")
+            console.say(f"{trouble.remove[0]} is not part of {track} in dvc.lock: the next run makes it")
     console.say(f"{config.name}: {len(kept)} artefacts are whole, belong to this config and code, and are on record")
     if damaged:
         damage.tell(damaged, args.config)
-        console.say("error: not everything was whole; damaged artefacts were removed, here and from DVC's cache")
+        console.say("error: damaged artefacts were removed here and from DVC's cache; pull again or make them as above")
     return int(bool(damaged))
 
 
 def remove(unfit: set[Path], report: Path) -> None:
-    """Delete folders and files; with the sealed report go its copies."""
+    """Delete folders and files, and with the sealed report its copies."""
     copies = {report.parent / name for name in damage.COPIES} if report in unfit else set()
     for path in unfit | copies:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

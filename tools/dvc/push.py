@@ -1,9 +1,9 @@
-"""Put the artefacts of a track where others can pull them: `dvc commit`, then `dvc push`.
+"""Push the artefacts of a track to where others can pull them: `dvc commit`, then `dvc push`.
 
     python -m tools.dvc.push --config config.yaml
 
-Nothing is pushed unless everything is whole and belongs to the present config and code, so that dvc.lock says what
-is true. Afterwards commit dvc.lock: it names what was pushed.
+Nothing is pushed unless everything is whole and belongs to the present config and code, so that dvc.lock is right.
+Commit dvc.lock afterwards: it names what was pushed.
 """
 
 import argparse
@@ -25,9 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     track = tracks.stage(config, args.config)
     if not run.hold():
         return 1
-    if found := damage.troubles(config):
-        damage.tell(found, args.config)
-        console.say("error: nothing was pushed: not everything is whole")
+    if damaged := damage.troubles(config):
+        damage.tell(damaged, args.config)
+        console.say("error: nothing was pushed, because artefacts are damaged or missing; run the commands above first")
         return 1
     if strangers := list(Standing(config).strangers()):
         console.say("\n".join(f"{one.artefact.folder} was made by another config or code" for one in strangers))
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     if not tracks.dvc("commit", "--force", track) or not tracks.dvc("push", track, *where):
         return 1
-    console.say(f"{config.name} is pushed; now commit dvc.lock, and others can `make pull CONFIG={args.config}`")
+    console.say(f"{config.name} is pushed; commit dvc.lock, and others can run `make pull CONFIG={args.config}`")
     return 0
 
 

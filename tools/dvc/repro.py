@@ -1,9 +1,9 @@
-"""What a stage of dvc.yaml runs: the same as `make reproduce`.
+"""Run a stage of dvc.yaml, which is the same as `make reproduce`.
 
     python -m tools.dvc.repro --config config.yaml [arguments of snakemake]
 
-DVC puts the artefacts of another commit or experiment in place without telling Snakemake; tools.settle sorts out,
-by run keys, what may stay.
+DVC restores the artefacts of another commit or experiment without telling Snakemake; tools.settle finds out by run
+keys which of them may stay.
 """
 
 import argparse

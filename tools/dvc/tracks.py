@@ -1,4 +1,4 @@
-"""The tracks of dvc.yaml: DVC on this Python, what it keeps of a track, and Snakemake's record of what is there."""
+"""Work with the tracks of dvc.yaml: run DVC, list what it stores of a track, put artefacts on Snakemake's record."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from concertina.store.sealing import SEAL
 
 
 def stage(config: Config, path: str) -> str:
-    """The stage of a config in dvc.yaml. Errors: ConfigError when it has none."""
+    """Return the stage of a config in dvc.yaml. Errors: ConfigError when it has none."""
     tracks = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]["track"]["foreach"]
     if Path(tracks.get(config.name, "")) != Path(path):
         raise ConfigError(f"dvc.yaml: no track `{config.name}: {path}` under stages.track.foreach; add it there")
@@ -22,15 +22,15 @@ def stage(config: Config, path: str) -> str:
 
 
 def dvc(*arguments: str) -> bool:
-    """Run DVC as on the command line; False, and a line on the console, when it fails."""
+    """Run DVC as on the command line; returns False, and prints a line, when it fails."""
     if subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False).returncode == 0:
         return True
-    console.say(f"error: `dvc {' '.join(arguments)}` failed, see above")
+    console.say(f"error: `dvc {' '.join(arguments)}` failed; its own message is above")
     return False
 
 
 def pushed(track: str) -> list[dict[str, str]]:
-    """The outputs of a track as dvc.lock has them. Errors: ConfigError when it has none."""
+    """Return the outputs of a track in dvc.lock. Errors: ConfigError when it has none."""
     lock = Path("dvc.lock")
     stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.exists() else {}
     if track not in stages:
@@ -40,22 +40,22 @@ def pushed(track: str) -> list[dict[str, str]]:
 
 
 def listing(track: str) -> dict[Path, Path]:
-    """The object in DVC's cache of every file of a track."""
+    """Return, for every file of a track, its object in DVC's cache."""
     cache = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=True)
     objects = Path(cache.stdout.strip(), "files", "md5")
-    found = {}
+    objects_of = {}
     for out in pushed(track):
         folder = objects / out["md5"][:2] / out["md5"][2:]
         for row in json.loads(folder.read_text(encoding="utf-8")):
-            found[Path(out["path"], row["relpath"])] = objects / row["md5"][:2] / row["md5"][2:]
-    return found
+            objects_of[Path(out["path"], row["relpath"])] = objects / row["md5"][:2] / row["md5"][2:]
+    return objects_of
 
 
 def on_record(folders: Iterable[Path], config_path: str) -> bool:
-    """Let Snakemake take finished artefacts for its own, and nothing else; False, and its words, when it does not."""
+    """Put only these artefacts on Snakemake's record; returns False, and prints its message, when it refuses."""
     seals = [str(folder / SEAL) for folder in folders]
     command = [sys.executable, "-m", "snakemake", "--touch", "--force", "--config", f"experiment={config_path}", "--"]
-    done = subprocess.run([*command, *seals], capture_output=True, text=True, check=False)
-    if done.returncode:
-        console.say(f"error: {(done.stdout + done.stderr).strip()}")
-    return done.returncode == 0
+    result = subprocess.run([*command, *seals], capture_output=True, text=True, check=False)
+    if result.returncode:
+        console.say(f"error: {(result.stdout + result.stderr).strip()}")
+    return result.returncode == 0

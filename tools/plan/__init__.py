@@ -1,1 +1,1 @@
-"""What a run would do, why, and what it takes: `python -m tools.plan`."""
+"""Show what a run would do, why, and how much time, disk and memory it takes: `python -m tools.plan`."""

@@ -1,8 +1,8 @@
-"""What a run would do, and why: `python -m tools.plan [--each] [arguments of snakemake]`.
+"""Show what a run would do, and why: `python -m tools.plan [--each] [arguments of snakemake]`.
 
-For every stage: its jobs, the reason (new, gone, the config key or the code that changed, an input that changed or is
-made again), and about how long they take, what they write, and the memory of one job. Ends with status 1 where the
-disk will not suffice. `--each` lists every job.
+It prints for every stage its jobs, the reason (new, gone, the config key or the code that changed, an input that
+changed or is made again), about how long they take, what they write, and the memory of one job. The exit status is 1 if
+the disk is too small. `--each` lists every job.
 """
 
 import argparse

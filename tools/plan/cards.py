@@ -1,7 +1,7 @@
-"""What an experiment with a large base costs on cards of several sizes: whether it fits, and about how many hours.
+"""Estimate whether an experiment with a large base fits on cards of several sizes, and about how many hours it takes.
 
-Hours are arithmetic, not measurement: dense work at a share of the card's peak, decoding at the speed at which its
-memory gives the weights once per step. The peaks (bfloat16, dense) and bandwidths are the makers' data sheets'.
+The hours are calculated, not measured: dense work runs at a share of the card's peak, and decoding reads the weights
+from memory once per step. Peaks (bfloat16, dense) and bandwidths are from the makers' data sheets.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,15 +10,15 @@ from typing import NamedTuple
 from concertina.artefacts.sizes import BYTES, Estimate
 from tools.plan.jobs import Planned
 
-LARGE = 1e9  # parameters of an LLM from which cards matter
-SHARE = 0.35  # of the peak that dense work gets, assumed
+LARGE = 1e9  # parameters of an LLM: a smaller one fits on any card
+SHARE = 0.35  # of the peak that dense work is assumed to reach
 ROOM = 0.94  # of a card's memory that a job may fill
 GB = 1e9
 STAGES = ("features", "train", "evaluate")
 
 
 class Card(NamedTuple):
-    """A size of card, and one that has it."""
+    """A size of memory, and a card that has it."""
 
     gigabytes: int
     name: str
@@ -35,7 +35,7 @@ CARDS = (
 
 
 def rows(planned: Sequence[Planned], estimate: Estimate) -> Iterator[str]:
-    """A line per card; nothing for a base that any machine holds."""
+    """Yield a line per card; nothing for a base that fits on any machine."""
     jobs = [job for job in planned if job.rule.removesuffix("_share") in STAGES]
     if estimate.model.llm < LARGE or not jobs:
         return
@@ -51,7 +51,7 @@ def rows(planned: Sequence[Planned], estimate: Estimate) -> Iterator[str]:
         fits = "yes" if not short else f"not {', '.join(short)}: {_remedy(estimate, short)}"
         yield f"{card.gigabytes:>4} GB ({card.name:<9}) {sizes}  {seconds / 3600:>6.0f}  {fits}"
     yield (
-        f"Hours are arithmetic: {100 * SHARE:.0f} % of the peak of the named card, and its memory's speed in decoding; "
+        f"Hours are calculated: {100 * SHARE:.0f} % of the peak of the named card, and its memory's speed in decoding; "
         "jobs on several cards share them."
     )
 

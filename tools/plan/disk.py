@@ -1,4 +1,4 @@
-"""Whether the disk will hold what a run would write."""
+"""Check whether the disk has room for what a run would write."""
 
 import shutil
 from collections import defaultdict
@@ -13,19 +13,19 @@ from tools.plan.jobs import PlanError, Planned, experiment, planned
 
 
 def shortage(jobs: Sequence[Planned]) -> str | None:
-    """What to say where a disk will not hold what is planned.
+    """Return an error message if a disk is too small for what is planned, otherwise None.
 
-    Needed: what is written, without what it replaces, and the largest artefact once more, for while it is made its
-    parts or the one before it stand beside it.
+    Needed are the bytes to write, less those they replace, and the largest artefact once more: while it is made, its
+    parts or its predecessor are still on the disk.
     """
     needed: dict[int, list[int]] = defaultdict(list)
     largest: dict[int, int] = defaultdict(int)
     place: dict[int, Path] = {}
     for job in jobs:
         folder = job.artefact.folder
-        there = _there(folder)
-        disk = there.stat().st_dev
-        place.setdefault(disk, there)
+        existing = _there(folder)
+        disk = existing.stat().st_dev
+        place.setdefault(disk, existing)
         needed[disk].append(job.written - _held(folder))
         largest[disk] = max(largest[disk], job.written)
     for disk, sizes in needed.items():
@@ -33,18 +33,18 @@ def shortage(jobs: Sequence[Planned]) -> str | None:
         if need > free:
             return (
                 f"the run needs about {bytes_text(need)} of disk in {place[disk].absolute()}, and {bytes_text(free)} "
-                "are free; free some, put build/ on another disk (a link will do), or choose a smaller experiment"
+                "are free; free some, put build/ on another disk (as a symbolic link), or choose a smaller experiment"
             )
     return None
 
 
 def _there(folder: Path) -> Path:
-    """A folder, or the nearest above it that is there."""
+    """Return a folder, or the nearest existing one above it."""
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _held(folder: Path) -> int:
-    """The bytes of an artefact that is there."""
+    """Return the bytes of an artefact; 0 if it does not exist."""
     try:
         return sum(file["bytes"] for file in sealing.read_seal(folder)["files"].values())
     except sealing.DamagedError:
@@ -52,7 +52,7 @@ def _held(folder: Path) -> int:
 
 
 def bytes_text(size: float) -> str:
-    """`1234567` -> '1.2 MB'."""
+    """Write a number of bytes for a person: 1234567 is '1.23 MB'."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}" if unit != "B" else f"{size:.0f} B"
@@ -61,9 +61,9 @@ def bytes_text(size: float) -> str:
 
 
 def short_of_disk(arguments: Sequence[str]) -> str | None:
-    """What to say before a run that its disk will not hold; None too where Snakemake cannot plan: it will say so.
+    """Return an error message if the disk is too small for a run; None also if Snakemake cannot plan.
 
-    Where twice the whole experiment has room, nothing needs to be planned.
+    If there is room for twice the whole experiment, the plan, which takes seconds, is not needed.
     """
     try:
         config = load(experiment(arguments))

@@ -1,7 +1,7 @@
-"""What Snakemake would do, as one JSON per job on stdout: `python -m tools.plan.dryrun [arguments of snakemake]`.
+"""Print what Snakemake would do, one JSON per job, on stdout: `python -m tools.plan.dryrun [arguments of snakemake]`.
 
-It is Snakemake's own dry run, with a logger (its interface for such plug-ins) that keeps the jobs, passes errors on
-to stderr and drops the rest. A corpus that its user has yet to bring is no error here.
+This is Snakemake's own dry run with a logger plug-in that prints the jobs, passes errors on to stderr and drops the
+rest. A corpus that the user has not provided yet is no error here.
 """
 
 import json
@@ -23,7 +23,7 @@ class LogHandler(LogHandlerBase):
     writes_to_file = has_filter = has_formatter = needs_rulegraph = False
 
     def emit(self, record: LogRecord) -> None:
-        fields = vars(record)  # Snakemake adds its own to those of logging
+        fields = vars(record)  # those of logging, and Snakemake's own
         if fields.get("event") == LogEvent.JOB_INFO:
             job = {
                 "rule": fields["rule_name"],

@@ -1,4 +1,4 @@
-"""The jobs that a run would do: what Snakemake plans, with the artefact of each, its sizes and the reason."""
+"""List the jobs that a run would do: what Snakemake plans, with the artefact of each, its sizes and the reason."""
 
 import json
 import re
@@ -17,20 +17,20 @@ from tools import settle
 from tools.plan.rates import Rates
 from tools.plan.reasons import Job, why
 
-NO_ARTEFACT = {"all", "base_scratch"}  # rules that make nothing of the DAG
+NO_ARTEFACT = {"all", "base_scratch"}  # rules whose outputs are no artefacts of the DAG
 LINK_S = 0.1  # for an artefact that is taken over
 
 
 class PlanError(RuntimeError):
-    """Snakemake cannot plan; the message is its own."""
+    """Snakemake cannot plan; this is its own message."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A job that Snakemake would run: the artefact that it makes, the sizes of what there is to do, and why.
+    """A job that Snakemake would run: the artefact that it makes, the sizes of its work, and the reason.
 
-    `twin`: the folder that it is taken over from, where another experiment here has made it already.
-    `name`: the artefact among those of its rule, and of a job that makes several what is to be made of them.
+    `twin`: the folder of the same artefact in another experiment here, from which it is taken over.
+    `name`: the artefact's name among those of its rule; for a job that makes several, also which of them are missing.
     """
 
     rule: str
@@ -45,26 +45,26 @@ class Planned:
 
     @property
     def written(self) -> int:
-        """Bytes that it writes; a link takes none."""
+        """Return how many bytes the job writes; a link needs none."""
         return 0 if self.twin else sum(part.written for part in self.parts)
 
     def seconds(self, rates: Rates) -> float:
-        """How long it takes by itself."""
+        """Return how many seconds the job takes by itself."""
         return LINK_S if self.twin else rates.seconds(self.rule, self.parts, self.threads)
 
 
 def jobs(arguments: Sequence[str]) -> list[Job]:
-    """What would run, as tools.plan.dryrun prints it. Errors: PlanError."""
+    """Return what would run, as tools.plan.dryrun prints it. Errors: PlanError."""
     command = [sys.executable, "-m", "tools.plan.dryrun", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PlanError(re.sub(r"^Using workflow specific profile.*\n", "", done.stderr, flags=re.MULTILINE).strip())
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise PlanError(re.sub(r"^Using workflow specific profile.*\n", "", result.stderr, flags=re.MULTILINE).strip())
+    rows = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     return [row for row in rows if row["rule"] not in NO_ARTEFACT]
 
 
 def planned(arguments: Sequence[str], config: Config, estimate: Estimate) -> list[Planned]:
-    """What would run, with sizes and reasons; a job whose artefact can be taken over has nothing else to do."""
+    """Return what would run, with sizes and reasons; a job whose artefact can be taken over does nothing else."""
     standing = Standing(config)
     twins = {artefact.folder: folder for artefact, folder in takeover.twins(standing)}
     rows = _with_strangers(jobs(arguments), arguments, config)
@@ -72,9 +72,9 @@ def planned(arguments: Sequence[str], config: Config, estimate: Estimate) -> lis
 
 
 def _with_strangers(rows: list[Job], arguments: Sequence[str], config: Config) -> list[Job]:
-    """Add the jobs that make again what is of another config or code, where Snakemake's own record does not say so.
+    """Add the jobs that make again what another config or code has made, if Snakemake's own record does not show it.
 
-    Those are forced, and of a forced job Snakemake gives no other reason: what it said before stands.
+    These jobs are forced, and for a forced job Snakemake gives no other reason, so the reason from before is kept.
     """
     again = settle.again(config)
     before = {output: row["reason"] for row in rows for output in row["outputs"]}
@@ -107,5 +107,5 @@ def _planned(row: Job, config: Config, estimate: Estimate, standing: Standing, t
 
 
 def experiment(arguments: Sequence[str]) -> Path:
-    """The config that Snakemake's arguments name."""
+    """Return the path of the config that Snakemake's arguments name."""
     return Path(next((a.partition("=")[2] for a in arguments if a.startswith("experiment=")), "config.yaml"))

@@ -1,4 +1,4 @@
-"""How fast this machine is at each stage: from records of train and decoding, and Snakemake's times of the rest."""
+"""Estimate this machine's speed at each stage, from records of training and decoding, and from Snakemake's times."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -12,10 +12,10 @@ from concertina.store import sealing, shards
 from concertina.units import FRAMES_PER_SECOND
 
 COUNTED = ("data", "features", "segments", "train", "evaluate")  # the stages whose work is known
-# Of a job, in seconds.
+# Seconds that a job takes to start.
 START_S = {"data": 2.0, "features": 4.0, "segments": 1.0, "train": 6.0, "evaluate": 6.0, "report": 2.0}
 START_S |= {"report_track": 9.0}
-ASSUMED_S = 2.5  # of an utterance whose split is no longer there
+ASSUMED_S = 2.5  # of an utterance whose split does not exist any more
 AUDIO_PER_S = {"data": 300.0, "segments": 7_000.0}  # seconds of audio per second, by default
 
 
@@ -28,7 +28,7 @@ class Sample(NamedTuple):
 
 
 class Rates:
-    """Work per second of each stage; `recorded`: the stages of which it was measured here."""
+    """The work per second of each stage; `recorded`: the stages for which it was measured here."""
 
     def __init__(self, estimate: Estimate, on_gpu: bool) -> None:
         self.on_gpu = on_gpu
@@ -47,7 +47,7 @@ class Rates:
         return START_S.get(stage, 0.0) + sum(part.work / self._rate(stage, part, threads) for part in parts)
 
     def _rate(self, stage: str, part: Size, threads: int) -> float:
-        """As recorded; without any record, a modest machine's."""
+        """Return the recorded rate; without a record, that of a modest machine."""
         if stage in self.rates:
             return self.rates[stage]
         if stage in AUDIO_PER_S or not part.flop_per_work:
@@ -56,7 +56,7 @@ class Rates:
 
 
 def _timed(estimate: Estimate) -> Iterator[Sample]:
-    """The jobs of data, features and segments on Snakemake's record; features of an encoder of this one's width."""
+    """Yield the jobs of data, features and segments on Snakemake's record; features only for this width."""
     for path in Path(".snakemake/metadata").rglob("*"):
         record = _read(path)
         log, stage = (record.get("log") or [""])[0], (record.get("rule") or "").removesuffix("_share")
@@ -74,7 +74,7 @@ def _timed(estimate: Estimate) -> Iterator[Sample]:
 
 
 def _trained(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
-    """The adapters of this base that were trained on such a device."""
+    """Yield the trainings of adapters of this base on this kind of device."""
     for path in Path("build").glob("*/train/*/*/seed*/record.json"):
         record = _read(path)
         if _read(path.with_name("compressor.json")).get("base") != _identity(estimate) or not _on(record, on_gpu):
@@ -86,7 +86,7 @@ def _trained(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
 
 
 def _decoded(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
-    """The test sets that were decoded by this base on such a device."""
+    """Yield the test sets that this base decoded on this kind of device."""
     for folder in Path("results").glob("*/evaluate/*"):
         name = folder.parts[1]
         adapters = Path("build", name).glob("train/*/*/seed*/compressor.json")
@@ -100,7 +100,7 @@ def _decoded(estimate: Estimate, on_gpu: bool) -> Iterator[Sample]:
 
 
 def _identity(estimate: Estimate) -> str | None:
-    """What adapters of this base record of it; None where it is not there yet."""
+    """Return what adapters of this base record as its identity; None if the base does not exist yet."""
     try:
         return keys.identity(estimate.config)
     except sealing.DamagedError:
@@ -112,13 +112,13 @@ def _on(record: dict[str, Any], gpu: bool) -> bool:
 
 
 def _positions(name: str, corpus: str, split: str, ratio: str) -> float:
-    """Of the language model, for a mean utterance of a split of some experiment."""
+    """Return the positions of the language model for a mean utterance of a split of some experiment."""
     utterances, seconds = _audio(name, corpus, split) or (1.0, ASSUMED_S)
     return FRAMES_PER_SECOND * seconds / max(utterances, 1) / frames_per_token(Ratio.parse(ratio)) + TEXT
 
 
 def _audio(name: str, corpus: str, split: str) -> tuple[float, float] | None:
-    """The utterances of a split of some experiment and their seconds, where that is still there."""
+    """Return the number of utterances of a split of some experiment and their seconds; None if it is gone."""
     seal = _read(sizes.data_folder(name, corpus, split) / sealing.SEAL)
     return (seal["utterances"], seal["hours"] * 3600) if "hours" in seal else None
 
@@ -128,7 +128,7 @@ def _width(name: str, corpus: str, split: str) -> int | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON file's mapping; an empty one where there is none or it is damaged."""
+    """Return the mapping in a JSON file; an empty one if the file is absent or damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Why Snakemake would run a job, in a user's words: what is new or gone, and which config key or code has changed.
+"""Explain in a user's words why Snakemake would run a job: what is new or gone, which config key or code has changed.
 
 A job is what tools.plan.dryrun prints. Its reason holds the stage's key (see concertina.artefacts.keys) before and now.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 Job = dict[str, Any]
 SHOWN = 60  # characters of a config value in a reason
-PLACES = {  # first key of a stage's own key -> where a user finds it; what is not here is <stage>.<key>
+PLACES = {  # first part of a stage's key -> where a user finds it; the others are at <stage>.<part>
     "packages": "package",
     "model": "base.sha256",
     "base": "base",
@@ -37,18 +37,18 @@ PLACES = {  # first key of a stage's own key -> where a user finds it; what is n
 }
 TASKS = ("transcribe", "translate")
 HASHED = ("files", "sources", "templates", "said", "published")  # keys whose values tell a reader nothing
-SIGNS = (  # Snakemake's own words, and a user's
+SIGNS = (  # Snakemake's reason, and the same for a user
     ("Incomplete output files", "was not finished"),
     ("Updated input files", "changed: {files}"),
     ("Set of input files has changed", "reads other inputs"),
     ("Code has changed", "the rule's shell line"),
     ("Software environment definition has changed", "environment (envs/)"),
-    ("Forced execution", "what is there is of another config or code"),
+    ("Forced execution", "made by another config or code"),
 )
 
 
 def why(job: Job) -> str:
-    """The reason of a job in a user's words."""
+    """Return the reason of a job in a user's words."""
     reason, reasons = job["reason"], list(dict.fromkeys(changes(job)))
     if "Missing output files" in reason:
         reasons.append("gone" if _made_before(job) else "new")
@@ -58,17 +58,17 @@ def why(job: Job) -> str:
 
 
 def changes(job: Job) -> Iterator[str]:
-    """The keys that are not what they were when a job last ran, as 'train.learning_rate 0.004 -> 0.002'.
+    """Yield the keys that differ from those when a job last ran, as 'train.learning_rate 0.004 -> 0.002'.
 
-    A job that makes others' artefacts on its way has their keys inside its own, each under the artefact's path: what
-    changed in all of them alike is yielded for each.
+    A job that also makes other artefacts has their keys inside its own, each under the artefact's path; a change that
+    concerns all of them is yielded for each.
     """
-    if not (found := re.search(r"before: (\{.*\}) now: (\{.*\}) ?", job["reason"])):
+    if not (match := re.search(r"before: (\{.*\}) now: (\{.*\}) ?", job["reason"])):
         if "Params have changed" in job["reason"]:
             yield "parameters"
         return
     try:
-        before, now = (ast.literal_eval(text) for text in found.groups())
+        before, now = (ast.literal_eval(text) for text in match.groups())
     except (ValueError, SyntaxError):
         yield "parameters"
         return
@@ -81,12 +81,12 @@ def changes(job: Job) -> Iterator[str]:
         elif path[0] in TASKS:  # how the answers of a task are scored
             where["task"], *rest = path
             path = tuple(rest)
-        if path:  # what is new or gone as a whole shows in the job's own lists of sets and adapters
+        if path:  # a whole artefact that is new or gone shows in the job's own lists
             yield _worded(stage, where, path, old, new)
 
 
 def _worded(stage: str, where: dict[str, str], path: tuple[str, ...], old: Any, new: Any) -> str:
-    """One difference between two keys; `where`: the values that PLACES' placeholders stand for."""
+    """Describe a difference between two keys; `where`: the values of the placeholders in PLACES."""
     if path[0] == "code":
         return f"code of {stage}"
     known = PLACES.get(path[0], f"{stage}.{path[0]}")
@@ -98,7 +98,7 @@ def _worded(stage: str, where: dict[str, str], path: tuple[str, ...], old: Any, 
 
 
 def _differences(before: Any, now: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """The paths at which two keys differ, with both values; None stands for what is not there."""
+    """Yield the paths at which two keys differ, with both values; None is an absent value."""
     before, now = _by_name(before), _by_name(now)
     if isinstance(before, dict) and isinstance(now, dict):
         for key in dict.fromkeys([*before, *now]):
@@ -108,18 +108,18 @@ def _differences(before: Any, now: Any, path: tuple[str, ...] = ()) -> Iterator[
 
 
 def _by_name(value: Any) -> Any:
-    """A list of sections that have names as a mapping by name."""
+    """Return a list of sections that have names as a mapping by name."""
     named = isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value)
     return {item["name"]: item for item in value} if named and value else value
 
 
 def _change(old: Any, new: Any) -> str:
-    """Two values; of lists what is new and what is gone."""
+    """Describe a change by both values; for lists by the elements that are new and gone."""
     if isinstance(old, dict) or isinstance(new, dict):
         return "is new" if old is None else "is gone" if new is None else "changed"
     if isinstance(old, list) and isinstance(new, list):
-        gone, come = ([v for v in a if v not in b] for a, b in ((old, new), (new, old)))
-        words = [*(f"+ {_short(value)}" for value in come), *(f"- {_short(value)}" for value in gone)]
+        gone, added = ([v for v in a if v not in b] for a, b in ((old, new), (new, old)))
+        words = [*(f"+ {_short(value)}" for value in added), *(f"- {_short(value)}" for value in gone)]
         return " ".join(words) or "in another order"
     return f"{_short(old)} -> {_short(new)}"
 
@@ -135,6 +135,6 @@ def _files(reason: str, sign: str) -> str:
 
 
 def _made_before(job: Job) -> bool:
-    """Whether Snakemake has a record of a job's first output."""
+    """Return whether Snakemake has a record of a job's first output."""
     name = base64.urlsafe_b64encode(job["outputs"][0].encode()).decode()
     return Path(".snakemake/metadata", name).exists()

@@ -1,4 +1,4 @@
-"""What `make plan` prints: a row per stage and reason, the totals, and what the figures rest on."""
+"""Write what `make plan` prints: a row per stage and reason, the totals, and what the figures are based on."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ from tools.plan.jobs import Planned
 from tools.plan.rates import COUNTED, Rates
 
 REMOTE = ("data_fetch", "base_hub")
-NAMED = 3  # jobs of a row that are named
+NAMED = 3  # how many jobs of a row are named
 
 
 def rows(jobs: Sequence[Planned], rates: Rates, each: bool) -> Iterator[str]:
-    """One row per rule and reason, and under it its jobs or the first of them."""
+    """Yield a row per rule and reason, and under it its jobs or the first of them."""
     groups: dict[tuple[str, str], list[Planned]] = defaultdict(list)
     for job in jobs:
         groups[job.rule, job.reason].append(job)
@@ -39,10 +39,10 @@ def rows(jobs: Sequence[Planned], rates: Rates, each: bool) -> Iterator[str]:
 
 
 def total(jobs: Sequence[Planned], rates: Rates, elsewhere: bool) -> str:
-    """All that is written, the room for it, and on this computer how long it takes."""
+    """Return the bytes to write, the free space, and, for a run on this computer, about how long it takes."""
     written, free = sum(job.written for job in jobs), shutil.disk_usage(Path()).free
     text = f"{bytes_text(written)} to write, {bytes_text(free)} free"
-    if elsewhere:  # how many cores a cluster gives is not known here
+    if elsewhere:  # the cores of a cluster are not known here
         return text
     cores, devices = len(os.sched_getaffinity(0)), gpu.devices()
     on = f"{cores} cores" + (f" and {len(devices)} GPUs" if devices else "")
@@ -50,18 +50,18 @@ def total(jobs: Sequence[Planned], rates: Rates, elsewhere: bool) -> str:
 
 
 def notes(jobs: Sequence[Planned], estimate: Estimate, rates: Rates) -> Iterator[str]:
-    """What the figures rest on."""
+    """Yield what the figures are based on."""
     made = [job for job in jobs if not job.twin]
     stages = list(dict.fromkeys(job.rule.removesuffix("_share") for job in made))
     if recorded := [stage for stage in stages if stage in rates.recorded]:
-        yield f"Times of {', '.join(recorded)}: as fast as recorded here."
+        yield f"Times of {', '.join(recorded)} are estimated from earlier runs on this machine."
     if default := [stage for stage in stages if stage in COUNTED and stage not in rates.recorded]:
-        yield f"Times of {', '.join(default)}: default rates; nothing like them has run here yet."
+        yield f"Times of {', '.join(default)} are estimated from default rates: none of these has run here yet."
     yield from yet_to_bring(estimate.config)
     if remote := [stage for stage in REMOTE if stage in stages]:
-        yield f"How long {' and '.join(remote)} takes is up to the network."
+        yield f"How long {' and '.join(remote)} takes depends on the network."
     if others := [stage for stage in stages if stage not in (*COUNTED, *REMOTE, "report", "report_track")]:
-        yield f"Of {', '.join(others)} neither time nor disk is estimated."
+        yield f"Neither time nor disk of {', '.join(others)} is estimated."
     places = {(w["corpus"], w["split"]) for job in made if "split" in (w := job.artefact.where)}
     if guessed := ["/".join(place) for place in sorted(places) if estimate.extent(*place).how == "guessed"]:
         yield f"How much speech {', '.join(guessed)} holds is not known: 1000 utterances of 10 s are assumed."
@@ -69,20 +69,20 @@ def notes(jobs: Sequence[Planned], estimate: Estimate, rates: Rates) -> Iterator
         yield f"{estimate.config.base.model} is not there yet: the sizes of Qwen2-Audio-7B are assumed."
     loading = [job.memory_mb * 1e6 for job in made if job.rule in ("train", "evaluate")]
     if loading and min(loading) < (weights := estimate.model.bytes):
-        asked = bytes_text(min(loading))
-        yield f"A job loads {bytes_text(weights)} of weights and asks for {asked}; say more in the profile."
-    yield "Time is the sum over a row's jobs; memory and GPU memory (where there is one, about) are one job's."
+        memory = bytes_text(min(loading))
+        yield f"A job loads {bytes_text(weights)} of weights but asks for {memory} of memory; set more in the profile."
+    yield "Time is the sum over a row's jobs; memory and GPU memory (approximate, if a GPU is used) are one job's."
 
 
 def yet_to_bring(config: Config) -> Iterator[str]:
-    """The corpora that are not where the config says, with how to get them."""
+    """Yield the corpora that are not where the config says, with how to get them."""
     for corpus in dict.fromkeys(corpus for corpus, _ in config.splits):
         if remedy := corpora.absent(config.corpus(corpus)):
-            yield f"{corpus} is yet to bring: {remedy}."
+            yield f"{corpus} is missing: {remedy}."
 
 
 def wall_seconds(jobs: Sequence[Planned], rates: Rates, cores: int, places: int) -> float:
-    """About how long the jobs take on so many cores, and places on a GPU, one stage after the other."""
+    """Estimate how long the jobs take on so many cores and places on GPUs, one stage after the other."""
     stages: dict[str, list[tuple[float, int, bool]]] = defaultdict(list)
     for job in jobs:
         stages[job.rule].append((job.seconds(rates), min(job.threads, cores), bool(places) and job.on_gpu))

@@ -1,1 +1,1 @@
-"""Runs on SLURM: Snakemake as a job of its own, the shell of a training, a throw-away cluster."""
+"""Run on SLURM: Snakemake as a job of its own, the shell of a training, a throw-away cluster for tests."""

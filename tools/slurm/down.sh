@@ -1,15 +1,15 @@
 #!/bin/sh
-# End the throw-away SLURM cluster that `tools/slurm/up.sh DIR` started, its jobs included, and take DIR away.
+# End the throw-away SLURM cluster that `tools/slurm/up.sh DIR` started, with its jobs, and delete DIR.
 set -eu
 
 [ $# = 1 ] && [ -f "$1/slurm.conf" ] || {
-    echo "error: say which: tools/slurm/down.sh DIR, the folder that tools/slurm/up.sh was given" >&2
+    echo "error: name the folder that tools/slurm/up.sh was given: tools/slurm/down.sh DIR" >&2
     exit 1
 }
 dir=$(cd "$1" && pwd)
 
 if [ "$(readlink -f /etc/slurm/slurm.conf)" = "$dir/slurm.conf" ]; then
-    timeout 20 scancel --user=root || echo "down.sh: jobs may be left: the controller did not cancel them" >&2
+    timeout 20 scancel --user=root || echo "down.sh: the controller did not cancel the jobs; see squeue" >&2
     for _ in $(seq 400); do # longer than KillWait
         ps -e -o stat=,comm= | grep -q '^[^Z].*slurmstepd' || break
         sleep 0.1

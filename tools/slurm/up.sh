@@ -1,10 +1,10 @@
 #!/bin/sh
 # Start a throw-away SLURM cluster on this computer: `tools/slurm/up.sh DIR [NODES]`; `tools/slurm/down.sh DIR` ends it.
 #
-# For trying the slurm profile and for its tests: Debian's packages, as root, NODES virtual nodes with a fake GPU each,
-# no systemd, no cgroups, no accounting. Its clocks are quick (a lost node is noticed in seconds), its sizes are claims;
-# what is cancelled has SLURM's own 30 s to end.
-# /etc/slurm/slurm.conf becomes a link into DIR, for the jobs of Snakemake's plug-in know no other place.
+# Use it to try the slurm profile and for its tests. It needs root and installs Debian's packages. Each of NODES virtual
+# nodes has a fake GPU; there is no systemd, no cgroups and no accounting. A lost node is noticed in seconds, the sizes of
+# nodes are not checked, and cancelled jobs have SLURM's own 30 s to end.
+# /etc/slurm/slurm.conf becomes a link into DIR, because the jobs of Snakemake's plug-in look nowhere else.
 set -eu
 
 stop() {
@@ -12,7 +12,7 @@ stop() {
     exit 1
 }
 
-[ $# -ge 1 ] || stop "say where: tools/slurm/up.sh DIR [NODES]"
+[ $# -ge 1 ] || stop "name a folder for the cluster: tools/slurm/up.sh DIR [NODES]"
 [ "$(id -u)" = 0 ] || stop "the throw-away cluster needs root"
 [ -z "${SLURM_CONF:-}" ] || stop "a SLURM cluster is configured here (SLURM_CONF=$SLURM_CONF); use that one"
 for place in /etc/slurm/slurm.conf /etc/slurm-llnl/slurm.conf; do

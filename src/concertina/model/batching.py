@@ -1,4 +1,4 @@
-"""Compressed speech as the LLM's stages read it: cached frames and segments of a split, turned into padded batches.
+"""Turn the cached frames and the segments of a split into the padded batches that the LLM reads.
 
 Tensor names: B utterances, T frames and N tokens of all of them end to end, D width.
 """
@@ -22,7 +22,7 @@ from concertina.store.sealing import DamagedError
 
 
 class Speech:
-    """One split, cut for one cell: `rows` of the manifest, `frames` and `segments`."""
+    """A split: the `rows` of its manifest, its `frames`, and the `segments` into which one cell cuts them."""
 
     def __init__(self, features: Path, folder: Path) -> None:
         """Open and verify a split's features and segments. Errors: DamagedError, also when they do not match."""
@@ -38,16 +38,16 @@ class Speech:
 
     @classmethod
     def of(cls, config: Config, parts: Iterable[Part], cell: Cell) -> dict[Split, "Speech"]:
-        """Open every split that some parts name. Errors: DamagedError."""
-        opened = {}
-        for place in splits_of(parts):
-            features = dag.artefact(config, "features", **place._asdict())
-            cuts = dag.artefact(config, "segments", **place._asdict(), cell=cell)
-            opened[place] = cls(features.folder, cuts.folder)
-        return opened
+        """Open every split that the parts name, as the cell cuts it. Errors: DamagedError."""
+        speeches = {}
+        for split in splits_of(parts):
+            features = dag.artefact(config, "features", **split._asdict())
+            segments = dag.artefact(config, "segments", **split._asdict(), cell=cell)
+            speeches[split] = cls(features.folder, segments.folder)
+        return speeches
 
     def read(self, indices: Sequence[int]) -> tuple[torch.Tensor, Segments]:
-        """Frames [T, D] as stored, and segments, of some utterances in the order asked for."""
+        """Return the frames [T, D] as stored, and the segments, of some utterances in the order of `indices`."""
         values, _ = self.frames.read(indices)
         frames_TD = torch.from_numpy(values)
         if self.frames.dtype == "bfloat16":
@@ -55,25 +55,25 @@ class Speech:
         return frames_TD, _contract.select(self.segments, self.lengths_B, torch.tensor(indices, dtype=torch.long))
 
     def peaks(self, indices: Sequence[int]) -> int | None:
-        """How many cuts within some utterances are peaks; None for a compressor that knows none."""
+        """Return how many cuts within some utterances are peaks; None for a compressor that has no peaks."""
         return None if self.segments.peaks_B is None else int(self.segments.peaks_B[list(indices)].sum())
 
 
 class Item(NamedTuple):
-    """One utterance with a task: what is asked about it, and what is right, as a text and as token ids."""
+    """One utterance with a task: its prompt, and the right answer as text and as token ids."""
 
     speech: Speech
-    at: int  # its place in the split
+    at: int  # its index in the split
     prompt: Prompt
     text: str
     answer: list[int]
 
 
 def items(model: Lalm, config: Config, part: Part, speech: Speech, at_most: int | None = None) -> list[Item]:
-    """The utterances of a split that a part can use: in its language, with a text in the language it wants.
+    """Return the utterances of a split that a part can use: they are in its language and have the text that it needs.
 
-    `at_most`: a fixed subset, the same whatever else the split holds: those first by a hash of their id.
-    Errors: ConfigError when there is none.
+    `at_most` limits them to a fixed subset: those whose ids have the lowest hashes, in whatever order the split holds
+    them. Errors: ConfigError when there is none.
     """
     prompt = lalm.prompt_ids(model, config.base, part.task, part.language, part.to)
     texts = {i: str(reference(speech.rows[i], part)) for i in subset(speech.rows, part, at_most)}
@@ -81,7 +81,7 @@ def items(model: Lalm, config: Config, part: Part, speech: Speech, at_most: int 
 
 
 def subset(rows: Sequence[dict[str, Any]], part: Part, at_most: int | None = None) -> list[int]:
-    """The rows of a manifest that a part can use, in order; at most so many, as for `items`. Errors: ConfigError."""
+    """Return the indices of the rows that a part can use, in order; `at_most` as for `items`. Errors: ConfigError."""
     usable = [i for i, row in enumerate(rows) if reference(row, part)]
     if not usable:
         wanted = f"{part.language} to {part.to}" if part.to else part.language
@@ -90,7 +90,7 @@ def subset(rows: Sequence[dict[str, Any]], part: Part, at_most: int | None = Non
 
 
 def reference(row: dict[str, Any], part: Part) -> str | None:
-    """What is right for a manifest row, None where it does not fit the part."""
+    """Return the right answer for a manifest row; None where the row does not fit the part."""
     if row["language"] != part.language:
         return None
     text = row["text"] if part.to is None else (row.get("translation") or {}).get(part.to)
@@ -100,7 +100,7 @@ def reference(row: dict[str, Any], part: Part) -> str | None:
 def batch(
     model: Lalm, config: Config, batch_items: Sequence[Item], answers: bool = False, pad_left: bool = False
 ) -> Inputs:
-    """Cached frames -> pool -> project -> embed: a padded batch in the items' order."""
+    """Pool, project and embed the items' cached frames: returns a padded batch in the items' order."""
     frames_TD, frames_B, segments = _packed(batch_items)
     return inputs(
         model,
@@ -127,10 +127,10 @@ def inputs(
     pool_at: Literal["encoder", "projector"] = "encoder",
     pad_left: bool = False,
 ) -> Inputs:
-    """Turn frames of the encoder into what the LLM reads: pool, project, and embed beside the texts.
+    """Turn frames of the encoder into what the LLM reads: pool, project, and embed them beside the texts.
 
     `frames_TD`: the utterances' frames end to end; `frames_B`: how many each has; `segments`: where they are cut;
-    `place`: tokens stand at 0, 1, 2 ... ('renumber') or at the mean index of their frames ('keep').
+    `place`: the positions of tokens are 0, 1, 2 ... ('renumber') or the mean index of their frames ('keep').
     """
     counts_B = segments.counts_B.tolist()
     return lalm.embed(
@@ -146,26 +146,29 @@ def inputs(
 
 
 def _packed(batch_items: Sequence[Item]) -> tuple[torch.Tensor, list[int], Segments]:
-    """The items' frames [T, D] end to end in the items' order, how many each has, and their segments."""
+    """Return the items' frames [T, D] end to end in the items' order, how many each has, and their segments.
+
+    Each split is read once, however the items of several splits alternate; the result is then put in their order.
+    """
     speeches = list({id(item.speech): item.speech for item in batch_items}.values())
     by_speech = [b for speech in speeches for b, item in enumerate(batch_items) if item.speech is speech]
-    read = [speech.read([item.at for item in batch_items if item.speech is speech]) for speech in speeches]
+    batches = [speech.read([item.at for item in batch_items if item.speech is speech]) for speech in speeches]
     segments = Segments(
-        torch.cat([segments.lengths_N for _, segments in read]),
-        torch.cat([segments.counts_B for _, segments in read]),
-        torch.cat([segments.weights_T for _, segments in read]),
+        torch.cat([segments.lengths_N for _, segments in batches]),
+        torch.cat([segments.counts_B for _, segments in batches]),
+        torch.cat([segments.weights_T for _, segments in batches]),
     )
     lengths_B = torch.tensor([int(batch_items[b].speech.lengths_B[batch_items[b].at]) for b in by_speech])
-    frames = torch.cat([frames_TD for frames_TD, _ in read]).split(lengths_B.tolist())
-    at_B = torch.tensor(by_speech).argsort()  # where each item stands among those that were read
+    frames = torch.cat([frames_TD for frames_TD, _ in batches]).split(lengths_B.tolist())
+    at_B = torch.tensor(by_speech).argsort()  # where each item is in the order of reading
     frames_TD = torch.cat([frames[i] for i in at_B.tolist()])
     return frames_TD, lengths_B[at_B].tolist(), _contract.select(segments, lengths_B, at_B)
 
 
 def compress(model: Lalm, frames_TD: torch.Tensor, segments: Segments, pool_at: str) -> torch.Tensor:
-    """Frames to projected tokens [N, D], pooled before the projector ('encoder') or after it ('projector')."""
+    """Turn frames into projected tokens [N, D], pooled before the projector ('encoder') or after it ('projector')."""
     if pool_at == "encoder":
         return lalm.project(model, pool(frames_TD.float(), segments))
-    on = model.device
-    moved = Segments(segments.lengths_N.to(on), segments.counts_B.to(on), segments.weights_T.to(on))
-    return pool(lalm.project(model, frames_TD), moved)
+    device = model.device
+    on_device = Segments(segments.lengths_N.to(device), segments.counts_B.to(device), segments.weights_T.to(device))
+    return pool(lalm.project(model, frames_TD), on_device)

@@ -1,4 +1,4 @@
-"""Releases of what results are computed with that are known to spoil them or to be unsafe."""
+"""List the releases of packages that are known to spoil results or to be unsafe."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Broken(NamedTuple):
-    """A package from the first version that is broken to the first that is not, and what goes wrong."""
+    """A package, the first version that is broken, the first after it that is not, and what goes wrong."""
 
     package: str
     since: tuple[int, ...]
@@ -21,7 +21,7 @@ KNOWN = (
 
 
 def among(versions: Mapping[str, str], known: Iterable[Broken] = KNOWN) -> Iterator[tuple[str, str]]:
-    """The packages, of these versions, that are known to be broken, each with what goes wrong."""
+    """Yield each package whose version is known to be broken, with what goes wrong."""
     for package, since, until, harm in known:
         if package in versions and since <= _numbers(versions[package]) < until:
             yield package, harm

@@ -1,8 +1,7 @@
-"""Decoding: cached frames of a test set to texts, zero-shot or with an adapter, greedily, in batches of like lengths.
+"""Decode the cached frames of test sets greedily into texts, zero-shot or with an adapter.
 
-The unit is one cell on one test set with one adapter or none. Units that are here already are not decoded again, and
-the model is loaded once for all that are missing. Scores are no part of a unit: a metric that is added later reads
-the texts that are there.
+A unit is one cell on one test set with one adapter or none. Finished units are not decoded again, and the model is
+loaded once for all that are missing. A unit holds no scores, so a metric that is added later needs no decoding.
 """
 
 import contextlib
@@ -31,25 +30,25 @@ FILE = "predictions.parquet"
 
 
 def make_missing(config: Config, units: Sequence[Artefact]) -> None:
-    """Decode those of a cell's units that are not here, or are of another config. Errors: DamagedError, ConfigError."""
+    """Decode those of a cell's units that `is_here` does not find. Errors: DamagedError, ConfigError."""
     missing = [unit for unit in units if not is_here(config, unit)]
     if not missing:
         return
     settings = config.evaluate
     devices.fix(settings.threads, settings.precision)
     cell: Cell = missing[0].where["cell"]
-    opened = Speech.of(config, [config.test_set(unit.where["test_set"]) for unit in missing], cell)
+    speeches = Speech.of(config, [config.test_set(unit.where["test_set"]) for unit in missing], cell)
     model = lalm.load(config.base, encoder=False, llm=True, dtype=settings.precision)
     for run in dict.fromkeys(unit.where["run"] for unit in missing):
         with adapted(model, config, cell, run):
             for unit in (unit for unit in missing if unit.where["run"] == run):
                 console.say(f"{cell}: {unit.where['test_set']}, {run}")
                 with stage.making(config, unit, device=devices.gpu_name()) as making:
-                    _fill(making, model, opened)
+                    _fill(making, model, speeches)
 
 
 def is_here(config: Config, unit: Artefact) -> bool:
-    """Say whether a unit was decoded by this config and code, from the inputs that are here now, and is whole."""
+    """Return whether a unit is undamaged and was decoded by this config and code from the present inputs."""
     with contextlib.suppress(sealing.DamagedError):
         wanted = keys.run_key(dag.key(config, unit), [stage.sealed_key(one) for one in dag.inputs(config, unit)])
         return stage.sealed_key(unit) == wanted and bool(sealing.verify(unit.folder))
@@ -58,14 +57,14 @@ def is_here(config: Config, unit: Artefact) -> bool:
 
 @contextlib.contextmanager
 def adapted(model: Lalm, config: Config, cell: Cell, run: str) -> Iterator[None]:
-    """Have the model carry the weights of an adapter (none for 'zero-shot'); afterwards the base's own, to the bit."""
+    """Give the model the weights of an adapter (none for 'zero-shot'), then restore the base's own exactly."""
     if run == ZERO_SHOT:
         yield
         return
     adapter = dag.artefact(config, "train", **vars(config.adapter(cell, run)))
     sealing.verify(adapter.folder)
     merges = _merges(model)
-    own = {name: p.detach().clone() for name, p in model.llm.named_parameters()} if merges else {}
+    base_weights = {name: p.detach().clone() for name, p in model.llm.named_parameters()} if merges else {}
     peft_model = attach(model, adapter.folder)
     try:
         yield
@@ -73,7 +72,7 @@ def adapted(model: Lalm, config: Config, cell: Cell, run: str) -> Iterator[None]
         if merges:
             with torch.no_grad():
                 for name, parameter in model.llm.named_parameters():
-                    parameter.copy_(own[name])
+                    parameter.copy_(base_weights[name])
         else:
             peft_model.unload()
         model.model.eval()
@@ -82,37 +81,37 @@ def adapted(model: Lalm, config: Config, cell: Cell, run: str) -> Iterator[None]
 def attach(model: Lalm, folder: Path) -> peft.PeftModel:
     """Put an adapter's weights into the model's own.
 
-    In float32 the adapter is merged, which decodes as fast as the base. In bfloat16 and in 4 bits it stays unmerged:
-    rounding would lose part of its small update, in adapted cells alone.
+    In float32 the adapter is merged, so that decoding is as fast as with the base. In bfloat16 and in 4 bits it is
+    not, because rounding would lose part of its small update, in adapted cells alone.
     """
-    adapted = peft.PeftModel.from_pretrained(model.model, folder)
+    peft_model = peft.PeftModel.from_pretrained(model.model, folder)
     if _merges(model):
-        adapted.merge_and_unload(safe_merge=True)
+        peft_model.merge_and_unload(safe_merge=True)
     model.model.eval()
-    return adapted
+    return peft_model
 
 
 def _merges(model: Lalm) -> bool:
     return model.model.dtype == torch.float32 and not getattr(model.model, "is_quantized", False)
 
 
-def _fill(making: stage.Run, model: Lalm, opened: dict[Any, Speech]) -> None:
-    """Decode one unit into its folder: the predictions, and a record of rates, loops and caps."""
+def _fill(run: stage.Run, model: Lalm, speeches: dict[Any, Speech]) -> None:
+    """Decode one unit into its folder: the predictions, and a record of rates, loops and answers cut off."""
     began = time.monotonic()
-    config, test_set = making.config, making.config.test_set(making.artefact.where["test_set"])
-    speech = opened[test_set.place]
+    config, test_set = run.config, run.config.test_set(run.artefact.where["test_set"])
+    speech = speeches[test_set.place]
     items, wordless = scorable(batching.items(model, config, test_set, speech, test_set.utterances), test_set)
     generated = decode(model, config, items)
     language = test_set.answer_language
     rows = [prediction(item, result, language) for item, result in zip(items, generated, strict=True)]
-    predictions.write(making.folder / FILE, rows)
+    predictions.write(run.folder / FILE, rows)
     facts = rates(rows) | {"peak_share": peak_share(rows, speech.peaks([item.at for item in items]))}
     facts |= {"loops": sum(row["loop"] for row in rows), "cap_hits": sum(row["cap_hit"] for row in rows)}
-    making.record(facts | {"left_out": wordless}, seconds=time.monotonic() - began)
+    run.record(facts | {"left_out": wordless}, seconds=time.monotonic() - began)
 
 
 def rates(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The realised ratio of a test set, and its audio tokens per second: mean, 5th and 95th percentile."""
+    """Return the realised ratio of a test set, and its audio tokens per second: mean, 5th and 95th percentile."""
     tokens, frames, seconds = (
         np.array([row[name] for row in rows]) for name in ("audio_tokens", "frames", "duration_s")
     )
@@ -128,19 +127,19 @@ def rates(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def peak_share(rows: Sequence[dict[str, Any]], peaks: int | None) -> float | None:
-    """The share of the cuts that are peaks; None for a compressor that knows none, or where nothing was cut."""
+    """Return the share of the cuts that are peaks; None for a compressor without peaks, or where nothing was cut."""
     cuts = sum(row["audio_tokens"] - 1 for row in rows)
     return peaks / cuts if peaks is not None and cuts else None
 
 
 def scorable(items: list[Item], test_set: TestSet) -> tuple[list[Item], list[str]]:
-    """The items whose reference has words left when it is normalised, and the ids of the others ('[laughter]').
+    """Return the items whose reference has words left after normalisation, and the ids of the others ('[laughter]').
 
-    Errors: ConfigError when there are only others.
+    Errors: ConfigError when no reference has any.
     """
     usable = [item for item in items if _normaliser.has_words(item.text, test_set.answer_language)]
-    kept = {id(item) for item in usable}
-    others = [row(item)["id"] for item in items if id(item) not in kept]
+    usable_ids = {id(item) for item in usable}
+    others = [row(item)["id"] for item in items if id(item) not in usable_ids]
     if others:
         names = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         console.say(f"{test_set.name}: {len(others)} left out, whose reference has no words when normalised: {names}")
@@ -150,7 +149,7 @@ def scorable(items: list[Item], test_set: TestSet) -> tuple[list[Item], list[str
 
 
 def decode(model: Lalm, config: Config, items: Sequence[Item]) -> list[Generated]:
-    """Greedy texts in the items' order; batches are of like lengths, longest first."""
+    """Decode items greedily; returns the texts in the items' order. Batches hold similar lengths, the longest first."""
     settings = config.evaluate
     by_length = sorted(range(len(items)), key=lambda i: -int(items[i].speech.lengths_B[items[i].at]))
     results: dict[int, Generated] = {}
@@ -166,29 +165,29 @@ def decode(model: Lalm, config: Config, items: Sequence[Item]) -> list[Generated
 
 
 def cap(duration_s: float, config: Config) -> int:
-    """The most new tokens that audio of so many seconds may be answered with: one rule for every cell."""
+    """Return how many new tokens the answer to audio of so many seconds may have: one rule for every cell."""
     settings = config.evaluate
     return max(settings.max_new_tokens_at_least, math.ceil(settings.max_new_tokens_per_second * duration_s))
 
 
 def prediction(item: Item, result: Generated, language: str) -> dict[str, Any]:
-    """One row of the predictions."""
-    fact = row(item)
+    """Return an item's row of the predictions."""
+    manifest_row = row(item)
     return {
-        "id": fact["id"],
+        "id": manifest_row["id"],
         "reference": item.text,
         "hypothesis": result.text,
         "audio_tokens": int(item.speech.segments.counts_B[item.at]),
         "frames": int(item.speech.lengths_B[item.at]),
-        "duration_s": float(fact["duration_s"]),
+        "duration_s": float(manifest_row["duration_s"]),
         "new_tokens": len(result.ids),
         "cap_hit": result.capped,
         "loop": loops(result.text, language),
-        "speaker": fact.get("speaker"),
-        "tags": fact.get("tags") or {},
+        "speaker": manifest_row.get("speaker"),
+        "tags": manifest_row.get("tags") or {},
     }
 
 
 def row(item: Item) -> dict[str, Any]:
-    """The manifest row of an item."""
+    """Return the manifest row of an item."""
     return item.speech.rows[item.at]

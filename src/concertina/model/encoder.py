@@ -1,4 +1,4 @@
-"""The audio encoder at true length: what transformers computes on a padded window, without the padding's work.
+"""Run the audio encoder at true length: the result equals transformers' on a padded window, with less work.
 
 Tensor names: B batch, L mel frames (100 a second), M mel bins, S encoder positions (50 a second),
 T frames (25 a second), D width.
@@ -19,29 +19,29 @@ CONTEXT_MEL = 4  # mel frames past the end that the convolutions see; a multiple
 
 
 def mel_lengths(samples_B: torch.Tensor) -> torch.Tensor:
-    """Mel frames of audio of so many samples, as the feature extractor's attention mask counts them."""
+    """Return the mel frames of audio of so many samples, as the feature extractor's attention mask counts them."""
     return (samples_B + SAMPLES_PER_MEL - 1) // SAMPLES_PER_MEL
 
 
 def position_lengths(mel_lengths_B: torch.Tensor) -> torch.Tensor:
-    """Positions in the encoder's layers: the second convolution halves the rate."""
+    """Return the positions in the encoder's layers: the second convolution halves the rate."""
     return (mel_lengths_B - 1) // 2 + 1
 
 
 def frame_lengths(mel_lengths_B: torch.Tensor) -> torch.Tensor:
-    """Frames that come out: average pooling halves the rate again and drops an odd position."""
+    """Return the frames that come out: average pooling halves the rate again and drops an odd position."""
     return (position_lengths(mel_lengths_B) - 2) // 2 + 1
 
 
 def window_samples(encoder: Qwen2AudioEncoder) -> int:
-    """The longest audio, in samples, that the encoder takes at once."""
+    """Return the longest audio, in samples, that the encoder takes at once."""
     return encoder.config.max_source_positions * 2 * SAMPLES_PER_MEL
 
 
 def log_mel(
     extractor: WhisperFeatureExtractor, audio: Sequence[np.ndarray], window: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-mel spectrograms, padded with silence just past the longest.
+    """Compute log-mel spectrograms, padded with silence just past the longest.
 
     audio: float32 in [-1, 1] at 16 kHz, each at most `window` samples.
     Returns mel_BML and its true lengths_B.
@@ -73,12 +73,12 @@ def encode(
 
 
 def frames(encoder: Qwen2AudioEncoder, hidden_BSD: torch.Tensor) -> torch.Tensor:
-    """The last layer's output to frames_BTD: averaged in pairs, then normalised."""
+    """Turn the last layer's output into frames_BTD: average pairs of positions, then normalise."""
     return encoder.layer_norm(encoder.avg_pooler(hidden_BSD.transpose(1, 2)).transpose(1, 2))
 
 
 def layers(encoder: Qwen2AudioEncoder, mel_BML: torch.Tensor, lengths_B: torch.Tensor) -> Iterator[torch.Tensor]:
-    """What goes into the first layer and what comes out of each: hidden_BSD, at 50 positions a second."""
+    """Yield the input of the first layer and the output of each: hidden_BSD, at 50 positions a second."""
     positions_B = position_lengths(lengths_B)
     hidden_BDS = nn.functional.gelu(encoder.conv1(mel_BML.to(encoder.conv1.weight.dtype)))
     hidden_BDS = nn.functional.gelu(encoder.conv2(hidden_BDS))
@@ -92,7 +92,7 @@ def layers(encoder: Qwen2AudioEncoder, mel_BML: torch.Tensor, lengths_B: torch.T
 
 
 def _padding_mask(positions_B: torch.Tensor, hidden_BSD: torch.Tensor) -> torch.Tensor | None:
-    """An additive mask over keys past the end, or None where nothing is padded."""
+    """Return an additive mask over keys past the end, or None where nothing is padded."""
     n_positions = hidden_BSD.shape[1]
     if bool((positions_B == n_positions).all()):
         return None

@@ -1,4 +1,4 @@
-"""Audio of any length to frames: windows, batches of like lengths, and the frozen encoder over them.
+"""Encode audio of any length: cut it into windows, batch similar lengths, and run the frozen encoder.
 
 Tensor names: T frames, D width, B batch, M mel bins, L mel frames.
 """
@@ -12,18 +12,20 @@ from concertina import console
 from concertina.model import encoder
 from concertina.model.lalm import Lalm
 
-SHORTEST_SAMPLES = 4 * encoder.SAMPLES_PER_MEL  # one frame: what is shorter is followed by silence
+SHORTEST_SAMPLES = 4 * encoder.SAMPLES_PER_MEL  # of one frame; shorter audio is padded with silence
 
 
 def encode(
     model: Lalm, waves: Sequence[np.ndarray], budget_samples: int, progress: console.Progress | None = None
 ) -> list[np.ndarray]:
-    """Frames [T, D] (float32) of each utterance, given as int16 samples at 16 kHz.
+    """Return the frames [T, D] (float32) of each utterance, given as int16 samples at 16 kHz.
 
-    Audio longer than the encoder's window is encoded window by window and its frames joined. Batches are of like
-    lengths and hold at most `budget_samples`, padding included; they depend on nothing but the lengths.
+    Audio longer than the encoder's window is encoded window by window and its frames are joined. Batches hold similar
+    lengths and at most `budget_samples`, padding included; they depend on nothing but the lengths.
     """
     window = encoder.window_samples(model.encoder)
+    # A piece is an utterance and the sample at which one of its windows starts. An empty utterance has one piece too,
+    # so that every utterance has at least one frame.
     pieces = [(i, start) for i, wave in enumerate(waves) for start in range(0, max(len(wave), 1), window)]
     lengths = [min(len(waves[i]) - start, window) for i, start in pieces]
     done: dict[int, np.ndarray] = {}
@@ -40,7 +42,7 @@ def encode(
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices by rising length, in groups whose padded size (members times the longest) is at most `budget`."""
+    """Yield groups of indices by rising length, each of a padded size (members times the longest) within `budget`."""
     group: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
         if group and (len(group) + 1) * lengths[i] > budget:
@@ -60,6 +62,6 @@ def _encode_batch(model: Lalm, waves: list[np.ndarray], window: int) -> list[np.
 
 
 def _wave(samples: np.ndarray) -> np.ndarray:
-    """int16 samples as float32 in [-1, 1), with silence after what is too short for one frame."""
+    """Convert int16 samples to float32 in [-1, 1), and pad audio that is too short for one frame with silence."""
     wave = samples.astype(np.float32) / 32768
     return np.pad(wave, (0, max(0, SHORTEST_SAMPLES - len(wave))))

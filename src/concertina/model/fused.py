@@ -1,8 +1,8 @@
-"""Operations of a decoder layer whose forward and backward pass over the data as seldom as they can.
+"""Compute the operations of a decoder layer, forward and backward, with as few passes over memory as possible.
 
-Each equals the modules of transformers and peft that it stands for; where it does not apply (other types, autocast,
-weights in 4 bits, dropout of an adapter's input), the modules themselves are called. Large matrix products are the
-same either way; what is saved is the passes over their results (benchmarks/steps.py).
+Each gives the same result as the modules of transformers and peft that it replaces; where it does not apply (other
+types, autocast, weights in 4 bits, dropout of an adapter's input), it calls those modules. The large matrix products
+are the same either way; what it saves is passes over their results (benchmarks/steps.py).
 Tensor names: N positions, D width of the input, E width of the output, R ranks of all adapters of an input, H heads.
 """
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 
 class Projection(NamedTuple):
-    """A frozen linear layer and the LoRA that is trained on it; `a_RD` and `b_ER` are None where there is none."""
+    """A frozen linear layer and the LoRA that is trained on it; without one, `a_RD` and `b_ER` are None."""
 
     weight_ED: Tensor
     bias_E: Tensor | None
@@ -26,7 +26,7 @@ class Projection(NamedTuple):
 
 
 def linears(x_ND: Tensor, modules: Sequence[nn.Module]) -> tuple[Tensor, ...]:
-    """What several linear layers, with or without LoRA, make of one input: [N, E] of each."""
+    """Apply several linear layers, with or without LoRA, to one input: returns [N, E] of each."""
     projections = [projection for module in modules if (projection := _projection(module)) is not None]
     autocast = torch.is_autocast_enabled(x_ND.device.type)
     if len(projections) < len(modules) or autocast or not all(_worthwhile(x_ND, p.weight_ED) for p in projections):
@@ -37,29 +37,32 @@ def linears(x_ND: Tensor, modules: Sequence[nn.Module]) -> tuple[Tensor, ...]:
 
 
 def _worthwhile(x_ND: Tensor, weight_ED: Tensor) -> bool:
-    """Whether so many positions repay a sum of weights, which is then also small beside what else is kept of them."""
+    """Return whether there are enough positions to make adding up the weights cheaper than adding up the outputs.
+
+    The sum of weights that is kept for the backward pass is then small beside the positions' own tensors.
+    """
     width_out, width_in = weight_ED.shape
     return weight_ED.dtype == x_ND.dtype and len(x_ND) * (width_in + width_out) >= 2 * width_in * width_out
 
 
 def _projection(module: Any) -> Projection | None:
-    """A layer as a projection; None where it is more than that."""
+    """Return a layer as a projection; None where it does more than one."""
     if type(module) is nn.Linear:
         return None if module.weight.requires_grad else Projection(module.weight, module.bias, None, None, 0.0)
-    if not hasattr(module, "lora_A"):  # peft is not imported for a name: that takes a second, also where none is used
+    if not hasattr(module, "lora_A"):  # no isinstance: importing peft takes a second, also without LoRA
         return None
     base, active = module.base_layer, [name for name in module.active_adapters if name in module.lora_A]
     plain = type(base) is nn.Linear and not base.weight.requires_grad and len(active) == 1
     if not plain or module.disable_adapters or module.merged or module.lora_variant or module.fan_in_fan_out:
         return None
-    a, b, drops = (layers[active[0]] for layers in (module.lora_A, module.lora_B, module.lora_dropout))
-    if a.weight.dtype != base.weight.dtype or b.bias is not None or not isinstance(drops, nn.Identity):
+    a, b, dropout = (layers[active[0]] for layers in (module.lora_A, module.lora_B, module.lora_dropout))
+    if a.weight.dtype != base.weight.dtype or b.bias is not None or not isinstance(dropout, nn.Identity):
         return None
     return Projection(base.weight, base.bias, a.weight, b.weight, module.scaling[active[0]])
 
 
 class _Linears(torch.autograd.Function):
-    """y = x (W + s B A)' + bias for several layers at once: the sum of the weights costs less than that of outputs."""
+    """y = x (W + s B A)' + bias for several layers at once: adding up weights costs less than adding up outputs."""
 
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, scales: list[float], *tensors: Tensor | None) -> tuple[Tensor, ...]:
@@ -84,7 +87,8 @@ class _Linears(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             for grad_NE, (weight_ED, _, _) in zip(grads_NE, layers, strict=True):
                 x_grad_ND = grad_NE @ weight_ED if x_grad_ND is None else x_grad_ND.addmm_(grad_NE, weight_ED)
-        # What stands between A and B, and its gradient, of all adapters side by side.
+        # The vectors between A and B, and their gradients, of all adapters lie side by side in one matrix, so that one
+        # product replaces one for each adapter.
         adapters = [a_RD * scale for scale, (_, a_RD, _) in zip(ctx.scales, layers, strict=True) if a_RD is not None]
         inner_NR = x_ND @ torch.cat(adapters).t() if adapters else x_ND.new_empty(len(x_ND), 0)
         inner_grad_NR = torch.empty_like(inner_NR)
@@ -106,7 +110,7 @@ def _by_layer(tensors: Sequence[Tensor | None]) -> list[Sequence[Tensor | None]]
 
 
 def rms_norm(module: nn.Module, x_ND: Tensor) -> Tensor:
-    """The module's normalisation of each vector to a mean square of 1, times its weights."""
+    """Apply the module: normalise each vector to a mean square of 1, and multiply it by the weights."""
     weight_D, epsilon = module.weight, module.variance_epsilon
     if x_ND.dtype != torch.float32 or weight_D.dtype != torch.float32 or weight_D.requires_grad:
         return module(x_ND)
@@ -132,7 +136,7 @@ class _RmsNorm(torch.autograd.Function):
 
 
 def gated(gate_NE: Tensor, up_NE: Tensor) -> Tensor:
-    """silu(gate) * up."""
+    """Return silu(gate) * up."""
     product_NE: Tensor = _Gated.apply(gate_NE, up_NE)
     return product_NE
 
@@ -140,15 +144,15 @@ def gated(gate_NE: Tensor, up_NE: Tensor) -> Tensor:
 class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_NE: Tensor, up_NE: Tensor) -> Tensor:
-        opened_NE = functional.silu(gate_NE)
-        ctx.save_for_backward(gate_NE, up_NE, opened_NE)
-        return opened_NE * up_NE
+        activated_NE = functional.silu(gate_NE)
+        ctx.save_for_backward(gate_NE, up_NE, activated_NE)
+        return activated_NE * up_NE
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_NE: Tensor) -> tuple[Tensor, Tensor]:
-        gate_NE, up_NE, opened_NE = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grad_NE * up_NE, gate_NE), grad_NE * opened_NE
+        gate_NE, up_NE, activated_NE = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(grad_NE * up_NE, gate_NE), grad_NE * activated_NE
 
 
 def rotate(x_NE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:
@@ -171,7 +175,7 @@ class _Rotate(torch.autograd.Function):
 
 
 def _turn(x_NE: Tensor, cos_NF: Tensor, sin_NF: Tensor, sign: int) -> Tensor:
-    """The first half of a head's vector is one coordinate of its planes, the second half the other."""
+    """Rotate by `sign` times the angles; the two halves of a head's vector are the two coordinates of its planes."""
     turned_NE = torch.empty_like(x_NE)
     halves = (tensor.view(len(x_NE), -1, 2, cos_NF.shape[1]).unbind(2) for tensor in (x_NE, turned_NE))
     (first, second), (turned_first, turned_second) = halves
@@ -182,7 +186,10 @@ def _turn(x_NE: Tensor, cos_NF: Tensor, sin_NF: Tensor, sign: int) -> Tensor:
 
 
 def move(rows_ND: Tensor, to_M: Tensor, back_N: Tensor) -> Tensor:
-    """Rows at other places, [M, D]; `back_N`: for each row, the one of its places whose gradient is not zero."""
+    """Copy rows to other places: output m is row `to_M[m]`, [M, D].
+
+    `back_N`: for each row, the only output whose gradient is not zero, so that the backward pass adds nothing up.
+    """
     moved_MD: Tensor = _Move.apply(rows_ND, to_M, back_N)
     return moved_MD
 

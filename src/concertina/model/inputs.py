@@ -1,7 +1,7 @@
-"""What the language model reads: a padded batch of embedded positions, or the same batch packed into one row.
+"""Hold what the language model reads: a padded batch of embedded positions, or the same batch packed into one row.
 
 Tensor names: B utterances, S positions of the longest, N positions of all utterances end to end, D width, H heads,
-L positions that predict a label, A such positions of the utterance that has most.
+L positions that predict a label, A of them in the utterance that has most.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Inputs:
-    """A padded batch; positions are floats, since a token may stand at the mean of its frames' indices."""
+    """A padded batch; positions are floats, because a token's may be the mean of its frames' indices."""
 
     embeds_BSD: Tensor
     mask_BS: Tensor
@@ -24,17 +24,17 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the entries of a row stand when each utterance has a line of its own, as attention needs them.
+    """The way from a packed row to a grid with one line for each utterance, as attention needs it, and back.
 
-    `at_BS`: the entry of the row at each place of the grid (any entry in padding, which comes last);
-    `place_N`: the place of each entry in the flattened grid.
+    `at_BS`: for each place of the grid, which entry of the row stands there (padding, which comes last, has any);
+    `place_N`: for each entry of the row, its place in the flattened grid.
     """
 
     at_BS: Tensor
     place_N: Tensor
 
     def of_heads(self, heads: int) -> tuple[Tensor, Tensor]:
-        """The same for vectors of heads: entries counted as [N, H], places as [B, H, S]; both flattened."""
+        """Return the same for vectors of heads: entries are numbered as [N, H], places as [B, H, S]; both flattened."""
         head_H = torch.arange(heads, device=self.at_BS.device)
         at_BHS = self.at_BS[:, None] * heads + head_H[:, None]
         longest = self.at_BS.shape[1]
@@ -45,10 +45,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Packing:
-    """How a row of utterances is read: where all its positions stand, and those that predict a label.
+    """How to read a packed row: the grid of all its positions, and which of them predict a label.
 
     `predicts_L`: the positions of the row that predict a label; `labels_L`: these labels; `queries`: the grid of these
-    positions alone; `columns_BA`: in which column of the grid of all positions each of them stands (0 in padding).
+    positions alone; `columns_BA`: the column of each of them in the grid of all positions (0 in padding).
     """
 
     grid: Grid
@@ -59,10 +59,13 @@ class Packing:
 
 
 def pack(inputs: Inputs) -> tuple[Inputs, Packing]:
-    """A padded batch as one row, without padding and without what follows the last position that predicts a label.
+    """Pack a padded batch into one row, without padding and without what follows the last label's prediction.
 
-    Nothing in it predicts the first position of the next utterance. Errors: ValueError where there is no label.
+    Labels are shifted before packing, so that no position predicts the first one of the next utterance.
+    Errors: ValueError where there is no label.
     """
+    # A position predicts the label after it. One is read if it, or a later one of its utterance, predicts a label:
+    # the sum from the right counts these.
     valid_BS = inputs.mask_BS.bool()
     predicts_BS = torch.zeros_like(valid_BS)
     predicts_BS[:, :-1] = (inputs.labels_BS[:, 1:] != IGNORED) & valid_BS[:, :-1]
@@ -76,6 +79,8 @@ def pack(inputs: Inputs) -> tuple[Inputs, Packing]:
         inputs.positions_BS[read_BS][None],
         inputs.labels_BS[read_BS][None],
     )
+    # Attention needs two grids: of every position, as key and value, and of those that predict a label, as queries.
+    # A query must know its column among all positions, since it sees the keys up to there.
     utterance_N = torch.arange(len(lengths_B), device=lengths_B.device).repeat_interleave(lengths_B)
     grid, column_N = _grid(utterance_N, lengths_B)
     predicts_L = predicts_BS[read_BS].nonzero()[:, 0]
@@ -87,7 +92,7 @@ def pack(inputs: Inputs) -> tuple[Inputs, Packing]:
 
 
 def _grid(utterance_N: Tensor, lengths_B: Tensor) -> tuple[Grid, Tensor]:
-    """The grid of entries that belong to these utterances, in order, and the column of each entry."""
+    """Return the grid of entries, given the utterance of each in ascending order, and the column of each entry."""
     entry_N = torch.arange(len(utterance_N), device=utterance_N.device)
     column_N = entry_N - (lengths_B.cumsum(0) - lengths_B)[utterance_N]
     longest = int(lengths_B.max())

@@ -1,7 +1,7 @@
-"""The seams of the speech language model: load, project, embed, loss, generate.
+"""Use the speech language model: load it, project and embed its inputs, compute its loss, generate texts.
 
 The model is transformers' own Qwen2AudioForConditionalGeneration, a few million parameters or seven billion. The audio
-tokens are handed over packed, so the number of places in the prompt cannot disagree with the number of tokens.
+tokens are passed end to end with their counts, so the places in the prompt cannot disagree with the number of tokens.
 
 Tensor names: B batch, N audio tokens of the batch end to end, P positions of the batch end to end, S positions of the
 padded batch, D width, V vocabulary, L positions that predict a label.
@@ -34,7 +34,7 @@ IN_FULL = ("model.audio_tower", "model.multi_modal_projector", "lm_head")  # nev
 
 @dataclass(frozen=True)
 class Lalm:
-    """A loaded model with what prepares its inputs. peft changes `model` in place, so these functions see adapters."""
+    """A loaded model with what prepares its inputs. peft adds adapters in place, so `model` has them."""
 
     model: Any  # Qwen2AudioForConditionalGeneration
     tokenizer: Any
@@ -56,7 +56,7 @@ class Lalm:
 
 @dataclass(frozen=True)
 class Generated:
-    """What was decoded for one utterance: `ids` without the end token; `capped` when the cap cut it off."""
+    """A decoded answer: `ids` are without the end token; `capped` is true when the cap cut it off."""
 
     ids: list[int]
     text: str
@@ -66,14 +66,14 @@ class Generated:
 def check_library(version: str = transformers.__version__) -> None:
     """Refuse a transformers that is known to read the model wrongly. Errors: ConfigError naming it and the remedy."""
     for package, harm in broken_releases.among({"transformers": version}):
-        raise ConfigError(f"{package} {version}: {harm}; install the version of constraints.txt: make setup")
+        raise ConfigError(f"{package} {version}: {harm}; `make setup` installs the version that constraints.txt pins")
 
 
 def in_four_bits(device: str) -> BitsAndBytesConfig:
-    """How the LLM is held in 4 bits; encoder, projector and head stay as they are. Errors: ConfigError."""
+    """Return how to hold the LLM in 4 bits; encoder, projector and head keep their type. Errors: ConfigError."""
     if device == "cpu" or importlib.util.find_spec("bitsandbytes") is None:
-        lacking = "a CUDA GPU" if device == "cpu" else "the package bitsandbytes (pip install bitsandbytes)"
-        raise ConfigError(f"base.four_bit: it needs {lacking}; leave it false here")
+        needed = "a CUDA GPU" if device == "cpu" else "the package bitsandbytes (pip install bitsandbytes)"
+        raise ConfigError(f"base.four_bit: it needs {needed}; set it to false on this machine")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -85,7 +85,8 @@ def in_four_bits(device: str) -> BitsAndBytesConfig:
 def load(base: Base, *, encoder: bool, llm: bool, dtype: str = "float32", device: str | None = None) -> Lalm:
     """Load the checkpoint in evaluation mode, without the encoder's or the LLM's layers where they are not needed.
 
-    Errors: ConfigError (no such folder), DamagedError (not the pinned files, or a head that is not tied as it says).
+    Errors: ConfigError (the folder holds no checkpoint), DamagedError (the files are not those that the config pins, or
+    the head is not tied as the model's config says).
     """
     check_library()
     folder = base.folder
@@ -117,8 +118,8 @@ def load(base: Base, *, encoder: bool, llm: bool, dtype: str = "float32", device
     )
     model, facts = loaded
     _tie_head(model, folder, "lm_head.weight" in facts["missing_keys"])
-    if lost := sorted(set(facts["missing_keys"]) - {"lm_head.weight"}):
-        raise sealing.DamagedError(f"{folder}: the checkpoint lacks {', '.join(lost[:3])}")
+    if missing := sorted(set(facts["missing_keys"]) - {"lm_head.weight"}):
+        raise sealing.DamagedError(f"{folder}: the checkpoint lacks {', '.join(missing[:3])}")
     model.requires_grad_(False).eval()
     if not quantized:
         model.to(device)
@@ -129,16 +130,16 @@ def load(base: Base, *, encoder: bool, llm: bool, dtype: str = "float32", device
 
 
 def held_in(base: Base, precision: str) -> str:
-    """The type in which training holds the frozen weights: bfloat16 if they came so, float32 otherwise.
+    """Return the type in which training holds the frozen weights: bfloat16 if they are stored so, otherwise float32.
 
-    Autocast computes in `precision` either way; large checkpoints come in bfloat16, and fit only so.
+    Autocast computes in `precision` either way. Large checkpoints are stored in bfloat16 and fit only in that type.
     """
-    shipped = AutoConfig.from_pretrained(base.folder).dtype
-    return "bfloat16" if precision == "bfloat16" and shipped == torch.bfloat16 else "float32"
+    stored = AutoConfig.from_pretrained(base.folder).dtype
+    return "bfloat16" if precision == "bfloat16" and stored == torch.bfloat16 else "float32"
 
 
 def fingerprint(folder: Path) -> str:
-    """The SHA-256 of model.safetensors; of a checkpoint in several files, that of their hashes in name order."""
+    """Return the SHA-256 of model.safetensors; for several files, that of their hashes in the order of names."""
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
         raise sealing.DamagedError(f"{folder} holds no model.safetensors")
@@ -147,7 +148,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _tie_head(model: Any, folder: Path, head_is_missing: bool) -> None:
-    """Tie the head to the embeddings where the LLM's config says so; transformers does not for this class."""
+    """Tie the head to the embeddings where the LLM's config says so; transformers does not tie it in this class."""
     embeddings = model.model.language_model.embed_tokens.weight
     tied = model.config.text_config.tie_word_embeddings
     if not tied and head_is_missing:
@@ -160,9 +161,9 @@ def _tie_head(model: Any, folder: Path, head_is_missing: bool) -> None:
 
 
 def prompt_ids(lalm: Lalm, base: Base, task: str, source: str, target: str | None) -> Prompt:
-    """The prompt of a task as token ids: what stands before the audio tokens and what stands after them."""
+    """Return the prompt of a task as token ids: those before the audio tokens, and those after them."""
     if task not in base.prompts:
-        raise ConfigError(f"base.prompts has no {task!r}")
+        raise ConfigError(f"base.prompts has no {task!r}; add the prompt of that task")
     prompts = {str(key): prompt for key, prompt in base.prompts.items()}
     text = prompts[task].format(
         source=source,
@@ -172,26 +173,26 @@ def prompt_ids(lalm: Lalm, base: Base, task: str, source: str, target: str | Non
     )
     for token in re.findall(r"<\|[^|]*\|>", text):
         if token not in lalm.tokenizer.get_vocab():
-            raise ConfigError(f"base.prompts.{task}: {base.model} has no token {token}: a language it does not know?")
+            raise ConfigError(f"base.prompts.{task}: {base.model} has no token {token}; does it know this language?")
     parts = text.split(AUDIO)
     if len(parts) != 2:
-        raise ConfigError(f"base.prompts.{task}: {AUDIO} must stand in it exactly once")
+        raise ConfigError(f"base.prompts.{task}: the prompt must contain {AUDIO} exactly once")
     before, after = (text_ids(lalm, part) for part in parts)
     return before, after
 
 
 def text_ids(lalm: Lalm, text: str) -> list[int]:
-    """Plain tokens of a text, no special ones added."""
+    """Return the tokens of a text without special ones around it."""
     return list(lalm.tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def answer_ids(lalm: Lalm, text: str) -> list[int]:
-    """What the model is to say: the text and the end token."""
+    """Return the token ids that the model should generate: the text's, then the end token."""
     return [*text_ids(lalm, text), lalm.tokenizer.eos_token_id]
 
 
 def project(lalm: Lalm, vectors_ND: torch.Tensor) -> torch.Tensor:
-    """The encoder's space to the LLM's: [N, encoder width] to [N, LLM width]."""
+    """Project vectors from the encoder's space into the LLM's: [N, encoder width] to [N, LLM width]."""
     weight = lalm.model.model.multi_modal_projector.linear.weight
     return lalm.model.model.multi_modal_projector(vectors_ND.to(weight.device, weight.dtype))
 
@@ -206,11 +207,11 @@ def embed(
     answers: Sequence[list[int]] | None = None,
     pad_left: bool = False,
 ) -> Inputs:
-    """Lay prompts, audio tokens and answers side by side.
+    """Join prompts, audio tokens and answers into a padded batch of embedded positions.
 
     tokens_ND: projected audio tokens of the batch, end to end; counts_B: how many each utterance has;
-    positions_N: where they stand, from 0, within their audio; spans_B: how many positions the audio takes up, so
-    that the text after it goes on there. Labels are the answers' tokens, IGNORED elsewhere.
+    positions_N: their positions within their audio, from 0; spans_B: how many positions the audio takes up, after
+    which the text continues. Labels are the answers' tokens, IGNORED elsewhere.
     """
     if len(tokens_ND) != sum(counts_B) or len(prompts) != len(counts_B):
         raise ValueError(f"{len(tokens_ND)} tokens for counts that sum to {sum(counts_B)}; {len(prompts)} prompts")
@@ -220,7 +221,9 @@ def embed(
     audio_B = np.asarray(counts_B)
     sizes_B = before_B + audio_B + after_B + answer_B
     shape = len(prompts), int(sizes_B.max())
-    # All positions end to end first (P): one operation for all utterances instead of a dozen for each.
+    # All utterances are first laid end to end (P), so that each step is one numpy operation for the whole batch instead
+    # of one per utterance. line_P is the utterance of a position, within_P its index in the utterance: text before
+    # the audio, audio, text after it, answer.
     line_P = np.arange(len(prompts)).repeat(sizes_B)
     within_P = np.arange(len(line_P)) - (sizes_B.cumsum() - sizes_B)[line_P]
     is_audio_P = (within_P >= before_B[line_P]) & (within_P < (before_B + audio_B)[line_P])
@@ -248,7 +251,7 @@ def embed(
 
 
 def hidden(lalm: Lalm, inputs: Inputs) -> torch.Tensor:
-    """The LLM's last hidden states [B, S, D] of a padded batch."""
+    """Return the LLM's last hidden states [B, S, D] of a padded batch."""
     return lalm.llm(
         inputs_embeds=inputs.embeds_BSD,
         attention_mask=inputs.mask_BS,
@@ -258,9 +261,9 @@ def hidden(lalm: Lalm, inputs: Inputs) -> torch.Tensor:
 
 
 def label_logits(lalm: Lalm, inputs: Inputs, packing: Packing | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The vocabulary head at the positions that predict a label, and only there: logits_LV and labels_L.
+    """Apply the vocabulary head only at the positions that predict a label: returns logits_LV and labels_L.
 
-    `packing`: how to read `inputs` where they are a packed row, not a padded batch.
+    `packing`: how to read `inputs` if they are a packed row instead of a padded batch.
     """
     if packing is not None:
         states_LD, labels_L = packed_decoder.label_states(lalm.llm, inputs, packing), packing.labels_L
@@ -271,7 +274,7 @@ def label_logits(lalm: Lalm, inputs: Inputs, packing: Packing | None = None) -> 
 
 
 def loss(lalm: Lalm, inputs: Inputs, packing: Packing | None = None) -> torch.Tensor:
-    """Mean cross entropy over the label tokens of the batch, in nats; `packing` as for `label_logits`."""
+    """Return the mean cross entropy over the batch's label tokens, in nats; `packing` as for `label_logits`."""
     logits_LV, labels_L = label_logits(lalm, inputs, packing)
     return torch.nn.functional.cross_entropy(logits_LV.float(), labels_L)
 
@@ -293,7 +296,7 @@ def generate(lalm: Lalm, inputs: Inputs, caps_B: Sequence[int]) -> list[Generate
     results = []
     for ids, cap in zip(out_BS.tolist(), caps_B, strict=True):
         end = next((i for i, token in enumerate(ids[:cap]) if token in lalm.stop_ids), None)
-        kept = ids[:cap] if end is None else ids[:end]
-        text = lalm.tokenizer.decode(kept, skip_special_tokens=True).strip()
-        results.append(Generated(kept, text, end is None))
+        answer = ids[:cap] if end is None else ids[:end]
+        text = lalm.tokenizer.decode(answer, skip_special_tokens=True).strip()
+        results.append(Generated(answer, text, end is None))
     return results

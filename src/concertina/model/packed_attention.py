@@ -1,9 +1,9 @@
-"""Causal attention over a packed row: each utterance by itself, and with as few queries as are needed.
+"""Compute causal attention over a packed row: within each utterance, and with as few queries as are needed.
 
-Linear layers, norms and the head see no padding; attention alone lays the utterances side by side, where the padding
-comes last and so is never looked at.
-Tensor names: N positions of all utterances end to end, Q of them that ask, B utterances, S positions of the longest,
-A positions that ask of the utterance that has most, H heads, D width of a head.
+Linear layers, norms and the head see the row, which has no padding. Attention alone needs a grid with one line for each
+utterance. There the padding comes last, so the causal mask already hides it from every real position.
+Tensor names: N positions of all utterances end to end, Q of them that are queries, B utterances, S positions of the
+longest, A queries of the utterance that has most, H heads, D width of a head.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,11 @@ from concertina.model.inputs import Grid, Packing
 
 @dataclass(frozen=True)
 class Lines:
-    """How attention lays out a row: made once for a batch, and the same in every layer.
+    """How attention lays out a row as a grid: the same in every layer, so it is made once for a batch.
 
-    `asking` and `asked`: for queries, and for keys and values, where the vector of each place and head is in the row,
-    and the way back; `hidden`: which keys a query does not see, true for those after it, [B or 1, 1, A, S].
+    `asking` (for queries) and `asked` (for keys and values): the vector in the row of each place and head of the grid,
+    and the way back; `hidden`: which keys a query does not see, true for those after it, [B or 1, 1, A, S];
+    `all_ask`: whether every position is a query.
     """
 
     shape_BAS: tuple[int, int, int]
@@ -33,7 +34,7 @@ class Lines:
 
 
 def lines(packing: Packing, heads: int, key_heads: int, labels_alone: bool = False) -> Lines:
-    """The layout where every position asks, or only those that predict a label."""
+    """Return the layout in which every position is a query, or only those that predict a label."""
     grid: Grid = packing.queries if labels_alone else packing.grid
     utterances, longest = packing.grid.at_BS.shape
     column_S = torch.arange(longest, device=grid.at_BS.device)
@@ -46,9 +47,9 @@ def lines(packing: Packing, heads: int, key_heads: int, labels_alone: bool = Fal
 def attention(
     query_QE: Tensor, key_NE: Tensor, value_NE: Tensor, lines: Lines, width: int, scale: float, dropout: float = 0.0
 ) -> Tensor:
-    """What each position that asks reads, [Q, H * D]; `width`: D; key and value may have fewer heads than the query."""
-    utterances, asking, longest = lines.shape_BAS
-    query = move(query_QE.view(-1, width), *lines.asking).view(utterances, -1, asking, width)
+    """Return what each query reads, [Q, H * D]; `width`: D; key and value may have fewer heads than the query."""
+    utterances, queries, longest = lines.shape_BAS
+    query = move(query_QE.view(-1, width), *lines.asking).view(utterances, -1, queries, width)
     key, value = (
         move(tensor.view(-1, width), *lines.asked).view(utterances, -1, longest, width) for tensor in (key_NE, value_NE)
     )
@@ -65,7 +66,7 @@ def attention(
 
 
 def _plain(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, scale: float, dropout: float) -> Tensor:
-    """Attention by matrix products: forward and backward are faster so on a CPU than torch's own kernel."""
+    """Compute attention by matrix products, which on a CPU is faster than torch's kernel, forward and backward."""
     scores_BHAS = (query * scale) @ key.transpose(-1, -2)
     scores_BHAS = scores_BHAS.masked_fill(hidden, torch.finfo(scores_BHAS.dtype).min)
     weights_BHAS = scores_BHAS.softmax(-1, dtype=torch.float32).to(value.dtype)

@@ -1,7 +1,7 @@
-"""The LLM over a packed row, up to the last hidden states of the positions that predict a label, and of no others.
+"""Run the LLM over a packed row up to the last hidden states of the positions that predict a label.
 
-The last layer needs every position as key and value alone; queries, feed-forward network and head are done where a
-label is predicted. What comes out, and its gradients, are those of transformers' own forward.
+The last layer needs the other positions only as keys and values, so it computes queries and the feed-forward network
+just where a label is predicted. The results, and their gradients, equal those of transformers' own forward.
 Tensor names: N positions of all utterances end to end, L of them that predict a label, D width, F half of a head's.
 """
 
@@ -19,9 +19,9 @@ Angles = tuple[Tensor, Tensor]  # their cosines and sines, [N, F]
 
 
 def label_states(llm: Any, row: Inputs, packing: Packing) -> Tensor:
-    """The last hidden states [L, D] of a packed row. `llm`: transformers' Qwen2Model, or one with its layers."""
+    """Return the last hidden states [L, D] of a packed row. `llm`: transformers' Qwen2Model, or one with its layers."""
     cos_1NE, sin_1NE = llm.rotary_emb(row.embeds_BSD, row.positions_BS)
-    half = cos_1NE.shape[-1] // 2  # the other half is the same
+    half = cos_1NE.shape[-1] // 2  # the second half repeats the first
     angles = cos_1NE[0, :, :half].contiguous(), sin_1NE[0, :, :half].contiguous()
     heads = llm.config.num_attention_heads
     last = len(llm.layers) - 1
@@ -30,9 +30,9 @@ def label_states(llm: Any, row: Inputs, packing: Packing) -> Tensor:
     everywhere = packed_attention.lines(packing, heads, key_heads)
     at_labels = packed_attention.lines(packing, heads, key_heads, labels_alone=True)
     for number, layer in enumerate(llm.layers):
-        asking_L = packing.predicts_L if number == last else None
+        predicts_L = packing.predicts_L if number == last else None
         run = partial(
-            _layer, layer, angles=angles, lines=at_labels if number == last else everywhere, asking_L=asking_L
+            _layer, layer, angles=angles, lines=at_labels if number == last else everywhere, predicts_L=predicts_L
         )
         if llm.gradient_checkpointing and llm.training:
             states = checkpoint(run, states, use_reentrant=False)
@@ -41,21 +41,21 @@ def label_states(llm: Any, row: Inputs, packing: Packing) -> Tensor:
     return fused.rms_norm(llm.norm, states)
 
 
-def _layer(layer: Any, states_ND: Tensor, angles: Angles, lines: Lines, asking_L: Tensor | None) -> Tensor:
-    """One decoder layer: [N, D], or [L, D] where only some positions go on."""
+def _layer(layer: Any, states_ND: Tensor, angles: Angles, lines: Lines, predicts_L: Tensor | None) -> Tensor:
+    """Run one decoder layer: returns [N, D], or [L, D] for the positions `predicts_L` alone."""
     attention = layer.self_attn
     width, training = attention.head_dim, attention.training
     normed_ND = fused.rms_norm(layer.input_layernorm, states_ND)
-    if asking_L is None:
-        asking = angles
+    if predicts_L is None:
+        query_angles = angles
         query, key, value = fused.linears(normed_ND, (attention.q_proj, attention.k_proj, attention.v_proj))
     else:
-        states_ND, normed_LD = states_ND[asking_L], normed_ND[asking_L]
-        asking = angles[0][asking_L], angles[1][asking_L]
+        states_ND, normed_LD = states_ND[predicts_L], normed_ND[predicts_L]
+        query_angles = angles[0][predicts_L], angles[1][predicts_L]
         (query,) = fused.linears(normed_LD, (attention.q_proj,))
         key, value = fused.linears(normed_ND, (attention.k_proj, attention.v_proj))
-    read = packed_attention.attention(
-        fused.rotate(query, *asking),
+    attended = packed_attention.attention(
+        fused.rotate(query, *query_angles),
         fused.rotate(key, *angles),
         value,
         lines,
@@ -63,7 +63,7 @@ def _layer(layer: Any, states_ND: Tensor, angles: Angles, lines: Lines, asking_L
         attention.scaling,
         attention.attention_dropout if training else 0.0,
     )
-    states_ND = states_ND + fused.linears(read, (attention.o_proj,))[0]
+    states_ND = states_ND + fused.linears(attended, (attention.o_proj,))[0]
     return states_ND + _feed_forward(layer.mlp, fused.rms_norm(layer.post_attention_layernorm, states_ND))
 
 

@@ -1,1 +1,1 @@
-"""What every training shares: the steps, their gradients, the order of examples, checkpoints."""
+"""The parts that every training shares: steps, gradients, the order of examples, checkpoints."""

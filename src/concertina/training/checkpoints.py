@@ -1,8 +1,8 @@
-"""Where a training stands, kept so that its next attempt goes on from there: sealed folders in scratch/<run key>/.
+"""Save the state of a training in sealed folders in scratch/<run key>/, so that its next attempt resumes from there.
 
-An attempt is one process that trains towards a run key. The newest one owns the folder: an earlier attempt that still
-lives, such as on a node that was taken for lost, sees so at its next step and stops. Checkpoints carry their attempt's
-name, so that two attempts never write the same one.
+An attempt is one process that trains towards a run key. The newest one owns the folder: an earlier attempt that is
+still alive, for example on a node that was believed lost, notices this at its next step and stops. The name of a
+checkpoint contains its attempt's, so that two attempts never write the same one.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ TENSORS, VALUES, OWNER = "state.safetensors", "state.json", "attempt"
 
 
 def gather(model: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """All that decides the next step beside the data: trained parameters, the optimisers' states, random states."""
+    """Collect what decides the next step besides the data: trained parameters, states of optimisers, random states."""
     tensors = {f"parameter.{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
     for place, optimiser in enumerate(optimisers):
         for number, state in optimiser.state_dict()["state"].items():
@@ -38,7 +38,7 @@ def gather(model: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> dic
 
 
 def scatter(tensors: dict[str, Tensor], model: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> None:
-    """Put what `gather` gave back in its places."""
+    """Restore what `gather` collected."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -57,14 +57,14 @@ def scatter(tensors: dict[str, Tensor], model: nn.Module, optimisers: Sequence[t
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, the newest first."""
+    """Return the checkpoints in a folder, the newest first."""
     return sorted(folder.glob("step-*"), reverse=True)
 
 
 class Checkpoints:
-    """The checkpoints of one training, as its newest attempt; a time of 0 s between them makes one at every step.
+    """The checkpoints of one training, whose newest attempt this process is. `every_s` 0 saves one at every step.
 
-    Of several processes that train together one owns them, and the others (`owns` false) only read.
+    Of several processes that train together one saves them (`owns`), and the others only read.
     """
 
     def __init__(self, folder: Path, every_s: float, owns: bool = True) -> None:
@@ -80,22 +80,22 @@ class Checkpoints:
             os.replace(claim, self.folder / OWNER)
 
     def check(self) -> None:
-        """See that this is still the newest attempt. Errors: console.Stopped when it is not."""
+        """Check that this is still the newest attempt. Errors: console.Stopped when it is not."""
         if not self.owns:
             return
         try:
             owner = (self.folder / OWNER).read_text(encoding="ascii")
         except FileNotFoundError:
-            owner = ""  # the newest attempt has published, and cleared its folder away
+            owner = ""  # the newest attempt has published its result and removed the folder
         if owner != self.attempt:
             raise console.Stopped("a later attempt at the same run has taken over; this one stops")
 
     def due(self) -> bool:
-        """Whether it is time for another one."""
+        """Return whether it is time for another checkpoint."""
         return self.owns and time.monotonic() - self._saved_at >= self.every_s
 
     def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The tensors and values of the last sound checkpoint, whoever made it; a damaged one is passed over."""
+        """Return the tensors and values of the last undamaged checkpoint, whichever attempt saved it."""
         for folder in _folders(self.folder):
             try:
                 sealing.verify(folder)
@@ -106,7 +106,7 @@ class Checkpoints:
         return None
 
     def save(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Keep the state after a step, and let go of all but the last few. Errors: OutputError."""
+        """Save the state after a step, and delete all but the last few checkpoints. Errors: OutputError."""
         if not self.owns:
             return
         with sealing.sealed(self.folder / f"step-{step:07d}-{self.attempt}", {"step": step}) as temporary:
@@ -117,7 +117,7 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def clear(self) -> None:
-        """Remove them all: the run is published."""
+        """Delete all checkpoints, once the result is published."""
         if not self.owns:
             return
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""The gradients of one optimiser step, in micro-batches that fit the memory.
+"""Compute the gradients of one optimiser step in micro-batches that fit into memory.
 
-However a step is divided, its loss is the mean over all its label tokens, so that the division changes nothing but
+However a step is divided, its loss is the mean over all its label tokens. The division therefore changes nothing but
 the order of additions.
 """
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Answered(Protocol):
-    """Whatever has an answer, as token ids."""
+    """Anything that has an answer as token ids."""
 
     @property
     def answer(self) -> list[int]: ...
@@ -29,15 +29,15 @@ A = TypeVar("A", bound=Answered)
 
 
 def ready(model: Lalm, config: Config) -> None:
-    """Set the model up for the config's use of memory."""
+    """Prepare the model to use memory as the config says."""
     if config.train.gradient_checkpointing:
-        # transformers has renamed it, and warns of the old name
+        # newer releases of transformers warn about the old name
         enable = getattr(model.model, "activation_checkpointing_enable", model.model.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
 
 
 def batch(model: Lalm, config: Config, items: Sequence[Item]) -> tuple[Inputs, dict[str, Any]]:
-    """A batch with its answers, in the config's layout, and what else the LLM needs to read it."""
+    """Return a batch with its answers in the config's layout, and the further arguments of `lalm.loss` for it."""
     inputs = batching.batch(model, config, items, answers=True)
     if config.train.layout == "padded":
         return inputs, {}
@@ -61,8 +61,8 @@ def backward(
 ) -> float:
     """Add the gradients of a step's parts to those in the parameters; returns the step's loss.
 
-    Each part comes with its share of the step; `loss_of` gives a part's mean loss, computed in bfloat16 where that is
-    set and safe.
+    Each part comes with its share of the step; `loss_of` returns a part's mean loss. With `bfloat16`, autocast computes
+    in that type where it is safe.
     """
     autocast = torch.autocast(device, torch.bfloat16, enabled=bfloat16)
     total = 0.0
@@ -77,14 +77,14 @@ def backward(
 def divided(
     items: Sequence[A], budget: int | None, positions_of: Callable[[A], int]
 ) -> Iterator[tuple[list[A], float]]:
-    """A step's micro-batches, each with its share of the step's label tokens."""
+    """Yield a step's micro-batches, each with its share of the step's label tokens."""
     labels = sum(len(item.answer) for item in items)
     for part in microbatches(items, budget, positions_of):
         yield part, sum(len(item.answer) for item in part) / labels
 
 
 def microbatches(items: Sequence[T], budget: int | None, positions_of: Callable[[T], int]) -> Iterator[list[T]]:
-    """The items in order, in groups of at most `budget` positions, padding included; at least one in each."""
+    """Yield the items in order, in groups of at most `budget` positions, padding included; each has at least one."""
     group: list[T] = []
     longest = 0
     for item in items:
@@ -99,7 +99,7 @@ def microbatches(items: Sequence[T], budget: int | None, positions_of: Callable[
 
 
 def positions(item: Item) -> int:
-    """How many positions of the LLM an item with its answer takes."""
+    """Return how many positions of the LLM an item takes up with its answer."""
     before, after = item.prompt
     tokens = int(item.speech.segments.counts_B[item.at])
     return len(before) + tokens + len(after) + len(item.answer)

@@ -1,7 +1,7 @@
-"""The optimiser steps of every training: schedule, clipping, a check of the loss, progress, checkpoints, stopping.
+"""Run the optimiser steps of any training: schedule, clipping, a check of the loss, progress, checkpoints, stopping.
 
-Adapters, joined bases and the base from scratch differ in what learns and in how the gradients of a step are found;
-they hand that in. What is here is the same for all of them.
+Adapters, joined bases and the base from scratch differ in what they train and in how they compute the gradients of a
+step. They pass these in; everything else is the same for all of them.
 """
 
 import math
@@ -18,19 +18,19 @@ from concertina import console
 from concertina.training import checkpoints
 from concertina.training.checkpoints import Checkpoints
 
-WINDOW = 20  # steps over which the loss is averaged when divergence is judged
+WINDOW = 20  # the number of steps whose mean loss shows whether it diverges
 Row = dict[str, Any]
 
 
 class DivergedError(RuntimeError):
-    """The loss is not finite, or has grown instead of falling; the message says when."""
+    """The loss is not finite, or it has grown instead of fallen; the message says at which step."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A linear warm-up to the peak, and a cosine down to `floor`, a share of the peak.
+    """The learning rate rises linearly to its peak, then falls as a cosine to `floor`, a share of the peak.
 
-    The cosine begins where the warm-up ends, or at step `falls_from`; the lower of the two holds.
+    The cosine begins where the warm-up ends, or at step `falls_from`. Where both apply, the lower value is used.
     """
 
     steps: int
@@ -39,15 +39,15 @@ class Schedule:
     falls_from: int | None = None
 
     def share(self, step: int) -> float:
-        """The learning rate at a step, counted from 0, as a share of the peak."""
-        begins = self.warmup if self.falls_from is None else self.falls_from
-        done = min(1.0, max(0, step - begins) / max(1, self.steps - begins))
-        fallen = 0.5 * (1 + math.cos(math.pi * done))
-        return min((step + 1) / max(1, self.warmup), self.floor + (1 - self.floor) * fallen)
+        """Return the learning rate at a step, counted from 0, as a share of the peak."""
+        start = self.warmup if self.falls_from is None else self.falls_from
+        fraction = min(1.0, max(0, step - start) / max(1, self.steps - start))
+        cosine = 0.5 * (1 + math.cos(math.pi * fraction))
+        return min((step + 1) / max(1, self.warmup), self.floor + (1 - self.floor) * cosine)
 
 
 def check_loss(losses: Sequence[float], warmup: int, remedy: str = "lower the learning rate") -> None:
-    """Stop a training that cannot end well. Errors: DivergedError."""
+    """Stop a training whose loss is not finite or has grown too large. Errors: DivergedError."""
     if not math.isfinite(losses[-1]):
         raise DivergedError(f"the loss became {losses[-1]} at step {len(losses)}; {remedy}")
     recent = fmean(losses[-WINDOW:])
@@ -60,12 +60,12 @@ def check_loss(losses: Sequence[float], warmup: int, remedy: str = "lower the le
 
 @dataclass
 class Training:
-    """A training: what learns, how, and where it stands.
+    """A training: the model, how it is trained, and the curve so far.
 
     `gradients`: leaves the gradients of a step (from 1) in the parameters of `model`, and returns the step's loss and
-    what else its row of the curve holds. `measure`: what is measured before the first step, after each
-    `measure_every` steps and after the last, such as the dev loss. `agree`: makes of this process' wish to stop that
-    of all the processes that train together. `label` stands in every row; `name` in front of every line of progress.
+    further values for its row of the curve. `measure`: measures values such as the dev loss before the first step,
+    after each `measure_every` steps and after the last. `agree`: turns this process' wish to stop into that of all the
+    processes that train together. `label` is part of every row; `name` begins every line of progress.
     """
 
     model: nn.Module
@@ -79,9 +79,9 @@ class Training:
     label: Row = field(default_factory=dict)
     name: str = ""
     unit: str = "steps"
-    per_step: int = 1  # how many units a step does
-    remedy: str = "lower the learning rate"  # of a loss that grows
-    began: float = field(default_factory=time.monotonic)  # earlier, where it goes on from an earlier attempt
+    per_step: int = 1  # how many units a step counts for
+    remedy: str = "lower the learning rate"  # what to do if the loss grows
+    began: float = field(default_factory=time.monotonic)  # moved back by the time of earlier attempts
     curve: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -90,21 +90,21 @@ class Training:
 
     @property
     def losses(self) -> list[float]:
-        """The loss of every step that was done."""
+        """Return the loss of every step so far."""
         return [row["loss"] for row in self.curve if "loss" in row]
 
     def resume(self, kept: Checkpoints) -> None:
-        """Go on from the last sound checkpoint, where there is one."""
-        if found := kept.latest():
-            tensors, values = found
+        """Continue from the last undamaged checkpoint, if there is one."""
+        if latest := kept.latest():
+            tensors, values = latest
             checkpoints.scatter(tensors, self.model, self.optimisers)
             self.curve[:] = values["curve"]
             self.began = time.monotonic() - values["seconds"]
 
     def run(self, kept: Checkpoints, stop: Callable[[], bool]) -> None:
-        """Do the steps that are left; `stop` says whether a signal has asked to end.
+        """Do the steps that remain; `stop` says whether a signal has asked this process to end.
 
-        Errors: DivergedError; console.Stopped when it was asked to end, with a checkpoint.
+        Errors: DivergedError; console.Stopped when it ends early, after saving a checkpoint.
         """
         total, size, losses = self.schedule.steps, self.per_step, self.losses
         if not self.curve:
@@ -127,12 +127,12 @@ class Training:
                     raise console.Stopped(f"stopped after step {number}; the same command goes on from there")
 
     def keep(self, kept: Checkpoints) -> None:
-        """Make a checkpoint of where the training stands."""
+        """Save a checkpoint of the training's present state."""
         values = {"curve": self.curve, "seconds": time.monotonic() - self.began}
         kept.save(len(self.losses), checkpoints.gather(self.model, self.optimisers), values)
 
     def step(self, number: int) -> Row:
-        """Do one step (from 1); its row of the curve. `learning_rate` is that of the first group of parameters."""
+        """Do one step (from 1), and return its row of the curve, with the first parameter group's learning rate."""
         self.model.train()
         for parameter in self.learning:
             parameter.grad = None
@@ -146,16 +146,16 @@ class Training:
         return {**self.label, "step": number, **facts, "learning_rate": share * self._peaks[0]}
 
     def _groups(self) -> list[dict[str, Any]]:
-        """The optimisers' groups of parameters, anew each time: an optimiser that is restored has other ones."""
+        """Return the optimisers' parameter groups, read anew because restoring an optimiser replaces them."""
         return [group for optimiser in self.optimisers for group in optimiser.param_groups]
 
     def _measure(self, number: int) -> None:
-        """Measure, where it is time: before the first step, after so many, and after the last."""
+        """Measure if it is due: before the first step, every `measure_every` steps, and after the last."""
         if self.measure and (number % self.measure_every == 0 or number == self.schedule.steps):
             self.curve.append({"step": number, **self.measure()})
 
     def _shown(self, row: Row) -> Row:
-        """What a line of progress says: what a step gave, and what was measured last."""
+        """Return the values for a line of progress: the step's own, and those measured last."""
         measured = next((row for row in reversed(self.curve) if "loss" not in row), {})
         facts = {**row, **measured, "step": row["step"]}
         return {key: value for key, value in facts.items() if key != "learning_rate"}
