@@ -66,7 +66,7 @@ def cancel(jobs: list[str]) -> None:
 
 
 def gpu_limit(arguments: list[str]) -> list[str]:
-    """Return the arguments that limit jobs to the places on GPUs; none without a GPU, or if the user sets a limit."""
+    """Return arguments that limit jobs to the places on GPUs; none without a GPU, or if a profile or limit is given."""
     if {"--profile", "--workflow-profile", "--resources"} & set(arguments) or not (names := gpu.devices()):
         return []
     return ["--resources", f"gpu={len(names) * gpu.jobs_per_gpu()}"]

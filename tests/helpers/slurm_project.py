@@ -216,10 +216,10 @@ def processes(pattern: str) -> list[int]:
 
 def slow_squeue(folder: Path) -> Path:
     """Let squeue take a minute when Snakemake asks for its jobs; return the file that appears when it asks."""
-    asked, slow = folder / "asked", folder / "bin/squeue"
+    marker, slow = folder / "asked", folder / "bin/squeue"
     slow.parent.mkdir()
     slow.write_text(
-        f'#!/bin/sh\ncase "$*" in *--name*) touch {asked}; sleep 60;; esac\nexec {shutil.which("squeue")} "$@"\n'
+        f'#!/bin/sh\ncase "$*" in *--name*) touch {marker}; sleep 60;; esac\nexec {shutil.which("squeue")} "$@"\n'
     )
     slow.chmod(0o755)
-    return asked
+    return marker

@@ -66,8 +66,8 @@ def client(folder: Path) -> Any:
 def runs(client: Any, name: str = "tiny") -> list[Any]:
     """Return every run of an experiment, in the order of names."""
     experiment = client.get_experiment_by_name(name)
-    found = client.search_runs([experiment.experiment_id]) if experiment else []
-    return sorted(found, key=lambda run: (run.info.run_name, run.info.start_time))
+    matching = client.search_runs([experiment.experiment_id]) if experiment else []
+    return sorted(matching, key=lambda run: (run.info.run_name, run.info.start_time))
 
 
 def contents(client: Any, name: str = "tiny") -> dict[str, Any]:

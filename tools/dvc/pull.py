@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     if not run.hold() or not tracks.dvc("pull", track, *where):
         return 1
     objects = tracks.listing(track)
-    found = damage.troubles(config)
-    damaged = [trouble for trouble in found if trouble.file in objects or trouble.file.exists()]
+    troubles = damage.troubles(config)
+    damaged = [trouble for trouble in troubles if trouble.file in objects or trouble.file.exists()]
     others = [stranger.artefact.folder for stranger in standing.Standing(config).strangers()]
     for trouble in damaged:
         if trouble.file in objects:
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     for folder in others:
         console.say(f"{folder} was made by another config or code; removed: the next run makes it")
-    for trouble in found:
+    for trouble in troubles:
         if trouble not in damaged:
             console.say(f"{trouble.remove[0]} is not part of {track} in dvc.lock: the next run makes it")
     console.say(f"{config.name}: {len(kept)} artefacts are whole, belong to this config and code, and are on record")
