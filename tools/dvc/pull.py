@@ -15,7 +15,7 @@ from concertina import console
 from concertina.artefacts import dag, standing
 from concertina.config import load
 from concertina.tracking import replay
-from tools import damage, run
+from tools import damage, run, settle
 from tools.dvc import tracks
 
 
@@ -41,12 +41,12 @@ def main(argv: list[str] | None = None) -> int:
     ours = [trouble for trouble in damaged if trouble.make and trouble.kind != "base_hub"]  # downloads are shared
     report = dag.artefact(config, "report").folder
     remove({folder for trouble in ours for folder in trouble.remove} | set(others), report)
-    kept = [artefact.folder for artefact in damage.kept(config) if artefact.seal.exists()]
-    here = []
-    if report in kept:  # MLflow's copy of the runs is this clone's own
+    kept = [artefact for artefact in damage.kept(config) if artefact.seal.exists()]
+    here = [artefact.folder for artefact in settle.with_rules(kept)]
+    if report in here:  # MLflow's copy of the runs is this clone's own
         replay.main(["--config", args.config, "--failures", "0"])
         here.append(dag.artefact(config, "report_track").folder)
-    if kept and not tracks.on_record([*kept, *here], args.config):
+    if here and not tracks.on_record(here, args.config):
         return 1
     for folder in others:
         console.say(f"{folder} was made by another config or code; removed: the next run makes it")
