@@ -90,7 +90,7 @@ def test_every_command_of_the_page_is_run_here() -> None:
 
 
 def test_make_reproduce_records_the_runs_and_then_has_nothing_to_do(project: Path) -> None:
-    assert plan(project) == ["track"]
+    assert plan(project) == ["report_track"]
     assert "runs recorded at sqlite:///mlflow.db: 12 new" in sh(project, command("make reproduce"))
     found = tracked_runs.runs(tracked_runs.client(project))
     assert len(found) == 13
@@ -134,7 +134,7 @@ def test_postgresql_gets_the_same_runs(project: Path) -> None:
 def test_a_dead_server_fails_no_run_and_the_next_run_tries_again(project: Path) -> None:
     dead = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
     assert "not recorded yet, the next run and `make track` try again" in sh(project, "make reproduce", **dead)
-    assert plan(project) == ["track"]
+    assert plan(project) == ["report_track"]
     sh(project, "make reproduce")
     assert plan(project) == []
 

@@ -12,13 +12,17 @@ COPIES = ("scores.csv", "report.html")  # of the report, beside its folder
 
 
 def main(path: str) -> None:
-    """Seal every missing artefact with the run key that it gets from the config and the code."""
+    """Give every artefact the run key that it gets from the config and the code; make what is missing."""
     config = load(path)
     standing = Standing(config)
     for artefact in dag.every(config):
-        if artefact.kind.endswith("_share") or artefact.seal.exists():
+        if artefact.kind.endswith("_share"):
             continue
-        with sealing.sealed(artefact.folder, {"run_key": standing.wanted(artefact)}) as folder:
+        key = {"run_key": standing.wanted(artefact)}
+        if artefact.seal.exists():
+            sealing.write_json(artefact.seal, sealing.read_seal(artefact.folder) | key)
+            continue
+        with sealing.sealed(artefact.folder, key) as folder:
             (folder / "heavy.bin").write_bytes(str(artefact.folder).encode() * 1000)
             for name in COPIES if artefact.kind == "report" else ():
                 (folder / name).write_text(name, encoding="utf-8")
