@@ -2,6 +2,8 @@
 #
 # INPUTS   the corpus' own sources, judged by content: its archives, unpacked, or files of your own; a long split's shares
 # OUTPUTS  build/<name>/data/<corpus>/<split>/seal.json  over manifest.jsonl, rejects.jsonl and audio shards (safetensors)
+#
+# Its priority is above that of a training, so that evaluations can fill the cores while the last trainings run.
 
 
 rule data:
@@ -15,6 +17,7 @@ rule data:
     conda:
         ENVIRONMENT
     threads: 8
+    priority: 1
     resources:
         mem_mb=4000,
         runtime=120,

@@ -2,6 +2,8 @@
 #
 # INPUTS   the corpus' own sources, judged by content: its archives, unpacked, or files of your own
 # OUTPUTS  scratch/shares/<name>/data/<corpus>/<split>/<i>-of-<n>/  one folder of rows and samples per part of the corpus
+#
+# Its priority is above that of a training, so that evaluations can fill the cores while the last trainings run.
 
 
 rule data_share:
@@ -14,6 +16,7 @@ rule data_share:
     conda:
         ENVIRONMENT
     threads: 8
+    priority: 1
     resources:
         mem_mb=4000,
         runtime=120,

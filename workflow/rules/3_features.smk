@@ -2,6 +2,8 @@
 #
 # INPUTS   build/<name>/data/<corpus>/<split>/seal.json; the shares of a long split; a base that is fetched or assembled
 # OUTPUTS  build/<name>/features/<corpus>/<split>/seal.json  over frame shards (safetensors) and manifest.jsonl
+#
+# Its priority is above that of a training, so that evaluations can fill the cores while the last trainings run.
 
 
 rule features:
@@ -15,6 +17,7 @@ rule features:
     conda:
         ENVIRONMENT
     threads: CONFIG.features.threads
+    priority: 1
     resources:
         mem_mb=6000,
         runtime=240,

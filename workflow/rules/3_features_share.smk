@@ -2,6 +2,8 @@
 #
 # INPUTS   build/<name>/data/<corpus>/<split>/seal.json
 # OUTPUTS  scratch/shares/<name>/features/<corpus>/<split>/<i>-of-<n>/  frame shards (safetensors) with their index
+#
+# Its priority is above that of a training, so that evaluations can fill the cores while the last trainings run.
 
 
 rule features_share:
@@ -14,6 +16,7 @@ rule features_share:
     conda:
         ENVIRONMENT
     threads: CONFIG.features.threads
+    priority: 1
     resources:
         mem_mb=6000,
         runtime=240,
