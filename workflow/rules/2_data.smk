@@ -14,10 +14,10 @@ rule data:
         seal_of("data"),
     log:
         log_of("data"),
+    priority: 1
     conda:
         ENVIRONMENT
     threads: 8
-    priority: 1
     resources:
         mem_mb=4000,
         runtime=120,

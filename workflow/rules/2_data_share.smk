@@ -13,10 +13,10 @@ rule data_share:
         temp(directory(folder_of("data_share"))),
     log:
         log_of("data_share"),
+    priority: 1
     conda:
         ENVIRONMENT
     threads: 8
-    priority: 1
     resources:
         mem_mb=4000,
         runtime=120,

@@ -14,10 +14,10 @@ rule features:
         seal_of("features"),
     log:
         log_of("features"),
+    priority: 1
     conda:
         ENVIRONMENT
     threads: CONFIG.features.threads
-    priority: 1
     resources:
         mem_mb=6000,
         runtime=240,

@@ -13,10 +13,10 @@ rule features_share:
         temp(directory(folder_of("features_share"))),
     log:
         log_of("features_share"),
+    priority: 1
     conda:
         ENVIRONMENT
     threads: CONFIG.features.threads
-    priority: 1
     resources:
         mem_mb=6000,
         runtime=240,
