@@ -186,7 +186,7 @@ def test_what_cannot_be_had_or_is_misspelt_is_one_clear_line(tmp_path: Path) -> 
     )
     text = (folder / "heard.yaml").read_text()
     (folder / "heard.yaml").write_text(text.replace("- dev-clean", "- dev-claen"))
-    assert "did you mean 'dev-clean'?" in make(folder)[1]
+    assert "librispeech has no split 'dev-clean' (did you mean 'dev-claen'?)" in make(folder)[1]
     missing = yaml.safe_load(text)
     missing["data"]["corpora"][0]["folder"] = "nowhere"
     (folder / "heard.yaml").write_text(yaml.safe_dump(missing))
