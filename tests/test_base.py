@@ -103,7 +103,7 @@ def test_training_that_is_killed_goes_on_to_the_same_weights(
     command = [sys.executable, "-m", "concertina.base", "--config", "small.yaml", "--recipe", "kept/recipe.yaml"]
     with subprocess.Popen(command, start_new_session=True) as process:
         ends = time.monotonic() + 300
-        while not list(Path("scratch").rglob("phase1-*.safetensors")) and time.monotonic() < ends:
+        while not list(Path("scratch").glob("base/*/phase1-*.safetensors")) and time.monotonic() < ends:
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
