@@ -122,14 +122,12 @@ def test_training_that_is_asked_to_stop_goes_on_to_the_same_weights(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
-    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     phases = [{"loss": "ctc", "steps": 12, "single_steps": 6, "peak": 1.0, "floor": 0.1}]
-    recipe = SMALL | {"phases": phases, "mean_of": 1, "processes": size}
-    values = {"base": {"model": "base", "sha256": "", "recipe": recipe}}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    command = [sys.executable, "-m", "concertina.base", "--config", "small.yaml"]
+    write(tmp_path, **SMALL | {"phases": phases, "mean_of": 1, "processes": size})
+    Path("base").rename("kept")
+    command = [sys.executable, "-m", "concertina.base", "--config", "small.yaml", "--recipe", "kept/recipe.yaml"]
     with open("console", "w", encoding="utf-8") as stderr, subprocess.Popen(command, stderr=stderr) as process:
-        while not list(Path("scratch").rglob("attempt")) and process.poll() is None:
+        while not list(Path("scratch").glob("base/*/*/attempt")) and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 130

@@ -34,19 +34,6 @@ evaluate: {sets: [{name: all, corpus: mine, split: all, task: transcribe, langua
 """
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    copy_project(folder)
-    finish(folder)
-    return folder
-
-
-@pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "project"))
-
-
 def told(project: Path, *arguments: str) -> dict[str, tuple[int, str]]:
     """Each stage's number of jobs and the reason, of a plan whose stages have one reason each."""
     result = python(project, "-m", "tools.plan", *arguments)

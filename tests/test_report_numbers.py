@@ -2,22 +2,19 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from concertina import report
-from concertina.config import Config, load
+from concertina.config import Config
 from concertina.config.values import UNCOMPRESSED, Cell, Ratio
 from concertina.reporting import findings
 from concertina.reporting.board import System
 from concertina.store import records
-from helpers import reports
 from helpers.reports import (
     GRID,
-    ROOT,
     SECTIONS,
     UTTERANCES,
     Page,
@@ -28,26 +25,6 @@ from helpers.reports import (
     page,
     tidy,
 )
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with the default config."""
-    shutil.copy(ROOT / "config.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return reports.make(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def made(made_once: Path, here: Path) -> Config:
-    """The made-up results with their report, in the working folder."""
-    shutil.copytree(made_once, here, dirs_exist_ok=True)
-    return load("overlay.yaml")
 
 
 def test_the_tables_hold_the_records_numbers(made: Config) -> None:

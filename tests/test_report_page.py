@@ -8,31 +8,10 @@ from pathlib import Path
 import pytest
 
 from concertina import corpora, report
-from concertina.config import Config, Corpus, load
+from concertina.config import Config, Corpus
 from concertina.reporting.evidence import read
 from concertina.store import folders, records, sealing
-from helpers import reports
-from helpers.reports import GRID, ROOT, SECTIONS, UTTERANCES, Page, evaluated, made_results, page, tidy
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with the default config."""
-    shutil.copy(ROOT / "config.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return reports.make(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def made(made_once: Path, here: Path) -> Config:
-    """The made-up results with their report, in the working folder."""
-    shutil.copytree(made_once, here, dirs_exist_ok=True)
-    return load("overlay.yaml")
+from helpers.reports import GRID, SECTIONS, UTTERANCES, Page, evaluated, made_results, page, tidy
 
 
 def test_speech_is_called_synthetic_where_a_machine_speaks_the_test_set(made: Config, here: Path) -> None:

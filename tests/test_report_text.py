@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from concertina import report
-from concertina.config import Config, load
+from concertina.config import Config
 from concertina.config.values import UNCOMPRESSED, Cell, Ratio
 from concertina.reporting import browser, findings, prose, readme
 from concertina.reporting.board import System
 from concertina.reporting.evidence import read
 from concertina.reporting.statistics import Interval
-from helpers import reports
 from helpers.reports import (
     ROOT,
     SECTIONS,
@@ -29,26 +28,6 @@ from helpers.reports import (
     reseal,
     tidy,
 )
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with the default config."""
-    shutil.copy(ROOT / "config.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return reports.make(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def made(made_once: Path, here: Path) -> Config:
-    """The made-up results with their report, in the working folder."""
-    shutil.copytree(made_once, here, dirs_exist_ok=True)
-    return load("overlay.yaml")
 
 
 def test_the_headline_is_five_columns_at_the_ratio_where_most_meet(made: Config) -> None:

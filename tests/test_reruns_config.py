@@ -5,22 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.project_copy import copy_project, finish, plan
+from helpers.project_copy import plan
 from helpers.reruns import CELLS, EVALUATED_AGAIN, TRAINED_AGAIN, cells_again, edit, overlay
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose default run is done; tests work in copies of it."""
-    folder = tmp_path_factory.mktemp("finished")
-    copy_project(folder)
-    finish(folder)
-    return folder
-
-
-@pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "project"))
 
 
 @pytest.mark.slow

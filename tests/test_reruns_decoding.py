@@ -1,30 +1,15 @@
 """What is decoded again after a change of a finished default run, on the jobs that `make plan` prints."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-from helpers.project_copy import copy_project, finish, python
+from helpers.project_copy import python
 from helpers.reruns import CELLS, edit, overlay
 
 pytestmark = pytest.mark.slow
 SETS = ("clean", "hard", "clean-en-de")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose default run is done; tests work in copies of it."""
-    folder = tmp_path_factory.mktemp("finished")
-    copy_project(folder)
-    finish(folder)
-    return folder
-
-
-@pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "project"))
 
 
 def decoded(project: Path) -> dict[str, str]:

@@ -29,20 +29,6 @@ evaluate:
 """
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose default run is done; tests work in copies of it."""
-    folder = tmp_path_factory.mktemp("finished")
-    copy_project(folder)
-    finish(folder)
-    return folder
-
-
-@pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "project"))
-
-
 @pytest.mark.slow
 def test_an_edited_compressor_plans_its_own_cells(project: Path) -> None:
     with open(project / "src/concertina/compressors/average.py", "a", encoding="utf-8") as file:
