@@ -6,6 +6,7 @@ since what is not run is not known.
 
 import os
 import shutil
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from helpers.project_copy import ROOT, copy_project, finish
 
 for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):  # `make test` hands these on, and an inner make then talks of itself
     os.environ.pop(name, None)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs ignore it, and so would children
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,7 +9,7 @@ from concertina.reporting.prose import Table
 from concertina.reporting.readme import WIDEST
 from concertina.reporting.scores import Result
 
-CPUS = "results differ in the last digits on other CPUs"
+CPUS = "another kind of CPU rounds differently, and training carries that into the scores"
 
 
 @dataclass(frozen=True)
