@@ -191,7 +191,8 @@ def shell(folder: Path, command: str, fails: bool = False) -> str:
 
 def waiting(folder: Path) -> list[Path]:
     """Return the lock of a folder, once for each submitted run that has opened it."""
-    files = [file for number in processes("coordinator.py job ") for file in Path(f"/proc/{number}/fd").glob("*")]
+    runs = processes("tools.slurm.coordinator job ")
+    files = [file for number in runs for file in Path(f"/proc/{number}/fd").glob("*")]
     return [file for file in files if file.resolve() == folder / "scratch/run.lock"]
 
 
