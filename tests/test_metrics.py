@@ -53,10 +53,6 @@ def metric(request: pytest.FixtureRequest) -> metrics.Metric:
     return OVERLAP if request.param == "overlap" else metrics.load(request.param)
 
 
-def test_metrics_are_found_by_file_name() -> None:
-    assert {"bleu", "cer", "chrf", "wer"} <= set(metrics.names())
-
-
 def test_an_unknown_metric_names_the_file_and_the_nearest() -> None:
     with pytest.raises(ScoreError, match=r"metrics/werr\.py \(did you mean 'wer'\?\)"):
         metrics.load("werr")
@@ -249,6 +245,24 @@ def test_the_scorer_of_qwen2_audio(language: str, reference: str, hypothesis: st
     score = metrics.load("wer_qwen").score([reference], [hypothesis], language)
     assert sum(score.counts[name] for name in ("substitutions", "deletions", "insertions")) == errors
     assert score.counts["length"] == length
+
+
+@pytest.mark.parametrize(
+    ("language", "reference", "hypothesis", "expected"),  # of wer, wer_raw and wer_digits: errors and words
+    [
+        ("en", "code four seven two", "Code: four nine two!", [(1, 2), (1, 4), (1, 4)]),
+        ("en", "room four seven two", "room 472", [(0, 2), (3, 4), (0, 4)]),
+        ("en", "it costs fifty six euros", "it costs fifty five euros", [(1, 3), (1, 5), (1, 4)]),
+        ("en", "a sailor\u2019s, twenty-one", "a sailor's twenty one", [(1, 4), (0, 4), (1, 5)]),
+        ("de", "Raum 472", "raum 492", [(1, 2), (1, 2), (1, 4)]),
+        ("zh", "三 点。", "三天", [(1, 2), (1, 2), (1, 2)]),
+    ],
+)
+def test_a_wrong_digit_is_one_error_in_raw_words_and_with_digits_apart(
+    language: str, reference: str, hypothesis: str, expected: list[tuple[int, int]]
+) -> None:
+    scores = (metrics.load(m).score([reference], [hypothesis], language) for m in ("wer", "wer_raw", "wer_digits"))
+    assert [(score.stats_UK[0, : _edits.LENGTH].sum(), score.counts["length"]) for score in scores] == expected
 
 
 def test_english_is_normalised_twice_and_that_shows() -> None:

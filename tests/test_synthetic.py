@@ -20,6 +20,7 @@ from concertina.store import sealing
 from helpers.artefacts import folder_of
 
 MODEL = Path(__file__).parents[1] / "models" / "tiny"
+HELD_OUT = [split for split, condition in synthetic.CONDITIONS.items() if condition.bucket in ("dev", "test")]
 
 
 def some(bucket_name: str, count: int = 1500, seed: int = 0) -> list[Sentence]:
@@ -42,13 +43,25 @@ def test_a_sentence_keeps_its_bucket_whatever_the_seed_and_size() -> None:
 def drawn_for(split: str, count: int) -> list[Sentence]:
     """The sentences that the corpus speaks in a split: its own stream of them."""
     condition = synthetic.CONDITIONS[split]
-    return list(itertools.islice(sentences(condition.bucket, 0, list(condition.kinds)), count))
+    return list(itertools.islice(sentences(condition.bucket, 0, list(condition.kinds), condition.share), count))
+
+
+@pytest.mark.parametrize("bucket_name", ["dev", "test"])
+@pytest.mark.parametrize("seeds", [(0, 0), (0, 7)])
+def test_no_two_splits_of_a_bucket_have_a_sentence_in_common(bucket_name: str, seeds: tuple[int, int]) -> None:
+    conditions = [c for c in synthetic.CONDITIONS.values() if c.bucket == bucket_name]
+    for one, other in itertools.combinations(conditions, 2):
+        first, second = (
+            {s.en for s in itertools.islice(sentences(bucket_name, seed, list(c.kinds), c.share), 500)}
+            for seed, c in zip(seeds, (one, other), strict=True)
+        )
+        assert not first & second
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_trained_text_equals_or_is_contained_in_a_held_out_one(language: str) -> None:
-    held_out = [s.text(language) for split in ("dev", "clean", "hard", "spelled") for s in drawn_for(split, 800)]
+    held_out = [s.text(language) for split in HELD_OUT for s in drawn_for(split, 400)]
     trained = {s.text(language) for split, n in (("base", 16_000), ("train", 6_000)) for s in drawn_for(split, n)}
     assert not trained & set(held_out)
     joined = "\n".join(f" {text} " for text in held_out)
@@ -111,10 +124,25 @@ def test_spelled_items_are_kept_out_of_the_test_splits_and_have_their_own() -> N
 
 
 @pytest.mark.slow
-def test_hard_is_graded_noise_of_unseen_kinds() -> None:
-    spoken = speak("hard", {"en": 60})
-    assert {u.tags["snr_db"] for u in spoken} == {0.0, 5.0, 10.0, 15.0}
-    assert {u.tags["noise"] for u in spoken} == set(noise.UNSEEN)
+@pytest.mark.parametrize(
+    ("split", "noises", "snr_db"),
+    [
+        ("hard", noise.UNSEEN, {0.0, 5.0, 10.0, 15.0}),
+        ("noisy", noise.UNSEEN, {5.0, 10.0, 15.0}),
+        ("train-mild", noise.TRAINING, {10.0, 15.0, 25.0, 30.0, 35.0, 40.0}),
+        ("train-quiet", noise.TRAINING, {25.0, 30.0, 35.0, 40.0}),
+    ],
+)
+def test_splits_are_spoken_in_their_own_noise(split: str, noises: tuple[str, ...], snr_db: set[float]) -> None:
+    spoken = speak(split, {"en": 60})
+    assert {u.tags["snr_db"] for u in spoken} == snr_db
+    assert {u.tags["noise"] for u in spoken} == set(noises)
+
+
+@pytest.mark.slow
+def test_only_train_joins_sentences() -> None:
+    assert "joined" in {u.tags["kind"] for u in speak("train", {"en": 40})}
+    assert "joined" not in {u.tags["kind"] for u in speak("train-single", {"en": 40})}
 
 
 @pytest.mark.parametrize("snr_db", [0.0, 15.0])
@@ -193,7 +221,7 @@ def test_a_split_or_language_that_is_not_there_is_named(splits: dict[str, dict[s
 @pytest.mark.skipif(not (MODEL / "sentences.txt").exists(), reason="no shipped model")
 def test_the_shipped_base_never_saw_a_sentence_of_training_dev_or_test() -> None:
     seen = set((MODEL / "sentences.txt").read_text().split())
-    for split in ("train", "dev", "clean", "hard", "spelled"):
-        for sentence in drawn_for(split, 6000 if split == "train" else 800):
+    for split in ("train", *HELD_OUT):
+        for sentence in drawn_for(split, 6000 if split == "train" else 400):
             for language in LANGUAGES:
                 assert hashlib.sha256(sentence.text(language).encode()).hexdigest()[:16] not in seen

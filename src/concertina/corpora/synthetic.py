@@ -6,14 +6,19 @@ A grammar (synthesis/grammar.py) draws sentences. eSpeak NG, a formant synthesis
   base      sentences and voices that train the base model only
   train     sentences that train LoRA, with training voices, in noise of the training kinds from 0 to 40 dB; some
             utterances are two or three sentences
+  train-single  as `train`, but every utterance is one sentence
+  train-mild    as `train-single`, but at 10 to 40 dB
+  train-quiet   as `train-single`, but at 25 to 40 dB
   dev       unseen sentences and voices, in the noise of `train`
   dev-hard  unseen sentences and voices, under the conditions of `hard`
   clean     unseen sentences and voices, at 25 to 40 dB
+  noisy     as `clean`, but in noise of unseen kinds from 5 to 15 dB
   hard      as `clean`, but in noise of unseen kinds from 0 to 15 dB, and spoken slower or faster
   accent    as `clean`, but in accents that are never trained on (English, French)
   spelled   sentences with spelled letters, which the other test splits do not contain
   pico      as `clean`, but spoken by another synthesiser (SVOX Pico, PyPI `py-nanotts`)
 
+No sentence is in two dev splits or in two test splits, whatever their sizes. The splits for training share theirs.
 Each part of a split has a fixed size and is read in a fresh process, so that the audio is bit for bit the same on
 every run and on any number of cores. eSpeak's speech is much more regular than a human's: compare error rates on it
 with each other, and draw no conclusions about human speech from their size.
@@ -21,7 +26,7 @@ with each other, and draw no conclusions about human speech from their size.
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator, default_rng
@@ -54,11 +59,13 @@ class Options(Section):
 class Condition:
     """How a split is spoken.
 
-    `bucket`: whose sentences and voices it has; `snr_db`: the signal-to-noise ratios that are drawn from;
-    `kinds`: the kinds of sentence; `sentences`: the shares of utterances of one sentence, of two, and so on.
+    `bucket`: whose sentences and voices it has; `share`: which of the bucket's sentences, in percent from and below;
+    `snr_db`: the signal-to-noise ratios that are drawn from; `kinds`: the kinds of sentence; `sentences`: the shares
+    of utterances of one sentence, of two, and so on.
     """
 
     bucket: str
+    share: tuple[int, int] = grammar.WHOLE
     words_per_minute: tuple[int, int] = (150, 215)
     noises: tuple[str, ...] = ("white",)
     snr_db: tuple[float, ...] = (25, 30, 35, 40)
@@ -71,16 +78,21 @@ class Condition:
 _EVERY_KIND = tuple(grammar.KINDS)
 _GRADED = (0.0, 5.0, 10.0, 15.0, 25.0, 30.0, 35.0, 40.0)
 _HARD = {"words_per_minute": (120, 260), "noises": noise.UNSEEN, "snr_db": (0.0, 5.0, 10.0, 15.0)}
+_TRAIN = Condition("train", words_per_minute=(140, 240), noises=noise.TRAINING, snr_db=_GRADED, kinds=_EVERY_KIND)
 CONDITIONS = {
-    "base": Condition("base", (140, 240), (), (), kinds=_EVERY_KIND),
-    "train": Condition("train", (140, 240), noise.TRAINING, _GRADED, kinds=_EVERY_KIND, sentences=(0.75, 0.15, 0.1)),
-    "dev": Condition("dev", noises=noise.TRAINING, snr_db=_GRADED),
-    "dev-hard": Condition("dev", **_HARD),  # type: ignore[arg-type]
-    "clean": Condition("test"),
-    "hard": Condition("test", **_HARD),  # type: ignore[arg-type]
-    "accent": Condition("test", accents=voices.UNSEEN_ACCENTS),
+    "base": Condition("base", words_per_minute=(140, 240), noises=(), snr_db=(), kinds=_EVERY_KIND),
+    "train": replace(_TRAIN, sentences=(0.75, 0.15, 0.1)),
+    "train-single": _TRAIN,
+    "train-mild": replace(_TRAIN, snr_db=_GRADED[2:]),
+    "train-quiet": replace(_TRAIN, snr_db=_GRADED[4:]),
+    "dev": Condition("dev", (0, 50), noises=noise.TRAINING, snr_db=_GRADED),
+    "dev-hard": Condition("dev", (50, 100), **_HARD),  # type: ignore[arg-type]
+    "clean": Condition("test", (0, 25)),
+    "noisy": Condition("test", (25, 50), noises=noise.UNSEEN, snr_db=(5.0, 10.0, 15.0)),
+    "hard": Condition("test", (50, 80), **_HARD),  # type: ignore[arg-type]
+    "accent": Condition("test", (80, 90), accents=voices.UNSEEN_ACCENTS),
+    "pico": Condition("test", (90, 100), noises=(), snr_db=(), engine="pico"),
     "spelled": Condition("test", kinds=(grammar.SPELLED,)),
-    "pico": Condition("test", noises=(), snr_db=(), engine="pico"),
 }
 
 
@@ -121,7 +133,7 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
 def _speak(seed: int, split: str, language: str, numbers: range) -> Iterator[Utterance | Reject]:
     """Yield the utterances with these numbers, which make up one part."""
     condition = CONDITIONS[split]
-    drawn = grammar.sentences(condition.bucket, seed, list(condition.kinds))
+    drawn = grammar.sentences(condition.bucket, seed, list(condition.kinds), condition.share)
     # The talkers speak the sentences that follow those of this part.
     sentences = list(itertools.islice(drawn, numbers.start, numbers.stop + TALKERS))
     spoken, babbled = sentences[: len(numbers)], sentences[len(numbers) :]

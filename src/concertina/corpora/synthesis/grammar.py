@@ -16,6 +16,7 @@ from concertina.corpora.synthesis.forms import Adjective, Noun, Triple
 
 LANGUAGES = ("en", "de", "fr")
 BUCKETS = {"base": 60, "train": 20, "dev": 6, "test": 14}  # percent of all sentences
+WHOLE = (0, 100)  # the share of a bucket that is all of it, in percent
 SPELLED = "spelled"
 
 Draw = random.Random
@@ -36,7 +37,7 @@ class Sentence(NamedTuple):
 
 def bucket(english: str) -> str:
     """Return the bucket of a sentence, which the hash of its English text alone decides."""
-    number = int.from_bytes(hashlib.sha256(english.encode()).digest()[:8]) % 100
+    number = _percent(english, 0)
     for name, percent in BUCKETS.items():
         number -= percent
         if number < 0:
@@ -44,9 +45,17 @@ def bucket(english: str) -> str:
     raise AssertionError("the buckets' percentages sum to 100")
 
 
-def sentences(bucket_name: str, seed: int, kinds: list[str] | None = None) -> Iterator[Sentence]:
+def _percent(english: str, place: int) -> int:
+    """Return a number from 0 to 99 that a sentence's text decides; those at different places are independent."""
+    return int.from_bytes(hashlib.sha256(english.encode()).digest()[8 * place : 8 * place + 8]) % 100
+
+
+def sentences(
+    bucket_name: str, seed: int, kinds: list[str] | None = None, share: tuple[int, int] = WHOLE
+) -> Iterator[Sentence]:
     """Yield different sentences of one bucket without end, of each of `kinds` (default: all) in turn.
 
+    `share`: percentages of the bucket, from and below; shares that do not overlap have no sentence in common.
     Errors: ValueError when a kind has no sentence left.
     """
     draw = Draw(f"{bucket_name}/{seed}/{kinds}")
@@ -55,12 +64,17 @@ def sentences(bucket_name: str, seed: int, kinds: list[str] | None = None) -> It
         for kind in kinds or list(KINDS):
             for _ in range(10_000):
                 sentence = Sentence(*KINDS[kind](draw), kind)
-                if bucket(sentence.en) == bucket_name and sentence.en not in seen:
+                if sentence.en not in seen and _belongs(sentence.en, bucket_name, share):
                     break
             else:
                 raise ValueError(f"the grammar has no more sentences of kind {kind!r} for bucket {bucket_name!r}")
             seen.add(sentence.en)
             yield sentence
+
+
+def _belongs(english: str, bucket_name: str, share: tuple[int, int]) -> bool:
+    """Return whether a sentence is in a bucket, and in a share of it."""
+    return bucket(english) == bucket_name and share[0] <= _percent(english, 1) < share[1]
 
 
 # ---- pieces
