@@ -4,7 +4,10 @@ import argparse
 import importlib
 import sys
 
-COMMANDS = {"transcribe": "write down, or translate, recordings of any length with compressed audio tokens"}
+COMMANDS = {
+    "transcribe": "write down, or translate, recordings of any length with compressed audio tokens",
+    "compare": "say whether one file of predictions is better than another, with intervals and p",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
