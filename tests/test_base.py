@@ -229,7 +229,7 @@ def test_the_shipped_base_hears_and_translates(shipped: tuple[config.Config, lal
     source, _, target = pair.partition("-")
     said = list(synthetic.read(synthetic.Options(splits={"clean": {source: 20}}), "clean", 0))
     prompt = lalm.prompt_ids(model, chosen.base, "translate" if target else "transcribe", source, target or None)
-    method = transcribe.choose(chosen, None, None, {})
+    method = transcribe.choose(chosen, None, None, None, {})
     answers, references = [], []
     for utterance in said:
         assert isinstance(utterance, Utterance)

@@ -43,7 +43,7 @@ def test_every_test_set_has_a_record_and_predictions_of_every_run() -> None:
         *(
             f"{test_set}/{run}.{kind}"
             for test_set in ("clean", "clean-en-de")
-            for run in ("zero-shot", "english-seed0")
+            for run in ("zero-shot-keep", "english-seed0-keep")
             for kind in ("json", "parquet")
         ),
     }
@@ -51,7 +51,7 @@ def test_every_test_set_has_a_record_and_predictions_of_every_run() -> None:
         assert isinstance(record, records.Record)
         rows = predictions.read(path.with_suffix(".parquet"))
         assert len(rows) == record.n_utterances == {"clean": 8, "clean-en-de": 5}[record.test_set]
-        assert record.adapted == (path.stem != "zero-shot")
+        assert record.adapted == (path.stem != "zero-shot-keep")
         assert set(record.scores) == ({"bleu", "chrf"} if record.task == "translate" else {"wer", "cer"})
         assert record.cap_hits == sum(rows["cap_hit"])
         assert record.loops == sum(rows["loop"])
@@ -72,7 +72,7 @@ def test_a_records_key_is_of_its_own_texts_and_metrics() -> None:
     experiment = config.load("t.yaml")
     for record in found:
         run = f"{record.train_set}-seed{record.seed}" if record.adapted else "zero-shot"
-        unit = sealing.verify(folder_of("evaluate_decode", "t", "average-3", record.test_set, run))["run_key"]
+        unit = sealing.verify(folder_of("evaluate_decode", "t", "average-3-keep", record.test_set, run))["run_key"]
         assert record.run_key == keys.run_key(keys.scores(experiment, record.task), [unit])
 
 
@@ -90,7 +90,7 @@ def test_a_reference_without_words_is_left_out_and_told(capsys: pytest.CaptureFi
 
 def test_training_shows_in_the_scores() -> None:
     folder = folder_of("evaluate", "t", "average-3")
-    before, after = (records.read(folder / "clean" / f"{run}.json") for run in ("zero-shot", "english-seed0"))
+    before, after = (records.read(folder / "clean" / f"{run}.json") for run in ("zero-shot-keep", "english-seed0-keep"))
     assert isinstance(before, records.Record)
     assert isinstance(after, records.Record)
     assert after.scores["wer"].value < before.scores["wer"].value
@@ -100,7 +100,7 @@ def test_the_cap_is_the_durations_and_hits_are_counted() -> None:
     experiment = config.load("t.yaml")
     assert decoding.cap(0.1, experiment) == 16
     assert decoding.cap(1.01, experiment) == 21
-    rows = predictions.read(folder_of("evaluate", "t", "average-3") / "clean" / "zero-shot.parquet")
+    rows = predictions.read(folder_of("evaluate", "t", "average-3") / "clean" / "zero-shot-keep.parquet")
     for tokens, hit, seconds in zip(rows["new_tokens"], rows["cap_hit"], rows["duration_s"], strict=True):
         assert tokens <= decoding.cap(seconds, experiment)
         assert not hit or tokens == decoding.cap(seconds, experiment)
@@ -109,7 +109,7 @@ def test_the_cap_is_the_durations_and_hits_are_counted() -> None:
 def test_a_batch_of_one_and_a_batch_of_many_give_the_same_texts() -> None:
     experiment = config.load("t.yaml")
     model = lalm.load(experiment.base, encoder=False, llm=True, device="cpu")
-    decoding.attach(model, folder_of("train", "t", "english", "average-3", 0))
+    decoding.attach(model, folder_of("train", "t", "english", "average-3-keep", 0))
     items = batching.items(model, experiment, experiment.evaluate.sets[0], tiny_run.speech("dev"))
     results = []
     for size in (1, 3, 8):
@@ -142,4 +142,4 @@ def test_a_language_that_is_not_there_is_told(finished: Path, capsys: pytest.Cap
     (finished / "fr.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     assert evaluate.main(["--config", "fr.yaml", "--cell", "average-3"]) == 1
     assert "no utterance to transcribe (fr)" in capsys.readouterr().err
-    assert (folder_of("evaluate", "t", "average-3") / "clean" / "zero-shot.json").exists()
+    assert (folder_of("evaluate", "t", "average-3") / "clean" / "zero-shot-keep.json").exists()

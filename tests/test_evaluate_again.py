@@ -80,16 +80,16 @@ def test_one_more_test_set_decodes_that_set_alone(capsys: pytest.CaptureFixture[
     few = {**sets[0], "name": "few", "utterances": 3}
     assert run_again(sets=[few, *sets]) == 0
     message = capsys.readouterr().err
-    assert "average-3: few, zero-shot" in message
-    assert "average-3: few, english-seed0" in message
+    assert "average-3-keep: few, zero-shot" in message
+    assert "average-3-keep: few, english-seed0" in message
     assert "clean" not in message
     after = decoded()
     assert {path: after[path] for path in units} == units
     assert {Path(path).parent for path in after.keys() - units.keys()} == {
-        folder_of("evaluate_decode", "t", "average-3", "few", run) for run in ("zero-shot", "english-seed0")
+        folder_of("evaluate_decode", "t", "average-3-keep", "few", run) for run in ("zero-shot", "english-seed0")
     }
     found = scored()
-    assert found["few/zero-shot.json"].n_utterances == 3
+    assert found["few/zero-shot-keep.json"].n_utterances == 3
     for name, record in before.items():
         assert (found[name].scores, found[name].run_key) == (record.scores, record.run_key)
 
@@ -98,7 +98,7 @@ def test_a_test_set_that_is_dropped_is_scored_no_more_and_its_texts_stay(capsys:
     units = decoded()
     sets = yaml.safe_load(Path("t.yaml").read_text(encoding="utf-8"))["evaluate"]["sets"]
     assert run_again(sets=sets[:1]) == 0
-    assert set(scored()) == {"clean/zero-shot.json", "clean/english-seed0.json"}
+    assert set(scored()) == {"clean/zero-shot-keep.json", "clean/english-seed0-keep.json"}
     assert decoded() == units
     assert run_again(sets=sets) == 0
     assert decoded() == units
@@ -107,7 +107,7 @@ def test_a_test_set_that_is_dropped_is_scored_no_more_and_its_texts_stay(capsys:
 
 def test_a_unit_that_is_damaged_is_decoded_again_alone(capsys: pytest.CaptureFixture[str]) -> None:
     units = decoded()
-    damaged = folder_of("evaluate_decode", "t", "average-3", "clean", "zero-shot") / "predictions.parquet"
+    damaged = folder_of("evaluate_decode", "t", "average-3-keep", "clean", "zero-shot") / "predictions.parquet"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
     assert run_again() == 0
     after = decoded()

@@ -29,7 +29,8 @@ def test_the_config_is_the_papers_grid() -> None:
     paper = config.load(PAPER)
     wanted = {Cell("none", Ratio(1)), Cell("segment", Ratio(None))}
     wanted |= {Cell(name, Ratio(k)) for name in ("average", "sample", "segment") for k in (2, 3, 4)}
-    assert set(paper.cells) == wanted
+    assert set(paper.cuts) == wanted
+    assert {cell.positions for cell in paper.cells} == {"keep", "renumber", ""}
     pairs = {(s.language, s.to) for s in paper.evaluate.sets if s.to}
     assert pairs == {("en", "de"), ("de", "en"), ("en", "zh"), ("zh", "en"), ("es", "en"), ("fr", "en"), ("it", "en")}
     spoken = [s.name for s in paper.evaluate.sets if s.task == "transcribe"]
@@ -52,7 +53,7 @@ def test_every_choice_that_the_paper_does_not_give_is_marked() -> None:
     ("changes", "told"),
     [
         ({"evaluate": {"sets": [{"name": "a", "cells": ["average-33"]}]}}, r"no cell 'average-33'.*average-3"),
-        ({"evaluate": {"sets": [{"name": "a", "cells": ["none-1"]}]}}, r"no set is for the cell average-2"),
+        ({"evaluate": {"sets": [{"name": "a", "cells": ["none-1"]}]}}, r"no set is for the cell average-3-keep"),
         ({"gate": {"published": "x", "figures": {"b": "y"}, "wer_points": 1, "bleu_points": 1}}, r"on a set 'b'"),
     ],
 )

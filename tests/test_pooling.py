@@ -132,8 +132,13 @@ class TestPositions:
     def test_renumbered(self) -> None:
         assert positions(SEGMENTS, "renumber").tolist() == [0, 1, 0, 0, 1, 2]
 
-    def test_kept_at_the_mean_frame_index(self) -> None:
-        assert positions(SEGMENTS, "keep").tolist() == [0.5, 3, 0, 0, 1, 2.5]
+    def test_kept_at_the_weighted_mean_of_the_frames_indices(self) -> None:
+        assert positions(SEGMENTS, "keep").tolist() == pytest.approx([0.5, 3.3, 0, 0, 1, 3])
+
+    def test_a_frame_that_is_kept_alone_keeps_its_index(self) -> None:
+        kept_T = torch.tensor([0, 1, 0, 1, 0, 0, 0, 0, 1, 0], dtype=torch.bool)
+        kept = Segments.keep(kept_T, torch.tensor([5, 0, 1, 4]))
+        assert positions(kept, "keep").tolist() == [1, 3, 0, 2]
 
     def test_utterance_without_tokens_at_the_end(self) -> None:
         segments = Segments.cut(torch.tensor([1, 0, 1], dtype=torch.bool), torch.tensor([3, 0]))

@@ -36,7 +36,6 @@ def key(experiment: Config) -> dict[str, Any]:
     [
         ({"evaluate": {"batch": 7}}, "evaluate.batch {batch} -> 7"),
         ({"evaluate": {"metrics": {"transcribe": ["wer"]}}}, "code of evaluate; evaluate.metrics.transcribe - cer"),
-        ({"segments": {"positions": "keep"}}, "segments.positions renumber -> keep"),
         ({"base": {"sha256": "0" * 64}}, "base.sha256 {sha256} -> {zeros}"),
         ({"train": {"learning_rate": 1.0}}, "inputs are made again"),
     ],

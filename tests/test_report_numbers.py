@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from concertina import report
-from concertina.config import Config
+from concertina.config import Config, run_name
 from concertina.config.values import UNCOMPRESSED, Cell, Ratio
 from concertina.reporting import findings
 from concertina.reporting.board import System
@@ -32,7 +32,8 @@ def test_the_tables_hold_the_records_numbers(made: Config) -> None:
     markdown = Path("results/tiny/report/table.md").read_text().splitlines()[2:]
     for place, cell in enumerate(made.cells):
         folder = evaluated(cell.name) / "clean"
-        zero, adapted = (records.read(folder / f"{run}.json") for run in ("zero-shot", "english-seed0"))
+        runs = (run_name(cell, run) for run in ("zero-shot", "english-seed0"))
+        zero, adapted = (records.read(folder / f"{run}.json") for run in runs)
         row = [text.strip() for text in rows[place + 1]]
         assert isinstance(zero, records.Record)
         assert isinstance(adapted, records.Record)
@@ -59,7 +60,7 @@ def test_metrics_and_picture_are_the_tables_own(made: Config) -> None:
     assert flat == {
         (
             names[row["split"], row["task"]],
-            f"{row['compressor']}-{row['ratio']}",
+            "-".join(filter(None, [row["compressor"], row["ratio"], row["positions"]])),
             f"{row['train_set']}-seed{row['seed']}" if row["adapted"] == "true" else "zero-shot",
             row["metric"],
         ): pytest.approx(float(row["value"]), abs=1e-4)
@@ -76,7 +77,8 @@ def test_metrics_and_picture_are_the_tables_own(made: Config) -> None:
 def test_intervals_are_those_of_the_tidy_table(made: Config) -> None:
     board = clean_board(made)
     for row in filter(of_clean, tidy()):
-        cell = Cell(row["compressor"], Ratio.parse(row["ratio"]))
+        cell = next(cell for cell in made.cells if cell.cuts == Cell(row["compressor"], Ratio.parse(row["ratio"])))
+        assert row["positions"] == cell.positions
         interval = board.interval(System(cell, row["train_set"] or None))
         assert interval is not None
         assert [interval.value, interval.low, interval.high] == pytest.approx(
@@ -87,7 +89,7 @@ def test_intervals_are_those_of_the_tidy_table(made: Config) -> None:
 @pytest.mark.slow
 def test_three_seeds_are_pooled_and_their_spread_stands_beside(here: Path) -> None:
     grid = [{**cell, "seeds": [0, 1, 2]} for cell in GRID[:2]]
-    config, path = made_results.config(here, **SECTIONS | {"segments": {"cells": grid}})
+    config, path = made_results.config(here, **SECTIONS | {"segments": {"positions": "keep", "cells": grid}})
     made_results.write(config, UTTERANCES)
     report.make(config, path)
     board = clean_board(config)
@@ -108,12 +110,12 @@ def test_natural_is_compared_on_the_curve_and_never_outside_it(made: Config) -> 
         return board.score(System(grid[name], "english"))
 
     averages = [cell for cell in grid.values() if cell.compressor == "average"]
-    assert board.against_curve(grid["segment-natural"], averages, "english") == (None, None)
-    value, difference = board.against_curve(grid["sample-2"], [grid["average-3"], UNCOMPRESSED], "english")
+    assert board.against_curve(grid["segment-natural-keep"], averages, "english") == (None, None)
+    value, difference = board.against_curve(grid["sample-2-keep"], [grid["average-3-keep"], UNCOMPRESSED], "english")
     assert value is not None
     assert difference is not None
-    assert adapted("none-1") < value < adapted("average-3")
-    assert difference.value == pytest.approx(adapted("sample-2") - value)
+    assert adapted("none-1") < value < adapted("average-3-keep")
+    assert difference.value == pytest.approx(adapted("sample-2-keep") - value)
 
 
 @pytest.mark.slow
@@ -121,7 +123,8 @@ def test_transfer_is_shown_where_there_are_several_training_sets(here: Path) -> 
     part = {"corpus": "synthetic", "split": "train", "task": "transcribe", "language": "en"}
     dev = {**part, "split": "dev"}
     sets = [{"name": name, "parts": [part], "dev": [dev]} for name in ("english", "speech-only")]
-    config, path = made_results.config(here, **SECTIONS | {"segments": {"cells": GRID[:2]}}, train={"sets": sets})
+    grid = {"segments": {"positions": "keep", "cells": GRID[:2]}}
+    config, path = made_results.config(here, **SECTIONS | grid, train={"sets": sets})
     made_results.write(config, UTTERANCES)
     report.make(config, path)
     heads = [row for row in Page(page()).rows if row[-2:] == ["english", "speech-only"]]

@@ -33,7 +33,7 @@ def write(folder: Path, compressor: str, ratio: str, wrong: float, task: str = "
     record = records.build(
         **provenance(),
         **{"name": "tiny", "test_set": "clean", "corpus": "synthetic", "split": "clean", "source_language": "en"},
-        **{"target_language": None if task == "transcribe" else "de", "task": task, "positions": "renumber"},
+        **{"target_language": None if task == "transcribe" else "de", "task": task, "positions": "keep"},
         **{"compressor": compressor, "ratio": ratio, "scores": found, "n_utterances": UTTERANCES, "loops": 0},
         **{"realised_ratio": 2.0, "cap_hits": 0, "run_key": "k", "config": {}, "threads": 1, "seconds": 1.0},
         **({"adapted": False, "audio_tokens_per_second": {"mean": 12.3456789, "p05": 12, "p95": 13}} | changes),
@@ -135,5 +135,5 @@ def test_a_result_on_other_utterances_is_refused(folder: Path) -> None:
     results = read(folder)
     columns = results[0].predictions.columns
     fewer = predictions.Predictions({name: values[1:] for name, values in columns.items()})
-    with pytest.raises(DamagedError, match=r"average-10 was scored on other utterances of clean"):
+    with pytest.raises(DamagedError, match=r"average-10-keep was scored on other utterances of clean"):
         scores.bootstraps([results[1], Result(results[0].record, fewer)], 50, 95)

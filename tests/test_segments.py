@@ -18,7 +18,7 @@ from concertina.store.shards import Reader, Writer
 
 LENGTHS = [40, 1, 2, 133, 75, 7]
 PLACE = {"corpus": "synthetic", "split": "clean"}
-CELLS = [cell.name for cell in config.load().cells]
+CELLS = [cell.name for cell in config.load().cuts]
 
 
 def write_features(values: list[np.ndarray], dtype: str = "float16") -> Path:
@@ -127,9 +127,9 @@ def test_one_compressor_stands_at_one_ratio_with_several_values_of_an_option(fea
     )
     experiment = config.load("phases.yaml")
     keys.check(experiment)
-    cells = [cell.name for cell in experiment.cells]
+    cells = [cell.name for cell in experiment.cuts]
     assert cells == ["none-1", "sample-3", "sample-3-phase=1", "sample-3-phase=2"]
-    artefacts = [dag.artefact(experiment, "segments", **PLACE, cell=cell) for cell in experiment.cells]
+    artefacts = [dag.artefact(experiment, "segments", **PLACE, cell=cell) for cell in experiment.cuts]
     assert (
         len({keys.run_key(dag.key(experiment, one)) for one in artefacts})
         == len({one.folder for one in artefacts})

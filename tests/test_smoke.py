@@ -71,9 +71,14 @@ def test_scores_has_a_row_for_every_cell_set_and_metric_before_and_after_trainin
         (test_set.split, test_set.task, cell.compressor, str(cell.ratio), adapted, metric)
         for test_set in config.evaluate.sets
         for cell in config.cells
-        for adapted in ("true", "false")
+        for adapted in ("false", *("true" for _ in config.adapters(cell)))
         for metric in config.evaluate.metrics[test_set.task]
     )
+
+
+def runs(config: Config) -> int:
+    """Count what every test set is decoded by: each cell zero-shot, and each adapter."""
+    return sum(1 + len(config.adapters(cell)) for cell in config.cells)
 
 
 def test_realised_ratios_are_those_asked_for(config: Config) -> None:
@@ -87,13 +92,13 @@ def test_realised_ratios_are_those_asked_for(config: Config) -> None:
 
 def test_every_result_has_a_run_key_of_its_own(config: Config) -> None:
     keys = [row["run_key"] for row in rows(config.name) if row["metric"] in ("wer", "bleu")]
-    assert len(set(keys)) == len(keys) == 2 * len(config.cells) * len(config.evaluate.sets)
+    assert len(set(keys)) == len(keys) == runs(config) * len(config.evaluate.sets)
 
 
 def test_records_say_how_they_were_made(config: Config) -> None:
     records = sorted(Path("results", config.name, "evaluate").rglob("*.json"))
     told = [json.loads(path.read_text(encoding="utf-8")) for path in records if path.name != "seal.json"]
-    assert len(told) == 2 * len(config.cells) * len(config.evaluate.sets)
+    assert len(told) == runs(config) * len(config.evaluate.sets)
     for record in told:
         assert record["status"] == "ok"
         assert record["versions"]["torch"]
@@ -128,7 +133,7 @@ def test_nothing_that_is_tested_was_trained_on(config: Config) -> None:
 
 def test_every_cell_was_trained_on_the_same_pairs_in_the_same_order(config: Config) -> None:
     made = [json.loads(path.read_text()) for path in Path("build", config.name, "train").rglob("record.json")]
-    assert len(made) == len(config.cells)
+    assert len(made) == runs(config) - len(config.cells)
     assert len({record["facts"]["order_sha256"] for record in made}) == 1
     assert all(record["config"] == made[0]["config"] for record in made)
 

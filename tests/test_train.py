@@ -28,7 +28,7 @@ def overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_loss_falls_and_the_folder_is_complete(overlay: Path) -> None:
     assert train.main(tiny_run.train_arguments(overlay)) == 0
-    folder = folder_of("train", "t", "english", "average-3", 0)
+    folder = folder_of("train", "t", "english", "average-3-keep", 0)
     assert len(sealing.verify(folder)["run_key"]) == 16
     curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [row for row in curve if "loss" in row]
@@ -42,7 +42,7 @@ def test_the_loss_falls_and_the_folder_is_complete(overlay: Path) -> None:
         "name": "average",
         "ratio": "3",
         "options": {},
-        "positions": "renumber",
+        "positions": "keep",
         "pool_at": "encoder",
     }
     record = records.read(folder / "record.json")
@@ -52,7 +52,7 @@ def test_the_loss_falls_and_the_folder_is_complete(overlay: Path) -> None:
 
 def test_the_adapter_is_pefts_own_and_leaves_the_encoder_alone(overlay: Path) -> None:
     train.main(tiny_run.train_arguments(overlay))
-    folder = folder_of("train", "t", "english", "average-3", 0)
+    folder = folder_of("train", "t", "english", "average-3-keep", 0)
     weights = load_file(folder / ADAPTER)
     assert weights
     assert all("language_model" in name and "audio_tower" not in name for name in weights)
@@ -70,7 +70,7 @@ def test_the_adapter_is_pefts_own_and_leaves_the_encoder_alone(overlay: Path) ->
 @pytest.mark.parametrize(("precision", "steps"), [("float32", 10), ("bfloat16", 2)])
 def test_a_second_run_makes_the_same_bytes(overlay: Path, precision: str, steps: int) -> None:
     tiny_run.change(overlay, precision=precision, steps=steps)
-    folder = folder_of("train", "t", "english", "average-3", 0)
+    folder = folder_of("train", "t", "english", "average-3-keep", 0)
     made = []
     for _ in range(2):
         train.main(tiny_run.train_arguments(overlay))
@@ -102,15 +102,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_failed_record(
     told = capsys.readouterr().err
     assert "error: the loss became nan at step" in told
     assert "lower train.learning_rate" in told
-    assert not folder_of("train", "t", "english", "average-3", 0).exists()
-    failure = records.read(folders.failure("t", "train", "english/average-3/seed0"))
+    assert not folder_of("train", "t", "english", "average-3-keep", 0).exists()
+    failure = records.read(folders.failure("t", "train", "english/average-3-keep/seed0"))
     assert isinstance(failure, records.Failure)
     assert "nan" in failure.error
     assert (failure.train_set, failure.compressor, failure.ratio, failure.seed) == ("english", "average", "3", 0)
     assert len(failure.run_key) == 16
     tiny_run.change(overlay, learning_rate=1e-3, clip_norm=1.0, steps=2)
     assert train.main(tiny_run.train_arguments(overlay)) == 0
-    assert not folders.failure("t", "train", "english/average-3/seed0").exists()
+    assert not folders.failure("t", "train", "english/average-3-keep/seed0").exists()
 
 
 def test_an_adapter_that_is_saved_as_another_stops_the_run(
@@ -127,20 +127,20 @@ def test_an_adapter_that_is_saved_as_another_stops_the_run(
     monkeypatch.setattr(peft.PeftModel, "save_pretrained", falsify)
     assert train.main(tiny_run.train_arguments(overlay)) == 1
     assert "the saved adapter is not the trained one" in capsys.readouterr().err
-    assert not folder_of("train", "t", "english", "average-3", 0).exists()
+    assert not folder_of("train", "t", "english", "average-3-keep", 0).exists()
 
 
 def test_an_adapter_that_learned_nothing_stops_the_run(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_run.change(overlay, steps=3, learning_rate=1e-30)
     assert train.main(tiny_run.train_arguments(overlay)) == 1
     assert "the saved adapter changes nothing" in capsys.readouterr().err
-    assert not folder_of("train", "t", "english", "average-3", 0).exists()
+    assert not folder_of("train", "t", "english", "average-3-keep", 0).exists()
 
 
 def test_lines_of_progress_name_the_adapter(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(tiny_run.train_arguments(tiny_run.change(overlay, steps=2))) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "utterances" in line]
-    assert line.startswith("english/average-3/seed0: 16/16 utterances, ")
+    assert line.startswith("english/average-3-keep/seed0: 16/16 utterances, ")
     assert "step 2, loss " in line
 
 

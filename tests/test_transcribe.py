@@ -34,7 +34,7 @@ def _there(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
 
 
-ADAPTER = ["--adapter", "build/t/train/english/average-3/seed0"]
+ADAPTER = ["--adapter", "build/t/train/english/average-3-keep/seed0"]
 
 
 def run(*arguments: str) -> int:
@@ -45,7 +45,7 @@ def test_text_and_saved_tokens_are_printed(capsys: pytest.CaptureFixture[str]) -
     assert run("short.wav", "--compressor", "average", "--ratio", "3") == 0
     text, saved = capsys.readouterr().out.splitlines()
     assert text
-    assert "17 audio tokens instead of 50, 66 % saved by average at 3; 2.0 s" in saved
+    assert "17 audio tokens instead of 50, 66 % saved by average at 3, kept; 2.0 s" in saved
 
 
 def test_long_stereo_audio_at_another_rate_is_read_in_windows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +64,7 @@ def test_an_adapter_brings_its_compressor(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*ADAPTER, "--ratio", "2"], "trained with average at 3"),
+        ([*ADAPTER, "--ratio", "2"], "trained with ratio 3"),
         (["--adapter", "."], "no compressor.json"),
         (["--compressor", "average"], "wants a --ratio"),
         (["--compressor", "average", "--ratio", "0.5"], "at least 1"),

@@ -189,7 +189,7 @@ def description(config: Config, cell: Cell) -> dict[str, Any]:
         "name": cell.compressor,
         "ratio": str(cell.ratio),
         "options": dict(cell.options),
-        "positions": config.segments.positions,
+        "positions": cell.positions or "keep",
         "pool_at": config.segments.pool_at,
     }
 

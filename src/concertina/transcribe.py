@@ -7,7 +7,7 @@ import argparse
 import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from concertina import compressors, console, segments
 from concertina import config as configs
 from concertina.artefacts import keys
 from concertina.compressors._utterances import Utterances
-from concertina.config import Cell, Config, ConfigError, Ratio
+from concertina.config import Cell, Config, ConfigError, Positions, Ratio
 from concertina.corpora import _audio
 from concertina.model import batching, decoding, devices, encoder, encoding, lalm
 from concertina.model.lalm import Lalm, Prompt
@@ -55,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings")
     parser.add_argument("--compressor", help=f"one of {', '.join(compressors.names())} (default: none)")
     parser.add_argument("--ratio", help="frames per token, such as 3 or 2.5, or natural (default: 1 with none)")
+    about = "where the LLM reads the tokens (default: the adapter's, else the config's first)"
+    parser.add_argument("--positions", choices=get_args(Positions), help=about)
     parser.add_argument("--task", choices=["transcribe", "translate"], default="transcribe", help="what to do")
     parser.add_argument("--language", default="en", help="the language that is spoken (default: en)")
     parser.add_argument("--to", help="the language to translate into, such as de")
@@ -71,8 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         raise ConfigError("--to LANGUAGE belongs to --task translate, and only to it")
     config = load(asked.config)
     described = description(asked.adapter, config) if asked.adapter else {}
-    method = choose(config, asked.compressor, asked.ratio, described)
-    where: dict[str, Any] = {str(key): described[key] for key in ("positions", "pool_at") if key in described}
+    method = choose(config, asked.compressor, asked.ratio, asked.positions, described)
+    where: dict[str, Any] = {"pool_at": described["pool_at"]} if "pool_at" in described else {}
     config = config.model_copy(update={"segments": config.segments.model_copy(update=where)})
     devices.fix(config.evaluate.threads)
     model = lalm.load(config.base, encoder=True, llm=True, dtype=config.evaluate.precision)
@@ -119,13 +121,17 @@ def description(adapter: Path, config: Config) -> dict[str, Any]:
     return described
 
 
-def choose(config: Config, compressor: str | None, ratio: str | None, described: dict[str, Any]) -> Method:
-    """The compressor asked for, or the adapter's own. Errors: ConfigError when the two differ, or there is no such."""
+def choose(
+    config: Config, compressor: str | None, ratio: str | None, positions: Positions | None, described: dict[str, Any]
+) -> Method:
+    """The cell asked for, or the adapter's own. Errors: ConfigError when the two differ, or there is no such."""
     trained = described.get("name"), described.get("ratio")
     spelled = str(Ratio.parse(ratio)) if ratio and re.fullmatch(r"\d+(\.\d+)?", ratio) else ratio
-    for asked, own, option in ((compressor, trained[0], "--compressor"), (spelled, trained[1], "--ratio")):
+    place = described.get("positions") if trained[1] != "1" else None
+    pairs = ((compressor, trained[0], "compressor"), (spelled, trained[1], "ratio"), (positions, place, "positions"))
+    for asked, own, option in pairs:
         if asked and own and asked != own:
-            raise ConfigError(f"{option} {asked}: the adapter was trained with {trained[0]} at {trained[1]}")
+            raise ConfigError(f"--{option} {asked}: the adapter was trained with {option} {own}; leave it out")
     compressor = compressor or trained[0] or "none"
     ratio = ratio or trained[1] or ("1" if compressor == "none" else None)
     if ratio is None:
@@ -136,11 +142,12 @@ def choose(config: Config, compressor: str | None, ratio: str | None, described:
         raise ConfigError(f"--ratio {ratio}: {error}") from None
     options = described.get("options")
     if options is None:
-        cells = [cell for cell in config.cells if cell.compressor == compressor]
+        cells = [cell for cell in config.cuts if cell.compressor == compressor]
         same = [cell for cell in cells if cell.ratio == frames_per_token]
         options = next((cell.options for cell in same + cells), {})
-    cell = Cell(compressor, frames_per_token, options)
-    return Method(cell, segments.decider(cell))
+    cuts = Cell(compressor, frames_per_token, options)
+    cell = cuts.placed([positions or place or config.segments.positions[0]])[0]
+    return Method(cell, segments.decider(cuts))
 
 
 @torch.inference_mode()
@@ -163,7 +170,7 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
             lengths_B.tolist(),
             cut,
             [prompt] * len(lengths_B),
-            place=config.segments.positions,
+            place=method.cell.positions or "keep",
             pool_at=config.segments.pool_at,
             pad_left=True,
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from concertina import metrics
 from concertina.artefacts import dag
-from concertina.config import Adapter, Cell, Config, TestSet, load
+from concertina.config import Adapter, Cell, Config, TestSet, load, run_name
 from concertina.store import predictions, records, sealing
 
 WORDS = "seven nine boats sail past the northern island while anna reads a long letter at half past four".split()
@@ -40,15 +40,18 @@ def write(
             s.split for s in config.evaluate.sets
         }:
             _write_data(config, corpus.name, split, utterances)
-    for cell in config.cells:
-        if cell.name in without.get("cells", ()):
+    for cuts in config.cuts:
+        if cuts.name in without.get("cells", ()):
             continue
-        adapters = [] if cell.name in without.get("adapted", ()) else config.adapters(cell)
-        for adapter in adapters:
-            _write_training(config, adapter, wrong(cell.compressor, str(cell.ratio), True, adapter.seed))
-        with sealing.sealed(dag.artefact(config, "evaluate", cell=cell).folder, {"run_key": cell.name}) as folder:
+        runs = []
+        for cell in config.placed(cuts):
+            adapters = [] if cuts.name in without.get("adapted", ()) else config.adapters(cell)
+            for adapter in adapters:
+                _write_training(config, adapter, wrong(cell.compressor, str(cell.ratio), True, adapter.seed))
+            runs += [(cell, run) for run in (None, *adapters)]
+        with sealing.sealed(dag.artefact(config, "evaluate", cell=cuts).folder, {"run_key": cuts.name}) as folder:
             for test_set in config.evaluate.sets:
-                for run in [None, *adapters]:
+                for cell, run in runs:
                     _write_result(config, test_set, cell, run, folder, utterances, wrong, list(hostile))
 
 
@@ -90,7 +93,8 @@ def _write_result(
     record = records.build(
         **head(config, test_set=test_set.name, corpus=test_set.corpus, split=test_set.split, task=test_set.task),
         source_language=test_set.language, target_language=test_set.to, compressor=compressor, ratio=ratio,
-        positions="renumber", adapted=adapter is not None, train_set=train_set, seed=seed, scores=scores,
+        positions=cell.positions or None, options=dict(cell.options),
+        adapted=adapter is not None, train_set=train_set, seed=seed, scores=scores,
         n_utterances=utterances, realised_ratio=frames_per_token, peak_share=None,
         loops=round(9 * share), cap_hits=round(5 * share), date="2025-11-23",
         audio_tokens_per_second={"mean": rate, "p05": 0.93 * rate, "p95": 1.06 * rate},
@@ -105,7 +109,7 @@ def _write_result(
         }
         for i, (reference, hypothesis) in enumerate(zip(texts, hypotheses, strict=True))
     ]  # fmt: skip
-    run = "zero-shot" if adapter is None else f"{train_set}-seed{seed}"
+    run = run_name(cell, "zero-shot" if adapter is None else f"{train_set}-seed{seed}")
     records.write(folder / test_set.name / f"{run}.json", record)
     predictions.write(folder / test_set.name / f"{run}.parquet", rows, scores)
 
@@ -125,6 +129,7 @@ def _write_training(config: Config, adapter: Adapter, share: float) -> None:
     with sealing.sealed(trained, {"run_key": f"{cell.compressor}-{seed}"}) as folder:
         (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
         place = {"compressor": cell.compressor, "ratio": str(cell.ratio), "train_set": adapter.train_set, "seed": seed}
+        place |= {"positions": cell.positions or None}
         run = head(config, stage="train", **place)
         records.write(folder / "record.json", records.run(**run))
 

@@ -29,7 +29,7 @@ SETS = [
     {"name": "hard-en-de", "corpus": "synthetic", "split": "hard", "task": "translate", "language": "en", "to": "de"},
 ]
 SECTIONS: dict[str, Any] = {
-    "segments": {"cells": GRID},
+    "segments": {"positions": "keep", "cells": GRID},
     "evaluate": {"sets": SETS},
     "report": {"bootstrap_samples": 100, "examples": 6},
 }
@@ -75,8 +75,8 @@ class Page(HTMLParser):
 
 
 def evaluated(cell: str) -> Path:
-    """Return the folder of a cell's scores."""
-    return Path("results/tiny/evaluate", cell)
+    """Return the folder of the scores of a cell, which those with other positions share."""
+    return Path("results/tiny/evaluate", cell.removesuffix("-keep"))
 
 
 def tidy() -> list[dict[str, str]]:

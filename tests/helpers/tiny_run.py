@@ -31,7 +31,10 @@ def write(root: Path, **changes: Any) -> Path:
         "name": NAME,
         "base": base.model_dump(),
         "features": {"dtype": "float32", "threads": 1},
-        "segments": {"cells": [{"compressor": "none", "ratios": [1]}, {"compressor": "average", "ratios": [3]}]},
+        "segments": {
+            "positions": "keep",
+            "cells": [{"compressor": "none", "ratios": [1]}, {"compressor": "average", "ratios": [3]}],
+        },
         "train": {
             "sets": [
                 {
@@ -104,7 +107,7 @@ def split(overlay: Path, name: str, utterances: int, seed: int) -> None:
         writer.close()
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "manifest.jsonl").write_text(lines, encoding="utf-8")
-    for cell in config.load(overlay).cells:
+    for cell in config.load(overlay).cuts:
         where = ["--corpus", "synthetic", "--split", name, "--cell", str(cell)]
         assert segments.main(["--config", str(overlay), *where]) == 0
 

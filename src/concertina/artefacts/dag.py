@@ -16,7 +16,7 @@ from typing import Any
 
 from concertina.artefacts import edges, keys, scatter, sizes
 from concertina.artefacts.edges import Address, Where
-from concertina.config import Config
+from concertina.config import Cell, Config, ConfigError
 from concertina.store import folders
 from concertina.store.sealing import SEAL
 
@@ -59,6 +59,7 @@ class Row:
     after: yields the artefacts that must be there before it but do not decide it.
     size: returns how much work it is and how many bytes it takes, see `sizes`.
     inside: the kind whose job makes it too, where it has no job of its own.
+    placed: whether it depends on where tokens are placed; the artefacts of cells that only differ in that are one else.
     kept: whether it is verified, pushed and pulled with the experiment's results.
     reported: whether the report reads it.
     """
@@ -71,6 +72,7 @@ class Row:
     after: Callable[..., Iterable[Address]] = _nothing
     size: Callable[..., sizes.Size] = sizes.unknown
     inside: str = ""
+    placed: bool = False
     kept: bool = True
     reported: bool = False
 
@@ -86,6 +88,8 @@ def artefact(config: Config, kind: str, /, **where: Any) -> Artefact:
     Errors: ConfigError naming a cell, corpus or training set that the config does not have.
     """
     values = {name: _value(config, name, value) for name, value in where.items()}
+    if "cell" in values:
+        values["cell"] = _placed(config, values["cell"]) if row(kind).placed else values["cell"].cuts
     texts = {name: str(value).replace("/", folders.SLASH) for name, value in values.items()}
     return Artefact(kind, Path(row(kind).folder.format(name=config.name, **texts)), values)
 
@@ -166,6 +170,14 @@ def _value(config: Config, name: str, value: Any) -> Any:
     return value
 
 
+def _placed(config: Config, cell: Cell) -> Cell:
+    """Return a cell with its positions, or the only one that cuts like it. Errors: ConfigError where there are two."""
+    placed = config.placed(cell.cuts)
+    if cell in placed or len(placed) == 1:
+        return cell if cell in placed else placed[0]
+    raise ConfigError(f"{cell} stands in the grid under several positions; give {' or '.join(map(str, placed))}")
+
+
 @functools.cache
 def _rows() -> Mapping[str, Row]:
     return {one.name: one for one in ROWS}
@@ -197,10 +209,10 @@ ROWS = (
     Row("evaluate_gate", "results/{name}/gate", edges.if_gated, keys.gate,
         edges.gate_inputs, after=edges.base, reported=True),
     Row("train", "build/{name}/train/{train_set}/{cell}/seed{seed}", edges.adapters, keys.train,
-        edges.train_inputs, after=edges.before_training, size=sizes.train, reported=True),
+        edges.train_inputs, after=edges.before_training, size=sizes.train, placed=True, reported=True),
     Row("evaluate_decode", "build/{name}/evaluate/{cell}/{test_set}/{run}", edges.decoded, keys.decode,
-        edges.decode_inputs, after=edges.before_training, size=sizes.decode, inside="evaluate"),
-    Row("evaluate", "results/{name}/evaluate/{cell}", edges.cells, keys.evaluate,
+        edges.decode_inputs, after=edges.before_training, size=sizes.decode, placed=True, inside="evaluate"),
+    Row("evaluate", "results/{name}/evaluate/{cell}", edges.scored, keys.evaluate,
         edges.evaluate_inputs, after=edges.before_training, size=sizes.evaluate, reported=True),
     Row("evaluate_whisper", "results/{name}/whisper", edges.if_joined, keys.whisper, edges.whisper_inputs,
         reported=True),

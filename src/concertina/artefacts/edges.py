@@ -56,9 +56,12 @@ def encoded(config: Config) -> list[Where]:
 
 def cuts(config: Config) -> Iterator[Where]:
     """Yield each split with every cell that is evaluated on it, or trained on it."""
-    cells = {cell: splits_of(parts(config, cell)) for cell in config.cells}
+    used: dict[Cell, list[Part]] = {}
+    for cell in config.cells:
+        used.setdefault(cell.cuts, []).extend(parts(config, cell))
+    splits_used = {cuts: splits_of(used[cuts]) for cuts in used}
     for where in encoded(config):
-        yield from ({**where, "cell": cell} for cell in cells if tuple(where.values()) in cells[cell])
+        yield from ({**where, "cell": cuts} for cuts, places in splits_used.items() if tuple(where.values()) in places)
 
 
 def adapters(config: Config) -> Iterator[Where]:
@@ -67,21 +70,22 @@ def adapters(config: Config) -> Iterator[Where]:
         yield from (vars(adapter) for adapter in config.adapters(cell))
 
 
-def cells(config: Config) -> Iterator[Where]:
-    """Yield every cell of the grid."""
-    yield from ({"cell": cell} for cell in config.cells)
+def scored(config: Config) -> Iterator[Where]:
+    """Yield every way of cutting; the cells that share it, with other positions, are scored together."""
+    yield from ({"cell": cuts} for cuts in config.cuts)
 
 
 def decoded(config: Config) -> Iterator[Where]:
     """Yield every cell with each of its test sets, zero-shot and by each of its adapters."""
-    for cell in config.cells:
-        yield from decoded_of(config, cell)
+    for cuts in config.cuts:
+        yield from decoded_of(config, cuts)
 
 
-def decoded_of(config: Config, cell: Cell) -> Iterator[Where]:
-    """Yield one cell with each of its test sets, zero-shot and by each of its adapters."""
-    for run in (ZERO_SHOT, *(adapter.name for adapter in config.adapters(cell))):
-        yield from ({"cell": cell, "test_set": test_set.name, "run": run} for test_set in config.test_sets(cell))
+def decoded_of(config: Config, cuts: Cell) -> Iterator[Where]:
+    """Yield the cells of one way of cutting with each of their test sets, zero-shot and by each of their adapters."""
+    for cell in config.placed(cuts):
+        for run in (ZERO_SHOT, *(adapter.name for adapter in config.adapters(cell))):
+            yield from ({"cell": cell, "test_set": test_set.name, "run": run} for test_set in config.test_sets(cell))
 
 
 def if_joined(config: Config) -> Iterator[Where]:
@@ -160,7 +164,7 @@ def frames_and_cuts(config: Config, parts: Iterable[Part], cell: Cell) -> Iterat
     """Yield the features of every split that some parts name, and a cell's segments of those splits."""
     places = [place._asdict() for place in splits_of(parts)]
     yield from (address("features", **where) for where in places)
-    yield from (address("segments", **where, cell=cell) for where in places)
+    yield from (address("segments", **where, cell=cell.cuts) for where in places)
 
 
 def train_inputs(config: Config, train_set: str, cell: Cell, seed: int) -> Iterator[Address]:
@@ -177,7 +181,7 @@ def decode_inputs(config: Config, cell: Cell, test_set: str, run: str) -> Iterat
 
 
 def evaluate_inputs(config: Config, cell: Cell) -> Iterator[Address]:
-    """Yield every decoded text of a cell."""
+    """Yield every decoded text of the cells that are scored together."""
     yield from (address("evaluate_decode", **where) for where in decoded_of(config, cell))
 
 

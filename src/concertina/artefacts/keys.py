@@ -35,7 +35,7 @@ def check(config: Config) -> None:
             raise ConfigError(f"data.mirrors: no corpus is of kind {kind!r}{nearest(kind, kinds)}")
     for corpus, split in config.splits:
         data(config, corpus, split)
-    for cell in config.cells:
+    for cell in config.cuts:
         compressors.check_cell(cell)
     if config.gate and not Path(config.gate.published).is_file():
         raise ConfigError(f"gate.published: no file {config.gate.published}")
@@ -137,7 +137,7 @@ def train(config: Config, train_set: str, cell: Cell, seed: int) -> Key:
     return {
         **_code("train"),
         **_model(config, [*learnt.parts, *learnt.dev]),
-        **_tokens(config),
+        **_tokens(config, cell),
         "set": learnt.model_dump(exclude={"name", "cells", "seeds"}),
         "budget": config.train.model_dump(exclude={"sets", "checkpoint_s"}),
         "seed": seed,
@@ -150,7 +150,7 @@ def decode(config: Config, cell: Cell, test_set: str, run: str) -> Key:
     return {
         **_code("model.decoding"),
         **_model(config, [part]),
-        **_tokens(config),
+        **_tokens(config, cell),
         "decode": config.evaluate.model_dump(exclude={"metrics", "sets", "skipped"}),
         "set": part.model_dump(exclude={"name", "needs", "cells"}),
     }
@@ -164,12 +164,12 @@ def scores(config: Config, task: str) -> Key:
 
 
 def evaluate(config: Config, cell: Cell) -> Key:
-    """Return the key of one cell's scores: which metrics, on which test sets, of which adapters."""
-    sets = config.test_sets(cell)
+    """Return the key of the scores of one way of cutting: which metrics, on which test sets, of which adapters."""
+    sets = list({test_set.name: test_set for one in config.placed(cell) for test_set in config.test_sets(one)}.values())
     return {
         **{task: scores(config, task) for task in sorted({test_set.task for test_set in sets})},
         "sets": [test_set.name for test_set in sets],
-        "adapters": [adapter.name for adapter in config.adapters(cell)],
+        "adapters": [f"{one} {adapter.name}" for one in config.placed(cell) for adapter in config.adapters(one)],
     }
 
 
@@ -252,9 +252,9 @@ def _beside(folder: Path) -> Key:
     return {"said": [path.name for path in beside], "files": fingerprint.files_hash(beside)}
 
 
-def _tokens(config: Config) -> Key:
+def _tokens(config: Config, cell: Cell) -> Key:
     """Return the settings that decide where audio tokens are placed and pooled."""
-    return {"positions": config.segments.positions, "pool_at": config.segments.pool_at}
+    return {"positions": cell.positions, "pool_at": config.segments.pool_at}
 
 
 def _plugin(folder: str, name: str) -> str:

@@ -242,9 +242,11 @@ def decode(estimate: Estimate, cell: Cell, test_set: str, run: str) -> Size:
 def evaluate(estimate: Estimate, cell: Cell) -> Size:
     """Return the size of one cell's scores: records, and the predictions again with each utterance's statistics."""
     config = estimate.config
-    sets, runs = config.test_sets(cell), 1 + len(config.adapters(cell))
-    written = sum(PREDICTION_BYTES * estimate.utterances(part) + RECORD_BYTES for part in sets)
-    return Size(int(runs * written))
+    written = 0.0
+    for one in config.placed(cell):
+        of_run = sum(PREDICTION_BYTES * estimate.utterances(part) + RECORD_BYTES for part in config.test_sets(one))
+        written += (1 + len(config.adapters(one))) * of_run
+    return Size(int(written))
 
 
 def report(estimate: Estimate) -> Size:

@@ -203,7 +203,6 @@ def head(config: Config, artefact: Artefact, device: str | None = None) -> dict[
         "stage": artefact.kind,
         "name": config.name,
         **(cell_fields(cell) if cell else {}),
-        "positions": config.segments.positions if cell else None,
         "train_set": where.get("train_set"),
         "seed": where.get("seed"),
         "config": section.model_dump(mode="json", exclude=NOT_RECORDED.get(stage)) if section else {},
@@ -215,7 +214,8 @@ def head(config: Config, artefact: Artefact, device: str | None = None) -> dict[
 
 def cell_fields(cell: Cell) -> dict[str, Any]:
     """Return the fields by which records name a cell."""
-    return {"compressor": cell.compressor, "ratio": str(cell.ratio), "options": dict(cell.options)}
+    options, positions = dict(cell.options), cell.positions or None
+    return {"compressor": cell.compressor, "ratio": str(cell.ratio), "options": options, "positions": positions}
 
 
 def _keep_failure(path: Path, error: Exception, run: Run) -> None:

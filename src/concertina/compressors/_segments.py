@@ -107,7 +107,8 @@ def select(segments: Segments, lengths_B: Tensor, chosen_B: Tensor) -> Segments:
 def positions(segments: Segments, mode: Literal["renumber", "keep"]) -> Tensor:
     """Where each token stands in its utterance: float32 [N].
 
-    'renumber': 0, 1, 2 ...; 'keep': the mean index of the token's frames.
+    'renumber': 0, 1, 2 ...; 'keep': the mean index of the token's frames, weighted as they are pooled. A frame that is
+    kept alone so keeps its own index.
     """
     lengths_N, counts_B = segments.lengths_N.long(), segments.counts_B.long()
     if mode == "renumber":
@@ -116,4 +117,7 @@ def positions(segments: Segments, mode: Literal["renumber", "keep"]) -> Tensor:
     ends_B = counts_B.cumsum(0)
     before_N = torch.cat([start_N, lengths_N.sum()[None]])  # one more, for an utterance without tokens at the end
     first_N = _ragged.spread(before_N[ends_B - counts_B], counts_B)
-    return (start_N - first_N) + (lengths_N - 1) / 2
+    weights_T, zeros_N = segments.weights_T.double(), torch.zeros(len(lengths_N), dtype=torch.double)
+    token_T, within_T = _ragged.owner(lengths_N), _ragged.position(lengths_N).double()
+    weighed_N = zeros_N.index_add(0, token_T, weights_T * within_T) / zeros_N.index_add(0, token_T, weights_T)
+    return ((start_N - first_N) + weighed_N).float()

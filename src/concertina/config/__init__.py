@@ -29,9 +29,11 @@ from concertina.config.values import (
     Language,
     Name,
     Plugin,
+    Positions,
     Ratio,
     Split,
     language_name,
+    run_name,
 )
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "Name",
     "Part",
     "Plugin",
+    "Positions",
     "Pretrained",
     "Ratio",
     "Report",
@@ -68,5 +71,6 @@ __all__ = [
     "language_name",
     "load",
     "merge",
+    "run_name",
     "splits_of",
 ]

@@ -61,8 +61,9 @@ class Config(Sections):
         _unique("data.corpora", corpora)
         _unique("train.sets", [s.name for s in self.train.sets])
         _unique("evaluate.sets", [s.name for s in self.evaluate.sets])
-        cells = [cell.name for cell in self.cells]
-        _unique("segments.cells", cells, "; give one of them other `options`, or put the seeds into one line")
+        lines = [cell.name for sweep in self.segments.cells for cell in self._trained(sweep)]
+        _unique("segments.cells", lines, "; give one line other `options` or `positions`, or put the seeds into one")
+        cells = [cell.name for cell in (*self.cuts, *self.cells)]
         for where, names in self._narrowed():
             if missing := sorted(set(names) - set(cells)):
                 raise ValueError(f"{where}: no cell {missing[0]!r} in the grid{nearest(missing[0], cells)}")
@@ -99,28 +100,46 @@ class Config(Sections):
                 raise ValueError(f"{where}: no corpus {part.corpus!r} in data.corpora{nearest(part.corpus, corpora)}")
 
     @property
+    def cuts(self) -> list[Cell]:
+        """Every way in which the grid cuts frames into tokens: its cells without positions, in the config's order."""
+        cuts = (Cell(s.compressor, ratio, s.options) for s in self.segments.cells for ratio in s.ratios)
+        return list({cell.name: cell for cell in cuts}.values())
+
+    @property
     def cells(self) -> list[Cell]:
         """Every cell of the grid, in the config's order."""
-        return [Cell(s.compressor, ratio, s.options) for s in self.segments.cells for ratio in s.ratios]
+        return [cell for cuts in self.cuts for cell in self.placed(cuts)]
+
+    def placed(self, cuts: Cell) -> list[Cell]:
+        """Return the cells that cut frames in one way: one for each of the positions."""
+        trained = [cell.positions for sweep in self.segments.cells for cell in self._trained(sweep)]
+        every: dict[Any, None] = dict.fromkeys([*self.segments.positions, *filter(None, trained)])
+        return cuts.placed(every)
+
+    def _trained(self, sweep: Sweep) -> list[Cell]:
+        """Return the cells of one line of the grid that get its adapters."""
+        positions = sweep.positions or self.segments.positions
+        cuts = [Cell(sweep.compressor, ratio, sweep.options) for ratio in sweep.ratios]
+        return [cell for one in cuts for cell in one.placed(positions)]
 
     def cell(self, name: str) -> Cell:
-        """Return the cell of a name such as 'average-3'. Errors: ConfigError naming the nearest one."""
-        cells = {cell.name: cell for cell in self.cells}
+        """Return the cell of a name such as 'average-3-keep', or its cuts: 'average-3'. Errors: ConfigError."""
+        cells = {cell.name: cell for cell in (*self.cuts, *self.cells)}
         if name not in cells:
             raise ConfigError(f"segments.cells has no cell {name!r}{nearest(name, list(cells))}")
         return cells[name]
 
     def seeds(self, cell: Cell) -> list[int]:
         """Return the LoRA seeds of a cell; none for a cell that is not in the grid."""
-        sweeps = {c.name: s for s in self.segments.cells for c in self.cells if _belongs(c, s)}
-        return sweeps[cell.name].seeds if cell.name in sweeps else []
+        seeds = {one.name: sweep.seeds for sweep in self.segments.cells for one in self._trained(sweep)}
+        return seeds.get(cell.name, [])
 
     def adapters(self, cell: Cell) -> list[Adapter]:
         """Return every adapter of a cell: one per training set and seed."""
         return [
             Adapter(train_set.name, cell, seed)
             for train_set in self.train.sets
-            if train_set.cells is None or cell.name in train_set.cells
+            if _is_for(train_set, cell)
             for seed in self.seeds(cell)
             if train_set.seeds is None or seed in train_set.seeds
         ]
@@ -134,7 +153,7 @@ class Config(Sections):
 
     def test_sets(self, cell: Cell) -> list[TestSet]:
         """Return the test sets on which a cell is scored."""
-        return [test_set for test_set in self.evaluate.sets if test_set.cells is None or cell.name in test_set.cells]
+        return [test_set for test_set in self.evaluate.sets if _is_for(test_set, cell)]
 
     def test_set(self, name: str) -> TestSet:
         """Return a test set by its name. Errors: ConfigError naming the nearest one."""
@@ -172,9 +191,9 @@ def splits_of(parts: Iterable[Part]) -> list[Split]:
     return sorted({part.place for part in parts})
 
 
-def _belongs(cell: Cell, sweep: Sweep) -> bool:
-    """Return whether a cell is one of a line of the grid."""
-    return (cell.compressor, cell.options) == (sweep.compressor, sweep.options) and cell.ratio in sweep.ratios
+def _is_for(one: TestSet | TrainSet, cell: Cell) -> bool:
+    """Return whether a set is for a cell: it names no cells, or this one with or without its positions."""
+    return one.cells is None or bool({cell.name, cell.cuts.name} & set(one.cells))
 
 
 def merge(base: Any, overlay: Any) -> Any:

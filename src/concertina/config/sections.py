@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from concertina.config.values import Language, Name, Plugin, RatioField, Split
+from concertina.config.values import Language, Name, Plugin, Positions, RatioField, Split
 from concertina.store import folders
 
 OptionText = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]  # safe in the name of a folder
@@ -53,21 +53,31 @@ class Features(Section):
 
 
 class Sweep(Section):
-    """One line of the grid: a compressor at some ratios, all with the same options and seeds of adapters."""
+    """One line of the grid: a compressor at some ratios, all with the same options.
+
+    `seeds`: of the adapters, none for cells that are only decoded zero-shot; `positions`: what adapters are trained
+    under, by default all of `segments.positions`.
+    """
 
     compressor: Plugin
     ratios: list[RatioField] = Field(min_length=1)
     seeds: list[int] = [0]
     options: dict[Plugin, bool | int | float | OptionText] = {}
+    positions: list[Positions] | None = Field(default=None, min_length=1)
 
 
 class Segments(Section):
-    """The grid of compressors and ratios."""
+    """The grid of compressors, ratios and positions; zero-shot, every cell is decoded under each of `positions`."""
 
     seed: int
-    positions: Literal["renumber", "keep"]
+    positions: list[Positions] = Field(min_length=1)
     pool_at: Literal["encoder", "projector"]
     cells: list[Sweep] = Field(min_length=1)
+
+    @field_validator("positions", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
 
 class Part(Section):

@@ -3,14 +3,15 @@
 import functools
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Plugin = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Positions = Literal["keep", "renumber"]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 LANGUAGES = {  # in prompts and reports; other languages are named by their code
     **{"de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ja": "Japanese"},
@@ -66,24 +67,40 @@ RatioField = Annotated[Ratio, BeforeValidator(Ratio.parse), PlainSerializer(lamb
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the grid: a compressor at a ratio, with its options where the config gives any."""
+    """One cell of the grid: a compressor at a ratio with its options, and the positions that its tokens get.
+
+    `positions`: 'keep' (a token is where its frames were) or 'renumber' (0, 1, 2 ...). Empty for a cell of ratio 1,
+    where both are the same, and for what does not depend on them: the cuts.
+    """
 
     compressor: str
     ratio: Ratio
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    positions: Positions | Literal[""] = ""
 
     @property
     def name(self) -> str:
-        """The cell's name in paths, configs and logs: 'average-3', 'sample-2.5-phase=1', 'segment-natural'."""
-        return "-".join([self.compressor, str(self.ratio), *(f"{k}={v}" for k, v in sorted(self.options.items()))])
+        """The cell's name in paths, configs and logs: 'average-3', 'average-3-keep', 'sample-2.5-phase=1-keep'."""
+        options = [f"{key}={value}" for key, value in sorted(self.options.items())]
+        return "-".join([self.compressor, str(self.ratio), *options, *filter(None, [self.positions])])
 
     @property
     def title(self) -> str:
-        """The cell's name in the report: 'average at 3', 'sample at 3, phase 1', 'segment, natural rate', 'none'."""
+        """The cell's name in the report: 'none', 'average at 3, kept', 'segment, natural rate, renumbered'."""
         if self == UNCOMPRESSED:
             return self.compressor
         at = ", natural rate" if self.ratio.natural else f" at {self.ratio}"
-        return ", ".join([f"{self.compressor}{at}", *(f"{key} {value}" for key, value in sorted(self.options.items()))])
+        options = [f"{key} {value}" for key, value in sorted(self.options.items())]
+        return ", ".join([f"{self.compressor}{at}", *options, *filter(None, [POSITIONS.get(self.positions)])])
+
+    @property
+    def cuts(self) -> "Cell":
+        """The cell without positions: how frames are cut and pooled, which all positions share."""
+        return replace(self, positions="")
+
+    def placed(self, positions: Iterable[Positions]) -> "list[Cell]":
+        """The cell under each of some positions; by itself at ratio 1, where a token's place is its frame's anyway."""
+        return [self.cuts] if self.ratio.frames == 1 else [replace(self, positions=one) for one in positions]
 
     def __str__(self) -> str:
         return self.name
@@ -92,6 +109,7 @@ class Cell:
         return (self.compressor, self.ratio, self.name) < (other.compressor, other.ratio, other.name)
 
 
+POSITIONS = {"keep": "kept", "renumber": "renumbered"}  # the words of the report
 UNCOMPRESSED = Cell("none", Ratio(1.0))  # the cell that the others are compared with
 
 
@@ -123,3 +141,8 @@ class Adapter:
 
 
 ZERO_SHOT = "zero-shot"  # the name of a result without an adapter, where others have the adapter's name
+
+
+def run_name(cell: Cell, run: str) -> str:
+    """Return the name of a run among those of all cells that cut alike: 'zero-shot-keep', 'english-seed0-renumber'."""
+    return "-".join(filter(None, [run, cell.positions]))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from concertina.artefacts import dag
 from concertina.compressors import _contract
 from concertina.compressors._segments import Segments, pool, positions
-from concertina.config import Cell, Config, ConfigError, Part, Split, splits_of
+from concertina.config import Cell, Config, ConfigError, Part, Positions, Split, splits_of
 from concertina.model import lalm
 from concertina.model.lalm import Inputs, Lalm, Prompt
 from concertina.store import folders, jsonl, sealing, shards
@@ -22,12 +22,16 @@ from concertina.store.sealing import DamagedError
 
 
 class Speech:
-    """A split: the `rows` of its manifest, its `frames`, and the `segments` into which one cell cuts them."""
+    """A split: the `rows` of its manifest, its `frames`, and the `segments` into which one cell cuts them.
 
-    def __init__(self, features: Path, folder: Path) -> None:
+    `place`: the positions that the cell gives its tokens.
+    """
+
+    def __init__(self, features: Path, folder: Path, place: Positions = "keep") -> None:
         """Open and verify a split's features and segments. Errors: DamagedError, also when they do not match."""
         sealing.verify(features)
         sealing.verify(folder)
+        self.place = place
         self.frames = shards.Reader(features)
         self.rows = jsonl.read(features / folders.MANIFEST)
         cut = load_file(folder / "segments.safetensors")
@@ -42,8 +46,8 @@ class Speech:
         speeches = {}
         for split in splits_of(parts):
             features = dag.artefact(config, "features", **split._asdict())
-            segments = dag.artefact(config, "segments", **split._asdict(), cell=cell)
-            speeches[split] = cls(features.folder, segments.folder)
+            segments = dag.artefact(config, "segments", **split._asdict(), cell=cell.cuts)
+            speeches[split] = cls(features.folder, segments.folder, cell.positions or "keep")
         return speeches
 
     def read(self, indices: Sequence[int]) -> tuple[torch.Tensor, Segments]:
@@ -109,7 +113,7 @@ def batch(
         segments,
         [item.prompt for item in batch_items],
         [item.answer for item in batch_items] if answers else None,
-        place=config.segments.positions,
+        place=batch_items[0].speech.place,
         pool_at=config.segments.pool_at,
         pad_left=pad_left,
     )
@@ -123,14 +127,14 @@ def inputs(
     prompts: Sequence[Prompt],
     answers: Sequence[list[int]] | None = None,
     *,
-    place: Literal["renumber", "keep"] = "renumber",
+    place: Positions = "keep",
     pool_at: Literal["encoder", "projector"] = "encoder",
     pad_left: bool = False,
 ) -> Inputs:
     """Turn frames of the encoder into what the LLM reads: pool, project, and embed them beside the texts.
 
     `frames_TD`: the utterances' frames end to end; `frames_B`: how many each has; `segments`: where they are cut;
-    `place`: the positions of tokens are 0, 1, 2 ... ('renumber') or the mean index of their frames ('keep').
+    `place`: the positions of tokens are 0, 1, 2 ... ('renumber') or the weighted mean index of their frames ('keep').
     """
     counts_B = segments.counts_B.tolist()
     return lalm.embed(

@@ -30,18 +30,20 @@ FILE = "predictions.parquet"
 
 
 def make_missing(config: Config, units: Sequence[Artefact]) -> None:
-    """Decode those of a cell's units that `is_here` does not find. Errors: DamagedError, ConfigError."""
+    """Decode those units, of cells that cut alike, that `is_here` does not find. Errors: DamagedError, ConfigError."""
     missing = [unit for unit in units if not is_here(config, unit)]
     if not missing:
         return
     settings = config.evaluate
     devices.fix(settings.threads, settings.precision)
-    cell: Cell = missing[0].where["cell"]
-    speeches = Speech.of(config, [config.test_set(unit.where["test_set"]) for unit in missing], cell)
     model = lalm.load(config.base, encoder=False, llm=True, dtype=settings.precision)
-    for run in dict.fromkeys(unit.where["run"] for unit in missing):
+    runs: dict[tuple[Cell, str], list[Artefact]] = {}
+    for unit in missing:
+        runs.setdefault((unit.where["cell"], unit.where["run"]), []).append(unit)
+    for (cell, run), of_run in runs.items():
+        speeches = Speech.of(config, [config.test_set(unit.where["test_set"]) for unit in of_run], cell)
         with adapted(model, config, cell, run):
-            for unit in (unit for unit in missing if unit.where["run"] == run):
+            for unit in of_run:
                 console.say(f"{cell}: {unit.where['test_set']}, {run}")
                 with stage.making(config, unit, device=devices.gpu_name()) as making:
                     _fill(making, model, speeches)

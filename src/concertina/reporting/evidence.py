@@ -99,8 +99,8 @@ def read(config: Config, partial: bool = False) -> Evidence:
     failed += _unlike(trainings, config.train)
     results: list[Result] = []
     for cell in config.cells:
-        scored = dag.artefact(config, "evaluate", cell=cell)
-        of_cell = [failure for failure in failed if failure.cell == cell]
+        scored = dag.artefact(config, "evaluate", cell=cell.cuts)
+        of_cell = [failure for failure in failed if failure.cell in (cell, cell.cuts)]
         if any(f.stage != "train" for f in of_cell):
             continue
         if scored.seal.exists() or not (of_cell or partial):
@@ -108,7 +108,7 @@ def read(config: Config, partial: bool = False) -> Evidence:
             failed_runs = {f.run for f in of_cell}
             results += (result for result in _results(config, cell, scored.folder) if _run(result) not in failed_runs)
         elif not of_cell:
-            failed.append(Failed("evaluate", cell.name, UNFINISHED, cell))
+            failed.append(Failed("evaluate", cell.cuts.name, UNFINISHED, cell.cuts))
     parts = {kind: list(_records(config, kind, inputs, partial)) for kind in names()}
     datasets = list(_datasets(config))
     return Evidence(results, failed, trainings, datasets, inputs, parts, _assembled(config))
@@ -159,24 +159,22 @@ def _results(config: Config, cell: Cell, folder: Path) -> Iterator[Result]:
     adapters = {(None, None), *((adapter.train_set, adapter.seed) for adapter in config.adapters(cell))}
     sets = {test_set.name for test_set in config.test_sets(cell)}
     for path, record in records.read_folder(folder).items():
-        if (
-            isinstance(record, records.Record)
-            and record.test_set in sets
-            and (record.train_set, record.seed) in adapters
-        ):
+        if not isinstance(record, records.Record) or record.test_set not in sets:
+            continue
+        if (record.positions or "", (record.train_set, record.seed)) in ((cell.positions, one) for one in adapters):
             yield Result(record, predictions.read(path.with_suffix(".parquet")))
 
 
 def _failures(config: Config) -> Iterator[Failed]:
     """Yield the failures on record that concern a cell, a split and an adapter of this config."""
-    grid = set(config.cells)
+    grid = {*config.cuts, *config.cells}
     places = set(_uses(config))
     for stage in STAGES:
         folder = folders.failure(config.name, stage, "_").parent
         for path, record in records.read_folder(folder).items():
             if not isinstance(record, records.Failure) or not record.compressor or not record.ratio:
                 continue
-            cell = Cell(record.compressor, Ratio.parse(record.ratio), record.options)
+            cell = Cell(record.compressor, Ratio.parse(record.ratio), record.options, record.positions or "")
             if cell not in grid:
                 continue
             if stage == "segments" and path.relative_to(folder).parts[:2] not in places:

@@ -140,7 +140,7 @@ def contrasts(board: Board, grid: Sequence[Cell], train_set: str) -> list[Contra
         cell.compressor for cell in grid if cell.compressor not in (UNCOMPRESSED.compressor, pivot)
     ):
         for second in (cell for cell in grid if cell.compressor == name):
-            first = next((c for c in grid if c.compressor == pivot and c.ratio == second.ratio), None)
+            first = next((c for c in grid if _matches(c, pivot, second)), None)
             if first is None:
                 continue
             zero = board.paired(np.subtract, System(first, None), System(second, None))
@@ -149,6 +149,11 @@ def contrasts(board: Board, grid: Sequence[Cell], train_set: str) -> list[Contra
                 opens = not rows or rows[-1].second.compressor != name
                 rows.append(Contrast(first, second, zero, adapted, opens, _better(board, first, second, adapted)))
     return rows
+
+
+def _matches(cell: Cell, compressor: str, other: Cell) -> bool:
+    """Return whether a cell is a compressor's at the ratio of another cell, with tokens at the same positions."""
+    return (cell.compressor, cell.ratio, cell.positions) == (compressor, other.ratio, other.positions)
 
 
 def pivot_of(grid: Iterable[Cell]) -> str:
@@ -237,9 +242,9 @@ class NaturalRate:
 def natural_rates(board: Board, grid: Sequence[Cell], train_set: str) -> list[NaturalRate]:
     """Compare every cell at its natural rate with the pivot's curve (`none` is its ratio 1), read at that rate."""
     pivot = pivot_of(grid)
-    curve = [c for c in grid if c.compressor in (UNCOMPRESSED.compressor, pivot) and not c.ratio.natural]
     rows = []
     for cell in (cell for cell in grid if cell.ratio.natural):
+        curve = [c for c in grid if _on_curve(c, pivot, cell)]
         for condition, name in ((None, "zero-shot"), (train_set, "adapted")):
             if (system := System(cell, condition)) in board.runs:
                 record = board.record(cell)
@@ -248,6 +253,13 @@ def natural_rates(board: Board, grid: Sequence[Cell], train_set: str) -> list[Na
                 value = board.score(system)
                 rows.append(NaturalRate(board, cell, name, pivot, ratio, rate, value, interpolated, difference))
     return rows
+
+
+def _on_curve(cell: Cell, pivot: str, other: Cell) -> bool:
+    """Return whether a cell is a point of the pivot's curve, under the positions of another cell."""
+    if cell == UNCOMPRESSED:
+        return True
+    return cell.compressor == pivot and cell.positions == other.positions and not cell.ratio.natural
 
 
 @dataclass(frozen=True)

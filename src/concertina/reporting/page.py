@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from concertina import corpora
 from concertina.config import Config
-from concertina.config.values import UNCOMPRESSED, Cell
+from concertina.config.values import POSITIONS, UNCOMPRESSED, Cell
 from concertina.reporting import browser, figures, findings, parts, prose
 from concertina.reporting.board import Board
 from concertina.reporting.browser import Example
@@ -109,10 +109,10 @@ def render(
 
 
 def _looks(grid: Sequence[Cell]) -> dict[Cell, Look]:
-    names = list(dict.fromkeys(cell.compressor for cell in grid if cell != UNCOMPRESSED))
+    names = list(dict.fromkeys((cell.compressor, cell.positions) for cell in grid if cell != UNCOMPRESSED))
     looks = {}
     for before, cell in zip([None, *grid], grid, strict=False):
-        colour = None if cell == UNCOMPRESSED else names.index(cell.compressor)
+        colour = None if cell == UNCOMPRESSED else names.index((cell.compressor, cell.positions))
         looks[cell] = Look(colour, before is None or before.compressor != cell.compressor)
     return looks
 
@@ -188,20 +188,26 @@ def _quality(tables: Sequence[Table], looks: Mapping[Cell, Look]) -> Markup:
     panels = []
     for table in tables:
         board, lines = table.board, []
-        names = dict.fromkeys((row.cell.compressor, row.cell.ratio.natural) for row in table.rows)
+        names = dict.fromkeys(_line(row.cell) for row in table.rows)
         for adapted in (False, True):
             for name in names:
-                rows = [row for row in table.rows if (row.cell.compressor, row.cell.ratio.natural) == name]
+                rows = [row for row in table.rows if _line(row.cell) == name]
                 points = [point for row in rows if (point := _point(row, adapted))]
                 if points:
-                    compressor, natural = name
-                    label = f"{compressor}, natural rate" if natural else compressor
+                    compressor, natural, positions = name
+                    words = [compressor, "natural rate" if natural else "", POSITIONS.get(positions, "")]
+                    label = ", ".join(filter(None, words))
                     points.sort(key=lambda point: point.tokens_per_second)
                     colour = looks[rows[0].cell].colour
                     lines.append(figures.Line(label, colour, adapted, tuple(points), natural))
         metric = board.metric
         panels.append(figures.Panel(board.title, metric.heading, metric.higher_is_better, tuple(lines)))
     return Markup(figures.quality(panels)) if panels else Markup("")
+
+
+def _line(cell: Cell) -> tuple[str, bool, str]:
+    """Return what the points of one line of the figure share: compressor, natural rate or not, positions."""
+    return cell.compressor, cell.ratio.natural, cell.positions
 
 
 def _point(row: Row, adapted: bool) -> figures.Point | None:

@@ -47,7 +47,8 @@ class Result(NamedTuple):
     @property
     def cell(self) -> Cell:
         """The cell that was scored."""
-        return Cell(self.record.compressor, Ratio.parse(self.record.ratio), self.record.options)
+        record = self.record
+        return Cell(record.compressor, Ratio.parse(record.ratio), record.options, record.positions or "")
 
 
 def bootstraps(results: Sequence[Result], samples: int, confidence_percent: float) -> dict[str, Bootstrap]:
@@ -120,5 +121,5 @@ def _field(value: Any) -> str:
 def _order(row: Row) -> tuple[Any, ...]:
     """Return a row's sort key: test set, compressor, ratio as a number ('natural' last), zero-shot before adapted."""
     head = [row[key] or "" for key in ("corpus", "split", "task", "source_language", "target_language", "compressor")]
-    adapter = (row["positions"], row["adapted"], row["train_set"] or "", row["seed"] or 0)
+    adapter = (row["positions"] or "", row["adapted"], row["train_set"] or "", row["seed"] or 0)
     return (*head, Ratio.parse(row["ratio"]), *adapter, row["metric"])

@@ -6,7 +6,7 @@ from typing import Any
 from concertina import metrics
 from concertina.artefacts import keys, stage
 from concertina.artefacts.dag import Artefact
-from concertina.config import ZERO_SHOT, Config, ConfigError, TestSet
+from concertina.config import ZERO_SHOT, Config, ConfigError, TestSet, run_name
 from concertina.store import predictions, records
 from concertina.store.predictions import Predictions
 
@@ -36,7 +36,6 @@ def score_unit(run: stage.Run, unit: Artefact) -> records.Record:
         "adapted": adapter is not None,
         "train_set": adapter.train_set if adapter else None,
         "seed": adapter.seed if adapter else None,
-        "positions": config.segments.positions,
     }
     made = {
         "stage": "evaluate",
@@ -47,9 +46,9 @@ def score_unit(run: stage.Run, unit: Artefact) -> records.Record:
         "facts": {"left_out": facts.pop("left_out")},
     }
     record = records.build(**{**run.head, **where, **made, **facts, "scores": scores, "n_utterances": len(rows)})
-    path = run.folder / test_set.name / unit.where["run"]
-    records.write(path.with_name(f"{path.name}.json"), record)
-    predictions.write(path.with_name(f"{path.name}.parquet"), rows.rows(), scores)
+    path = record_path(run.folder, unit)
+    records.write(path, record)
+    predictions.write(path.with_name(f"{path.stem}.parquet"), rows.rows(), scores)
     return record
 
 
@@ -69,4 +68,4 @@ def score(config: Config, test_set: TestSet, rows: Predictions) -> dict[str, met
 
 def record_path(folder: Path, unit: Artefact) -> Path:
     """Return where the record of a unit lies in a folder of scores."""
-    return folder / unit.where["test_set"] / f"{unit.where['run']}.json"
+    return folder / unit.where["test_set"] / f"{run_name(unit.where['cell'], unit.where['run'])}.json"

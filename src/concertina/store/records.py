@@ -82,7 +82,6 @@ class Record(Run):
     stage: Literal["evaluate"] = "evaluate"
     compressor: str
     ratio: str = Field(pattern=r"^(natural|[1-9]\d*(\.\d+)?)$")
-    positions: Literal["renumber", "keep"]
     test_set: str
     corpus: str
     split: str

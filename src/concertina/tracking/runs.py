@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from concertina.artefacts import dag, stage
-from concertina.config import ZERO_SHOT, Adapter, Cell, Config, Ratio
+from concertina.config import UNCOMPRESSED, ZERO_SHOT, Adapter, Cell, Config, Ratio, run_name
 from concertina.store import folders, jsonl, records, sealing
 from concertina.store.sealing import SEAL
 
@@ -24,6 +24,7 @@ KINDS = {".safetensors", ".json", ".jsonl", ".parquet", ".html", ".csv", ".md", 
 class Run:
     """One run, as far as its seals show it.
 
+    `cell`: what it belongs to; `adapter`: None where nothing is trained.
     `key`: the run key of its training; of its scores where nothing is trained; of its failure where it has only that.
     `scores_key`: the run key of its evaluation, or '' before that has begun.
     `trained`, `scored`, `failed`: the folder of the adapter, the folder of the scores, the record of the failure.
@@ -34,6 +35,7 @@ class Run:
     trained: Path | None = None
     scored: Path | None = None
     scores_key: str = ""
+    cell: Cell = UNCOMPRESSED
     adapter: Adapter | None = None
     failed: Path | None = None
     error: str = ""
@@ -70,20 +72,21 @@ def find(config: Config) -> Iterator[Run]:
     """Yield every run of a config: one per adapter, one per cell that has scores without adapters, and failed ones."""
     for cell in config.cells:
         adapters, any_run = config.adapters(cell), False
-        failed = _cell_failure(config.name, cell.name)
+        failed = _cell_failure(config.name, cell.cuts.name)
         if failed:
             path, failure = failed
             of_cell: dict[str, Any] = {"failed": path, "error": f"{failure.stage} failed: {failure.error}"}
             of_cell["scores_key"] = failure.run_key if failure.stage == "evaluate" else ""
         else:
-            of_cell = _scores(dag.artefact(config, "evaluate", cell=cell))
+            of_cell = _scores(dag.artefact(config, "evaluate", cell=cell.cuts))
         for adapter in adapters:
             for run in _of_adapter(config, adapter, of_cell):
                 any_run = True
                 yield run
         # A cell without any adapter is one run: it needs no training, or it failed before that began.
         if of_cell and not any_run and (failed or not adapters):
-            yield Run(cell.name, of_cell["scores_key"] or _hash(of_cell["failed"].read_bytes()), **of_cell)
+            key = of_cell["scores_key"] or _hash(of_cell["failed"].read_bytes())
+            yield Run(cell.name, key, cell=cell, **of_cell)
 
 
 def _of_adapter(config: Config, adapter: Adapter, of_cell: dict[str, Any]) -> Iterator[Run]:
@@ -95,13 +98,15 @@ def _of_adapter(config: Config, adapter: Adapter, of_cell: dict[str, Any]) -> It
         scored = of_cell.get("scored")
         # Scores that are older than the adapter are those of the adapter before it.
         outdated = scored and (scored / SEAL).stat().st_mtime_ns < trained.seal.stat().st_mtime_ns
-        yield Run(name, key, trained=trained.folder, adapter=adapter, **({} if outdated else of_cell))
+        scores = {} if outdated else of_cell
+        yield Run(name, key, trained=trained.folder, cell=adapter.cell, adapter=adapter, **scores)
     path = folders.failure(config.name, "train", str(adapter))
     if path.exists():
         failure = records.read(path)
         failed_key = failure.run_key or _hash(path.read_bytes())
         if failed_key != key:
-            yield Run(name, failed_key, adapter=adapter, failed=path, error=f"train failed: {_error(failure)}")
+            error = f"train failed: {_error(failure)}"
+            yield Run(name, failed_key, cell=adapter.cell, adapter=adapter, failed=path, error=error)
 
 
 def _scores(scored: dag.Artefact) -> dict[str, Any]:
@@ -131,7 +136,7 @@ def name_of(adapter: Adapter) -> str:
 
 def adapter_of(head: Mapping[str, Any]) -> Adapter:
     """Return the adapter that the head of a record of its training describes."""
-    cell = Cell(head["compressor"], Ratio.parse(head["ratio"]), head.get("options") or {})
+    cell = Cell(head["compressor"], Ratio.parse(head["ratio"]), head.get("options") or {}, head.get("positions") or "")
     return Adapter(head["train_set"], cell, head["seed"])
 
 
@@ -196,11 +201,11 @@ def report(config: Config) -> tuple[str, dict[str, Path]] | None:
 
 
 def _records(run: Run) -> dict[str, records.Record]:
-    """Return a run's own results, by '<test set>/zero-shot' or '<test set>/<train set>-seed<n>'."""
+    """Return a run's own results, by '<test set>/zero-shot-keep' or '<test set>/<train set>-seed<n>-keep'."""
     if not run.scored:
         return {}
     sealing.verify(run.scored)
-    own = {ZERO_SHOT, *([run.adapter.name] if run.adapter else [])}
+    own = {run_name(run.cell, name) for name in (ZERO_SHOT, *([run.adapter.name] if run.adapter else []))}
     all_records = records.read_folder(run.scored).items()
     return {
         path.relative_to(run.scored).with_suffix("").as_posix(): record
