@@ -12,6 +12,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 
 from concertina.comparison import measures
+from concertina.comparison.pairs import Pairs
 from concertina.metrics import _edits
 from helpers.prediction_files import SENTENCES, as_json_lines, as_leaderboard, as_ours, as_text, jsonl, misheard, run
 
@@ -91,6 +92,18 @@ def test_a_swap_test_of_few_is_exact_and_swaps_whole_speakers() -> None:
     expected = np.mean(np.array(gaps) >= observed - 1e-9)
     assert 0 < expected < 1
     assert measures.swap_test(a_UK, b_UK, speaker_U, _edits.combine) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("utterances", [12, 80])
+def test_equal_systems_are_rarely_told_apart(utterances: int) -> None:
+    comparisons, told_apart = 400, 0
+    texts = SENTENCES[:utterances]
+    for seed in range(comparisons):
+        a, b = misheard(texts, 0.1, seed=2 * seed), misheard(texts, 0.1, seed=2 * seed + 1)
+        found = measures.compare(Pairs("line", texts, texts, None, a, b, [None] * utterances), "wer_raw", "en")
+        told_apart += found.verdict in ("better", "worse")
+    assert 0 < told_apart <= 0.07 * comparisons
 
 
 @pytest.mark.parametrize(
