@@ -21,7 +21,7 @@ files, known by how their names end, or how they begin:
 
 examples:
   concertina compare results/tiny/evaluate/none-1/hard/english-seed0.parquet \\
-                     results/tiny/evaluate/average-3/hard/english-seed0.parquet
+                     results/tiny/evaluate/average-3/hard/english-seed0-keep.parquet
   concertina compare baseline.txt mine.txt --references references.txt --language de
   concertina compare MODEL_a_DATASET_x_test.jsonl MODEL_b_DATASET_x_test.jsonl --metric cer --top 20
   concertina compare old.jsonl new.jsonl --fail-if-worse --json > verdict.json
