@@ -85,17 +85,21 @@ class Board:
         name = self.metric.name
         self._scores |= self._bootstrap.resampled({system: (name, self.statistics(system)) for system in systems})
 
-    def matched(self, system: System, other: System) -> System:
-        """Return a system limited to the seeds that the other system has too, so that like is compared with like."""
-        runs, seeds = self.runs.get(system, []), {run.record.seed for run in self.runs.get(other, [])}
-        shared = [run for run in runs if run.record.seed in seeds]
-        if len(shared) in (0, len(runs)):
+    def shared_seeds(self, *systems: System) -> tuple[int | None, ...]:
+        """Return the LoRA seeds that all adapted ones of the systems have; zero-shot ones have none to share."""
+        each = [[run.record.seed for run in self.runs[system]] for system in systems if system.train_set is not None]
+        return tuple(seed for seed in (each[0] if each else ()) if all(seed in seeds for seeds in each))
+
+    def limited(self, system: System, seeds: Sequence[int | None]) -> System:
+        """Return a system with these seeds alone; as it is where it is zero-shot, has no others, or none is given."""
+        runs = [run for run in self.runs[system] if run.record.seed in seeds]
+        if len(runs) in (0, len(self.runs[system])):
             return system
-        narrowed = system._replace(seeds=tuple(run.record.seed for run in shared))
-        if narrowed not in self.runs:
-            self.runs[narrowed] = shared
-            self._score([narrowed])
-        return narrowed
+        fewer = system._replace(seeds=tuple(seeds))
+        if fewer not in self.runs:
+            self.runs[fewer] = runs
+            self._score([fewer])
+        return fewer
 
     def statistics(self, system: System, metric: str | None = None) -> np.ndarray:
         """Return stats_UK of a system, seeds pooled."""
@@ -110,14 +114,20 @@ class Board:
         return self.paired(lambda value: value, system)
 
     def paired(self, function: Callable[..., Any], *systems: System) -> Interval | None:
-        """Return `function` of the systems' scores with its paired interval; None when a system has no result."""
+        """Return `function` of the systems' scores with its paired interval; None when a system has no result.
+
+        Adapted systems are limited to the seeds that all of them have, so that like is compared with like.
+        """
         if any(system not in self.runs for system in systems):
             return None
-        return self._bootstrap.paired(function, *(self._scores[system] for system in systems))
+        seeds = self.shared_seeds(*systems)
+        chosen = [self._scores[self.limited(system, seeds)] for system in systems]
+        alone = [[self._scores[self.limited(system, (seed,))] for system in systems] for seed in seeds]
+        return self._bootstrap.paired(function, *chosen, seeds=alone)
 
     def difference(self, system: System, other: System) -> Interval | None:
-        """Return a system's score minus the other's, over the seeds that both have; None when one has no result."""
-        return self.paired(np.subtract, self.matched(system, other), self.matched(other, system))
+        """Return a system's score minus the other's; None when one has no result."""
+        return self.paired(np.subtract, system, other)
 
     def value(self, system: System, metric: str) -> float | None:
         """Return the score of a system by any of the metrics, seeds pooled; None when it has no result."""
@@ -152,8 +162,9 @@ class Board:
         points = [c for c in curve if System(c, train_set) in self.runs]
         rates = [self.record(c).audio_tokens_per_second.mean for c in points]
         rate = self.record(cell).audio_tokens_per_second.mean
-        systems = [self.matched(System(c, train_set), system) for c in points]
-        value = statistics.interpolate(rates, [self.score(s) for s in systems], rate)
+        systems = [System(c, train_set) for c in points]
+        seeds = self.shared_seeds(system, *systems)
+        value = statistics.interpolate(rates, [self.score(self.limited(s, seeds)) for s in systems], rate)
         if value is None:
             return None, None
 

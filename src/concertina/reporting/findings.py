@@ -82,7 +82,7 @@ def main_rows(board: Board, grid: Sequence[Cell], train_set: str, failed: Mappin
 
 def _recovery(board: Board, zero: System, adapted: System) -> Interval | None:
     """Return the share of the zero-shot loss that is recovered; None where the interval of the loss includes zero."""
-    reference = board.matched(System(UNCOMPRESSED, adapted.train_set), adapted)
+    reference = System(UNCOMPRESSED, adapted.train_set)
     loss = board.paired(np.subtract, reference, zero)
     if loss is None or loss.value is None or not loss.excludes_zero or not board.metric.better(loss.value):
         return None

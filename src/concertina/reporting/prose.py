@@ -8,7 +8,7 @@ from concertina.config.values import UNCOMPRESSED, Cell, Ratio
 from concertina.reporting.board import Board
 from concertina.reporting.evidence import Evidence
 from concertina.reporting.findings import Contrast, Row
-from concertina.reporting.statistics import BLOCKED, Interval
+from concertina.reporting.statistics import BLOCKED, SEEDS_TO_SPREAD, Interval
 
 MINUS, NO_BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
@@ -196,14 +196,13 @@ def conditions(
         )
     if not seeds:
         sentences.append("Nothing was adapted: every score is zero-shot.")
-    elif len(seeds) == 1:
-        sentences.append(
-            f"One LoRA seed ({seeds[0]}). Another seed changes a score too; the intervals do not include that."
-        )
+    elif len(seeds) < SEEDS_TO_SPREAD:
+        listed = f"One LoRA seed ({seeds[0]})" if len(seeds) == 1 else f"{len(seeds)} LoRA seeds"
+        sentences.append(f"{listed}. Another seed changes a score too; the intervals do not include that.")
     else:
         sentences.append(
-            f"{len(seeds)} LoRA seeds where several are listed. Their spread is shown beside the interval and is not "
-            "part of it."
+            f"{len(seeds)} LoRA seeds where several are listed. Intervals of what has three seeds or more are over seeds "
+            "too; those of what has fewer are not."
         )
     sentences += [
         "Every adapted cell had the same training pairs, order, batch, steps, schedule, rank and targets; a learning "

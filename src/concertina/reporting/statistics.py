@@ -1,16 +1,20 @@
-"""Uncertainty: a percentile bootstrap over the utterances or the speakers of one set of utterances.
+"""Uncertainty: a percentile bootstrap over the utterances or the speakers of one set, and over LoRA seeds.
 
 The resamples depend on a fixed seed and the order of the utterances alone, so that all systems on the same utterances
-have the same resamples: differences are paired by construction.
-Shapes: U utterances, K statistics of a metric, M = K of several systems side by side, S resamples, G drawn units
-(utterances or speakers), P points of a curve.
+have the same resamples: differences are paired by construction. Seeds are too few to be drawn with replacement, which
+gives intervals that are too narrow for three that differ much; see Bootstrap.paired for what is done instead, and
+benchmarks/coverage.py for how often the intervals hold the truth.
+Shapes: U utterances, K statistics of a metric, M = K of several systems side by side, S resamples, N seeds,
+G drawn units (utterances or speakers), P points of a curve.
 """
 
+import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
+from scipy.special import chdtri, ndtri
 
 from concertina import metrics
 
@@ -18,6 +22,7 @@ SEED = 20251120
 SAMPLES = 2000
 CONFIDENCE_PERCENT = 95.0
 SPEAKERS_TO_BLOCK = 40  # with fewer, an interval over speakers is too narrow
+SEEDS_TO_SPREAD = 3  # with fewer, an interval says nothing about other seeds
 BLOCKED = "blocked by speaker"
 CONDITIONAL = "conditional on these voices"
 _WEIGHTS_AT_ONCE = 2**22  # bounds memory: 32 MiB of float64 weights per chunk
@@ -29,17 +34,37 @@ System = TypeVar("System", bound=Hashable)
 class Interval:
     """A value with its percentile interval.
 
-    `value` is None where it is undefined; `low` and `high` are None where any resample is undefined.
+    `value` is None where it is undefined; `low` and `high` are None where any resample is undefined. `per_seed`: the
+    value of each LoRA seed by itself, where seeds are part of it. `values_S`: the resampled values, and `errors` their
+    standard error, from utterances and from seeds.
     """
 
     value: float | None
     low: float | None
     high: float | None
+    per_seed: tuple[float, ...] = field(default=(), compare=False)
+    values_S: np.ndarray = field(default_factory=lambda: np.empty(0), compare=False, repr=False)
+    errors: tuple[float, float] = field(default=(0.0, 0.0), compare=False)
 
     @property
     def excludes_zero(self) -> bool:
         """Whether zero is outside the interval, so that the sign of the value is reliable."""
         return self.low is not None and self.high is not None and self.low * self.high > 0
+
+    @property
+    def spreads(self) -> bool:
+        """Whether the interval holds for other seeds too, as there are enough of them."""
+        return len(self.per_seed) >= SEEDS_TO_SPREAD
+
+    def p(self, threshold: float = 0.0) -> float:
+        """Return the two-sided p of the value being the threshold: of the resamples, the share on its other side.
+
+        It is 1 where the value or any resample is undefined.
+        """
+        if self.low is None or self.value is None:
+            return 1.0
+        smaller = min(np.count_nonzero(self.values_S <= threshold), np.count_nonzero(self.values_S >= threshold))
+        return min(1.0, 2 * (1 + int(smaller)) / (1 + len(self.values_S)))
 
 
 @dataclass(frozen=True)
@@ -69,6 +94,8 @@ class Bootstrap:
         chunks = [_draw(generator, size, self._n_units) for size in _sizes(samples, self._n_units)]
         # how many times each unit occurs, instead of the drawn indices: a resample's sums are then a matrix product
         self._times_SG = np.concatenate(chunks)
+        generator = np.random.default_rng(seed + 1)
+        self._rank_S, self._other_rank_S = ((generator.permutation(samples) + 0.5) / samples for _ in range(2))
 
     def resampled(self, systems: Mapping[System, tuple[str, np.ndarray]]) -> dict[System, Resampled]:
         """Score systems on the utterances and on each resample.
@@ -98,13 +125,24 @@ class Bootstrap:
         """Return a system's score with its interval."""
         return self.percentile(system.value, system.values_S)
 
-    def paired(self, function: Callable[..., Any], *systems: Resampled) -> Interval:
+    def paired(
+        self, function: Callable[..., Any], *systems: Resampled, seeds: Sequence[Sequence[Resampled]] = ()
+    ) -> Interval:
         """Return `function` of several systems' scores with its interval; all systems share each resample.
 
         `function` takes one array of scores per system and returns an array of that shape, NaN where it is undefined.
+        `seeds`: for each seed, the systems with that seed alone. From three on, the interval is over seeds too: each
+        resample is moved by a normal draw of the seeds' standard error, and all are stretched as Student's t is.
         """
         value = float(function(*(np.float64(system.value) for system in systems)))
-        return self.percentile(value, np.asarray(function(*(system.values_S for system in systems))))
+        values_S = np.asarray(function(*(system.values_S for system in systems)))
+        per_seed = tuple(float(function(*(np.float64(system.value) for system in seed))) for seed in seeds)
+        errors = float(np.std(values_S)), 0.0
+        if len(seeds) >= SEEDS_TO_SPREAD:
+            alone_NS = np.stack([function(*(system.values_S for system in seed)) for seed in seeds])
+            errors = errors[0], _seeds_error(np.array(per_seed), alone_NS)
+            values_S = value + self._stretched(values_S - value, errors, np.array(per_seed))
+        return replace(self.percentile(value, values_S), per_seed=per_seed, errors=errors)
 
     def percentile(self, value: float, values_S: np.ndarray) -> Interval:
         """Return a value with the percentile interval of its resampled values.
@@ -114,7 +152,20 @@ class Bootstrap:
         low = high = None
         if not np.isnan(values_S).any():
             low, high = map(float, np.quantile(values_S, [self._tail, 1 - self._tail]))
-        return Interval(None if np.isnan(value) else value, low, high)
+        return Interval(None if np.isnan(value) else value, low, high, values_S=values_S)
+
+    def _stretched(self, away_S: np.ndarray, errors: tuple[float, float], per_seed_N: np.ndarray) -> np.ndarray:
+        """Return resampled values, less the value, over seeds too: moved by the seeds' error, stretched for their few.
+
+        The degrees of freedom are Satterthwaite's: near N - 1 where seeds decide, many where utterances do.
+        """
+        total, seeds = errors[0] ** 2 + errors[1] ** 2, len(per_seed_N)
+        between = np.var(per_seed_N, ddof=1) / seeds
+        if not total * between > 0:  # nothing varies, or a value is undefined
+            return away_S
+        freedom = (seeds - 1) * (total / between) ** 2
+        stretch_S = np.sqrt(freedom / chdtri(freedom, self._other_rank_S))
+        return np.asarray((away_S + errors[1] * ndtri(self._rank_S)) * stretch_S)
 
     def _sums(self, stats_UM: np.ndarray) -> np.ndarray:
         """Add up statistics over each resample: sums_SM, float64 and exact for counts."""
@@ -152,6 +203,17 @@ def _draw(generator: np.random.Generator, size: int, n_units: int) -> np.ndarray
     return times_SG.astype(np.uint16 if n_units < 2**16 else np.uint32)
 
 
+def _seeds_error(per_seed_N: np.ndarray, alone_NS: np.ndarray) -> float:
+    """Return the standard error of the mean of seeds, without what is due to few utterances.
+
+    Seeds differ because they are seeds, and because each has its own luck with these utterances; the second is in the
+    resamples already. `alone_NS`: the resampled values of each seed, which differ by that luck twice.
+    """
+    between = float(np.var(per_seed_N, ddof=1))
+    luck = float(np.mean(np.var(alone_NS, axis=0, ddof=1))) - between
+    return float(np.sqrt(max(0.0, between - luck) / len(per_seed_N)))
+
+
 def pool(seeds: Sequence[np.ndarray]) -> np.ndarray:
     """Pool the runs of one system over several seeds: their statistics summed per utterance, stats_UK.
 
@@ -162,6 +224,25 @@ def pool(seeds: Sequence[np.ndarray]) -> np.ndarray:
             f"seeds are pooled over the same utterances; these have the shapes {[run.shape for run in seeds]}"
         )
     return np.sum(seeds, axis=0)
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Return the exact two-sided p of paired differences, one per seed: of all choices of signs, the share as extreme.
+
+    Three seeds that agree give 1/4, six 1/32: less is not in them, whatever their size.
+    """
+    signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(differences))))
+    sums = np.abs(signs @ np.asarray(differences, dtype=float))
+    return float(np.mean(sums >= sums[0] * (1 - 1e-9)))  # the first choice leaves every sign as it is
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for how many there are by Holm's step-down method, in the order that they came in."""
+    adjusted, worst = [0.0] * len(p_values), 0.0
+    for place, i in enumerate(np.argsort(p_values, kind="stable")):
+        worst = max(worst, min(1.0, (len(p_values) - place) * p_values[i]))
+        adjusted[int(i)] = worst
+    return adjusted
 
 
 def recoveries(zero_shot: Any, adapted: Any, adapted_none: Any, higher_is_better: bool = False) -> np.ndarray:
