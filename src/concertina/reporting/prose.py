@@ -201,8 +201,8 @@ def conditions(
         sentences.append(f"{listed}. Another seed changes a score too; the intervals do not include that.")
     else:
         sentences.append(
-            f"{len(seeds)} LoRA seeds where several are listed. Intervals of what has three seeds or more are over seeds "
-            "too; those of what has fewer are not."
+            f"{len(seeds)} LoRA seeds where several are listed. Intervals of what has three seeds or more are over "
+            "seeds too; those of what has fewer are not."
         )
     sentences += [
         "Every adapted cell had the same training pairs, order, batch, steps, schedule, rank and targets; a learning "
