@@ -8,7 +8,7 @@ import yaml
 
 from concertina import config, evaluate, train
 from concertina.artefacts import keys
-from concertina.model import batching, decoding, lalm
+from concertina.model import answering, batching, decoding, lalm
 from concertina.store import predictions, records, sealing
 from helpers import tiny_run
 from helpers.artefacts import folder_of
@@ -98,12 +98,12 @@ def test_training_shows_in_the_scores() -> None:
 
 def test_the_cap_is_the_durations_and_hits_are_counted() -> None:
     experiment = config.load("t.yaml")
-    assert decoding.cap(0.1, experiment) == 16
-    assert decoding.cap(1.01, experiment) == 21
+    assert answering.cap(0.1, experiment) == 16
+    assert answering.cap(1.01, experiment) == 21
     rows = predictions.read(folder_of("evaluate", "t", "average-3") / "clean" / "zero-shot-keep.parquet")
     for tokens, hit, seconds in zip(rows["new_tokens"], rows["cap_hit"], rows["duration_s"], strict=True):
-        assert tokens <= decoding.cap(seconds, experiment)
-        assert not hit or tokens == decoding.cap(seconds, experiment)
+        assert tokens <= answering.cap(seconds, experiment)
+        assert not hit or tokens == answering.cap(seconds, experiment)
 
 
 def test_a_batch_of_one_and_a_batch_of_many_give_the_same_texts() -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from concertina import config, train
 from concertina.model import batching, lalm
 from concertina.store import folders, records, sealing
+from concertina.tracking import runs
 from concertina.training import order
 from helpers import tiny_run
 from helpers.artefacts import folder_of
@@ -34,7 +35,10 @@ def test_the_loss_falls_and_the_folder_is_complete(overlay: Path) -> None:
     steps = [row for row in curve if "loss" in row]
     assert [row["step"] for row in steps] == list(range(1, 31))
     assert set(steps[0]) == {"step", "loss", "learning_rate", "utterances_per_second"}
-    assert [row["step"] for row in curve if "dev_loss" in row] == [0, 15, 30]
+    measured = [row for row in curve if "dev_loss" in row]
+    assert [row["step"] for row in measured] == [0, 15, 30]
+    assert all(set(row) == {"step", "dev_loss", "wer/synthetic/dev/en"} for row in measured)
+    assert measured[-1]["wer/synthetic/dev/en"] < 0.7 * measured[0]["wer/synthetic/dev/en"]
     assert sum(row["loss"] for row in steps[-5:]) < 0.7 * sum(row["loss"] for row in steps[:5])
     described = json.loads((folder / "compressor.json").read_text(encoding="utf-8"))
     assert described == {
@@ -48,6 +52,8 @@ def test_the_loss_falls_and_the_folder_is_complete(overlay: Path) -> None:
     record = records.read(folder / "record.json")
     assert (record.stage, record.status, record.seed) == ("train", "ok", 0)
     assert record.facts["dev_loss"] < record.facts["zero_shot_dev_loss"]
+    assert record.facts["wer/synthetic/dev/en"] == measured[-1]["wer/synthetic/dev/en"]
+    assert record.facts["zero_shot_wer/synthetic/dev/en"] == measured[0]["wer/synthetic/dev/en"]
 
 
 def test_the_adapter_is_pefts_own_and_leaves_the_encoder_alone(overlay: Path) -> None:
@@ -135,6 +141,15 @@ def test_an_adapter_that_learned_nothing_stops_the_run(overlay: Path, capsys: py
     assert train.main(tiny_run.train_arguments(overlay)) == 1
     assert "the saved adapter changes nothing" in capsys.readouterr().err
     assert not folder_of("train", "t", "english", "average-3-keep", 0).exists()
+
+
+def test_a_training_set_may_have_a_learning_rate_of_its_own(overlay: Path) -> None:
+    (learnt,) = config.load(overlay).train.sets
+    tiny_run.change(overlay, steps=2, warmup_steps=0, sets=[{**learnt.model_dump(mode="json"), "learning_rate": 3e-3}])
+    assert train.main(tiny_run.train_arguments(overlay)) == 0
+    record = records.read(folder_of("train", "t", "english", "average-3", 0) / "record.json")
+    assert record.facts["learning_rate"] == 3e-3
+    assert runs.params(record.model_dump(mode="json"))["train.learning_rate"] == "0.003"
 
 
 def test_lines_of_progress_name_the_adapter(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:

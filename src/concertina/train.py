@@ -27,6 +27,7 @@ from concertina.store import folders, jsonl, sealing
 from concertina.tracking import mlflow_client
 from concertina.training import gradients, order, steps
 from concertina.training.checkpoints import Checkpoints
+from concertina.training.dev import Dev
 from concertina.training.steps import Schedule, Training
 
 PROBE = 4  # utterances on which a saved adapter is checked
@@ -39,9 +40,10 @@ class Material:
     config: Config
     model: Lalm
     items: list[Item]
-    dev: list[Item]
+    dev: Dev
     batches: list[list[int]]  # which items each step sees
     adapted: peft.PeftModel
+    learning_rate: float
 
     def gradients(self, step: int) -> steps.Row:
         """Leave the gradients of a step (from 1) in the parameters; its loss."""
@@ -68,11 +70,12 @@ def make(run: Run) -> None:
     save(material, run.folder)
     sealing.write_json(run.folder / "compressor.json", description(config, adapter.cell))
     jsonl.write(run.folder / "curve.jsonl", training.curve)
-    dev_losses = [row["dev_loss"] for row in training.curve if "dev_loss" in row]
+    measured = [row for row in training.curve if "dev_loss" in row]
     facts = {
         "train_loss": float(np.mean(training.losses[-steps.WINDOW :])),
-        "dev_loss": dev_losses[-1],
-        "zero_shot_dev_loss": dev_losses[0],
+        **{name: value for name, value in measured[-1].items() if name != "step"},
+        **{f"zero_shot_{name}": value for name, value in measured[0].items() if name != "step"},
+        "learning_rate": material.learning_rate,
         "utterances": len(material.items),
         "parameters": parameters,
         "order_sha256": order.digest(material.items, material.batches),
@@ -94,18 +97,14 @@ def prepare(config: Config, adapter: Adapter) -> Material:
     learnt = config.train_set(adapter.train_set)
     opened = Speech.of(config, [*learnt.parts, *learnt.dev], adapter.cell)
     items = [item for part in learnt.parts for item in batching.items(model, config, part, opened[part.place])]
-    dev = [
-        item
-        for part in learnt.dev
-        for item in batching.items(model, config, part, opened[part.place], settings.dev_utterances)
-    ]
     frames = [int(item.speech.lengths_B[item.at]) for item in items]
     batches = list(order.batches(frames, settings.batch, settings.steps, adapter.seed))
 
     # 3. LoRA on the LLM's linear layers, never on the encoder's layers of the same names.
     gradients.ready(model, config)
     adapted = peft.get_peft_model(model.model, lora(config, model))
-    return Material(config, model, items, dev, batches, adapted)
+    dev = Dev.of(config, model, learnt.dev, opened)
+    return Material(config, model, items, dev, batches, adapted, learnt.learning_rate or settings.learning_rate)
 
 
 def training_of(material: Material, name: str) -> Training:
@@ -114,11 +113,11 @@ def training_of(material: Material, name: str) -> Training:
     trainable = [p for p in material.adapted.parameters() if p.requires_grad]
     return Training(
         model=material.adapted,
-        optimisers=[torch.optim.AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)],
+        optimisers=[torch.optim.AdamW(trainable, lr=material.learning_rate, weight_decay=settings.weight_decay)],
         schedule=Schedule(settings.steps, settings.warmup_steps),
         clip_norm=settings.clip_norm,
         gradients=material.gradients,
-        measure=lambda: {"dev_loss": dev_loss(material)},
+        measure=material.dev.measure,
         measure_every=settings.dev_every_steps,
         name=name,
         unit="utterances",
@@ -144,23 +143,6 @@ def lora(config: Config, model: Lalm) -> peft.LoraConfig:
 
 
 @torch.inference_mode()
-def dev_loss(material: Material) -> float:
-    """Mean loss per label token over all dev items, batched by length."""
-    model, config = material.model, material.config
-    model.model.eval()
-    by_length = sorted(material.dev, key=lambda item: int(item.speech.segments.counts_B[item.at]))
-    total, count = 0.0, 0
-    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
-    for start in range(0, len(by_length), config.train.batch):
-        with autocast:
-            batch, extra = gradients.batch(model, config, by_length[start : start + config.train.batch])
-            labels = int((batch.labels_BS != lalm.IGNORED).sum())
-            total += lalm.loss(model, batch, **extra).item() * labels
-        count += labels
-    return total / count
-
-
-@torch.inference_mode()
 def save(material: Material, folder: Path) -> None:
     """Save the adapter, and check it as a reader would find it. Errors: DamagedError when it is another one.
 
@@ -168,7 +150,7 @@ def save(material: Material, folder: Path) -> None:
     """
     model = material.model
     model.model.eval()
-    inputs, extra = gradients.batch(model, material.config, material.dev[:PROBE])
+    inputs, extra = gradients.batch(model, material.config, material.dev.items[:PROBE])
     trained_LV, _ = lalm.label_logits(model, inputs, **extra)
     material.adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     base = material.adapted.unload()

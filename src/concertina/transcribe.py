@@ -18,7 +18,7 @@ from concertina.artefacts import keys
 from concertina.compressors._utterances import Utterances
 from concertina.config import Cell, Config, ConfigError, Positions, Ratio
 from concertina.corpora import _audio
-from concertina.model import batching, decoding, devices, encoder, encoding, lalm
+from concertina.model import answering, batching, decoding, devices, encoder, encoding, lalm
 from concertina.model.lalm import Lalm, Prompt
 from concertina.store import sealing
 from concertina.units import RATE_HZ
@@ -174,7 +174,7 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
             pool_at=config.segments.pool_at,
             pad_left=True,
         )
-        caps = [decoding.cap(len(wave) / RATE_HZ, config) for wave in waves[of_batch]]
+        caps = [answering.cap(len(wave) / RATE_HZ, config) for wave in waves[of_batch]]
         texts += [result.text for result in lalm.generate(model, inputs, caps)]
         tokens += len(cut.lengths_N)
     seconds = len(samples_T) / RATE_HZ

@@ -30,6 +30,8 @@ PLACES = {  # first part of a stage's key -> where a user finds it; the others a
     "encoder": "base.assembled.encoder",
     "budget": "train",
     "decode": "evaluate",
+    "max_new_tokens_per_second": "evaluate.max_new_tokens_per_second",
+    "max_new_tokens_at_least": "evaluate.max_new_tokens_at_least",
     "options": "data.corpora.{corpus}",
     "set": {"train": "train.sets.{train_set}", "evaluate": "evaluate.sets.{test_set}"},
     "metrics": {"evaluate": "evaluate.metrics.{task}", "report": "evaluate.metrics"},

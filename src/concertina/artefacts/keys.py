@@ -134,12 +134,14 @@ def segments(config: Config, corpus: str, split: str, cell: Cell) -> Key:
 def train(config: Config, train_set: str, cell: Cell, seed: int) -> Key:
     """Return the key of an adapter: its training set, the budget, the seed, and how tokens are placed."""
     learnt = config.train_set(train_set)
+    caps = {name: value for name, value in config.evaluate.model_dump().items() if name.startswith("max_new_tokens")}
     return {
         **_code("train"),
         **_model(config, [*learnt.parts, *learnt.dev]),
         **_tokens(config, cell),
         "set": learnt.model_dump(exclude={"name", "cells", "seeds"}),
         "budget": config.train.model_dump(exclude={"sets", "checkpoint_s"}),
+        **(caps if config.train.dev_transcribed else {}),
         "seed": seed,
     }
 

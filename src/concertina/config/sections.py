@@ -175,9 +175,10 @@ class Base(Section):
 
 
 class TrainSet(Section):
-    """What an adapter learns from: `parts` to train on, and `dev` to measure the loss on meanwhile.
+    """What an adapter learns from: `parts` to train on, and `dev` to measure loss and WER on meanwhile.
 
     `cells` ('average-3', ...) and `seeds` limit which cells and seeds get an adapter of this set; by default all do.
+    `learning_rate`: that of this set, in place of `train.learning_rate`.
     """
 
     name: Name
@@ -185,6 +186,7 @@ class TrainSet(Section):
     dev: list[Part] = Field(min_length=1)
     cells: list[str] | None = None
     seeds: list[int] | None = None
+    learning_rate: float | None = Field(default=None, gt=0)
 
 
 class Lora(Section):
@@ -212,6 +214,7 @@ class Train(Section):
     lora: Lora
     dev_every_steps: int = Field(gt=0)
     dev_utterances: int = Field(gt=0)
+    dev_transcribed: int = Field(ge=0)
     checkpoint_s: float = Field(ge=0)
     precision: Literal["float32", "bfloat16"]
     threads: int = Field(gt=0)

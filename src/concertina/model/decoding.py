@@ -5,7 +5,6 @@ loaded once for all that are missing. A unit holds no scores, so a metric that i
 """
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ from concertina.artefacts.dag import Artefact
 from concertina.config import ZERO_SHOT, Cell, Config, ConfigError, TestSet
 from concertina.metrics import _normaliser
 from concertina.metrics._loops import loops
-from concertina.model import batching, devices, lalm
+from concertina.model import answering, batching, devices, lalm
+from concertina.model.answering import row
 from concertina.model.batching import Item, Speech
 from concertina.model.lalm import Generated, Lalm
 from concertina.store import predictions, sealing
@@ -151,25 +151,9 @@ def scorable(items: list[Item], test_set: TestSet) -> tuple[list[Item], list[str
 
 
 def decode(model: Lalm, config: Config, items: Sequence[Item]) -> list[Generated]:
-    """Decode items greedily; returns the texts in the items' order. Batches hold similar lengths, the longest first."""
-    settings = config.evaluate
-    by_length = sorted(range(len(items)), key=lambda i: -int(items[i].speech.lengths_B[items[i].at]))
-    results: dict[int, Generated] = {}
+    """Decode items greedily, and say how far it is; returns the texts in the items' order."""
     with console.Progress(len(items), "utterances") as progress:
-        for start in range(0, len(items), settings.batch):
-            indices = by_length[start : start + settings.batch]
-            with torch.inference_mode():
-                inputs = batching.batch(model, config, [items[i] for i in indices], pad_left=True)
-            caps = [cap(row(items[i])["duration_s"], config) for i in indices]
-            results |= zip(indices, lalm.generate(model, inputs, caps), strict=True)
-            progress.add(len(indices))
-    return [results[i] for i in range(len(items))]
-
-
-def cap(duration_s: float, config: Config) -> int:
-    """Return how many new tokens the answer to audio of so many seconds may have: one rule for every cell."""
-    settings = config.evaluate
-    return max(settings.max_new_tokens_at_least, math.ceil(settings.max_new_tokens_per_second * duration_s))
+        return answering.answers(model, config, items, config.evaluate.batch, progress.add)
 
 
 def prediction(item: Item, result: Generated, language: str) -> dict[str, Any]:
@@ -188,8 +172,3 @@ def prediction(item: Item, result: Generated, language: str) -> dict[str, Any]:
         "speaker": manifest_row.get("speaker"),
         "tags": manifest_row.get("tags") or {},
     }
-
-
-def row(item: Item) -> dict[str, Any]:
-    """Return the manifest row of an item."""
-    return item.speech.rows[item.at]

@@ -150,6 +150,9 @@ def params(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters by which runs can be compared: cell, adapter, and the stage's config without its sets."""
     place = [(name, record[name]) for name in PLACE if record.get(name) not in (None, {})]
     stage = {name: value for name, value in record["config"].items() if name not in ("sets", "skipped")}
+    for one in record["config"].get("sets", []):
+        if one["name"] == record.get("train_set") and one.get("learning_rate"):
+            stage["learning_rate"] = one["learning_rate"]
     return {name: str(value) for name, value in (*place, *_flat(stage, f"{record['stage']}."))}
 
 
