@@ -147,7 +147,7 @@ def test_a_training_set_may_have_a_learning_rate_of_its_own(overlay: Path) -> No
     (learnt,) = config.load(overlay).train.sets
     tiny_run.change(overlay, steps=2, warmup_steps=0, sets=[{**learnt.model_dump(mode="json"), "learning_rate": 3e-3}])
     assert train.main(tiny_run.train_arguments(overlay)) == 0
-    record = records.read(folder_of("train", "t", "english", "average-3", 0) / "record.json")
+    record = records.read(folder_of("train", "t", "english", "average-3-keep", 0) / "record.json")
     assert record.facts["learning_rate"] == 3e-3
     assert runs.params(record.model_dump(mode="json"))["train.learning_rate"] == "0.003"
 
