@@ -78,8 +78,8 @@ def test_the_published_table_is_joined_and_missing_clips_are_told(project: Path)
     assert rows[0]["tags"]["accents"] == "Scottish English"
     assert {row["speaker"] for row in rows} == {"a" * 16}
     assert [(reject["id"], reject["reason"].partition(": ")[2]) for reject in rejects] == [
-        ("c_en_404", "this version of Common Voice does not have the clip"),
-        ("c_en_5", "this version of Common Voice does not have the clip"),
+        ("c_en_404", "this version of Common Voice does not have the clip: c_en_404.mp3: no such file"),
+        ("c_en_5", "this version of Common Voice does not have the clip: c_en_5 is not in validated.tsv"),
     ]
     assert rejects[0]["reason"].startswith("tables/covost_v2.en_de.tsv line 4: ")
 

@@ -229,7 +229,7 @@ def test_a_manifest_with_no_usable_row_is_an_error(project: Path, capsys: pytest
     chosen = configure(project, [{"name": "mine", "kind": "manifest", "manifest": "mine.jsonl", "language": "en"}])
     assert data.main(["--config", chosen, "--corpus", "mine", "--split", "test"]) == 1
     shown = capsys.readouterr().err
-    assert "line 1: no such file: nowhere.wav" in shown
+    assert "line 1: nowhere.wav: no such file" in shown
     assert "error: corpus mine/test has no usable row: 2 rejected" in shown
     assert not [path for path in Path("build").rglob("*") if path.is_file()]
 

@@ -38,7 +38,6 @@ from concertina.store.shards import Writer
 from concertina.units import RATE_HZ
 
 SHARD_BYTES = 64 << 20
-MIN_SAMPLES = 321  # with fewer, a Whisper-style encoder has no frame: it needs a third hop of 160 samples
 SHOWN_REJECTS = 5  # on the console; all of them are in rejects.jsonl
 REPORT_EVERY = 20  # utterances between two messages of a reading process about its progress
 
@@ -86,15 +85,8 @@ def usable(utterance: Utterance) -> tuple[dict[str, Any], np.ndarray]:
     text = utterance.text.strip()
     if not text:
         raise ValueError("no text")
-    try:
-        "".join((utterance.id, text, *utterance.translation.values())).encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("its text is not valid Unicode, so it cannot be written as UTF-8") from None
     name = str(utterance.audio) if isinstance(utterance.audio, Path) else utterance.id
     samples_T = _audio.mono(utterance.audio, utterance.rate_hz, utterance.offset_s, utterance.duration_s, name)
-    if len(samples_T) < MIN_SAMPLES:
-        length = f"{1000 * len(samples_T) / RATE_HZ:.0f} ms" if len(samples_T) else "zero length"
-        raise ValueError(f"{name}: {length}: shorter than one frame of the encoder")
     row = {
         "id": utterance.id,
         "duration_s": len(samples_T) / RATE_HZ,
@@ -104,9 +96,21 @@ def usable(utterance: Utterance) -> tuple[dict[str, Any], np.ndarray]:
         "speaker": utterance.speaker,
         "translation": dict(utterance.translation),
         "tags": dict(utterance.tags),
-        "audio_sha256": hashlib.sha256(samples_T.astype("<i2").tobytes()).hexdigest(),
+        "audio_sha256": hashlib.sha256(samples_T.astype("<i2", copy=False).data).hexdigest(),
     }
+    for key, value in row.items():
+        _check(key, value)
     return row, samples_T
+
+
+def _check(key: str, value: Any) -> None:
+    """Check that a field of a row can be written. Errors: ValueError naming the field."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"its {key} is not valid Unicode, so it cannot be written as UTF-8") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"its {key} cannot be written as JSON: {error}") from None
 
 
 def _plugin(config: Config, corpus: str, split: str) -> tuple[ModuleType, Section]:
@@ -253,7 +257,7 @@ def _read_part(part: _Part, connection: Connection) -> None:
         ):
             for item in plugin.read(corpora.options(part.corpus), part.split, part.number):
                 row, samples_T = _judge(item)
-                sound.write(samples_T.tobytes())
+                sound.write(samples_T.data)
                 rows.write(json.dumps(row, allow_nan=False) + "\n")
                 unreported += 1
                 if unreported == REPORT_EVERY:
@@ -283,7 +287,7 @@ def _judge(item: Utterance | Reject) -> tuple[dict[str, Any], np.ndarray]:
         row, samples_T = usable(item)
         return row | {"origin": origin}, samples_T
     except ValueError as error:
-        return {"id": item.id, "reason": f"{origin}{error}"}, nothing
+        return {"id": str(item.id), "reason": f"{origin}{error}"}, nothing
 
 
 def flags(parser: argparse.ArgumentParser) -> None:

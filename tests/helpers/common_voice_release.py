@@ -37,7 +37,7 @@ ENGLISH: dict[str, list[list[str]]] = {
 RATES_HZ = {"c_en_1": 32_000, "c_en_2": 48_000, "c_en_3": 22_050, "c_en_4": 48_000, "c_en_5": 32_000}
 REJECTED = {
     "c_en_2": "line 4: duplicate id",
-    "c_en_404": "line 5: there is no clip c_en_404.mp3",
+    "c_en_404": "line 5: the clip c_en_404.mp3: no such file",
     "c_en_3": "line 7: 12 columns, not 11",
     "line 8": "its path is no name of a clip",
     "c_en_broken": "not audio",

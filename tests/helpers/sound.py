@@ -11,9 +11,9 @@ def tone(rate_hz: int, seconds: float = 1.0, hertz: float = 440.0) -> np.ndarray
 
 
 def record(path: Path, value: int) -> None:
-    """Write a tenth of a second of one constant sample value."""
+    """Write a tenth of a second of a square wave of an amplitude."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(16_000)
-        file.writeframes(value.to_bytes(2, "little") * 1600)
+        file.writeframes((b"\0\0" + (1000 * value).to_bytes(2, "little")) * 800)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from concertina.store import regular
 from concertina.store.sealing import sha256, write_json
 
 PACKAGE = "concertina"
@@ -70,7 +71,7 @@ def defines(module: str, function: str) -> bool:
 
 
 def files_hash(paths: Iterable[Path]) -> str:
-    """Return a hash of the content of files, in the order given; an absent file counts as such.
+    """Return a hash of the content of files, in the order given; an absent file counts as such, as does a pipe.
 
     The hash of each file is kept in scratch/ with its size and times, so that an unchanged file is not read again.
     """
@@ -78,6 +79,8 @@ def files_hash(paths: Iterable[Path]) -> str:
     digest, changed = hashlib.sha256(), False
     for path in paths:
         try:
+            if regular.wrong(path):
+                raise OSError
             stat = path.stat()
             facts = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} "
             if not known.get(str(path), "").startswith(facts):

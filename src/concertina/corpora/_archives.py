@@ -17,6 +17,7 @@ from typing import IO, BinaryIO
 
 from concertina import console
 from concertina.store import sealing
+from concertina.store.regular import open_regular
 
 AR, AR_HEADER_BYTES = b"!<arch>\n", 60
 CORRUPT = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, ValueError, NotImplementedError)
@@ -69,7 +70,8 @@ class Files:
         """Return the content of a file. Errors: DamagedError (it is not what was unpacked), OSError."""
         if name in self._sealed and not (self.folder / name).exists():
             raise self._damaged(name, "is missing")
-        content = (self.folder / name).read_bytes()
+        with open_regular(self.folder / name) as file:
+            content = file.read()
         self._check(name, hashlib.sha256(content).hexdigest())
         return content
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from concertina.config import ConfigError
+from concertina.store.regular import open_regular
 
 BLOCK_BYTES = 1 << 20
 
@@ -62,7 +63,7 @@ class Table:
 
     def _open(self) -> BinaryIO:
         try:
-            return open(self.path, "rb")
+            return open_regular(self.path)
         except OSError as error:
             raise ConfigError(f"{self.path} cannot be read: {error.strerror}") from None
 

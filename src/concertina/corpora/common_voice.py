@@ -91,12 +91,12 @@ class Release(NamedTuple):
             raise ConfigError(f"{path}: no such file; {path.parent} is no complete language folder of Common Voice")
         return Table(self.files.verified(f"{self.root}{name}.tsv"), needed)
 
-    def clip(self, id: str) -> bytes | None:
-        """Return the content of a clip's file, or None if there is no such file. Errors: DamagedError, OSError."""
+    def clip(self, id: str) -> bytes | str:
+        """Return the content of a clip's file, or why it cannot be read. Errors: DamagedError."""
         try:
             return self.files.read(f"{self.root}clips/{id}.mp3")
-        except FileNotFoundError:
-            return None
+        except OSError as error:
+            return f"{id}.mp3: {'no such file' if isinstance(error, FileNotFoundError) else error.strerror or error}"
 
 
 def splits(options: Options) -> list[str]:
@@ -164,8 +164,8 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
         id = clip_id(row)
         if row.wrong or not id:
             yield Reject(id or f"line {row.line}", f"{origin}: {row.wrong or 'its path is no name of a clip'}")
-        elif (audio := source.clip(id)) is None:
-            yield Reject(id, f"{origin}: there is no clip {id}.mp3")
+        elif isinstance(audio := source.clip(id), str):
+            yield Reject(id, f"{origin}: the clip {audio}")
         else:
             yield utterance(row.fields, id, audio, options.language, origin)
 

@@ -122,11 +122,11 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
     for row in rows:
         origin = f"{table.path} line {row.line}"
         id = clip_id(row)
-        audio = clips.clip(id) if id in sentences else None
+        audio = clips.clip(id) if id in sentences else f"{id} is not in validated.tsv"
         if row.wrong or not id:
             yield Reject(id or f"line {row.line}", f"{origin}: {row.wrong or 'its path is no name of a clip'}")
-        elif audio is None:
-            yield Reject(id, f"{origin}: this version of Common Voice does not have the clip")
+        elif isinstance(audio, str):
+            yield Reject(id, f"{origin}: this version of Common Voice does not have the clip: {audio}")
         elif sentences[id].wrong:
             yield Reject(id, f"{_validated(options).path} line {sentences[id].line}: {sentences[id].wrong}")
         elif not (translation := row.fields["translation"].strip()):

@@ -115,9 +115,14 @@ def _chapter(files: Files, transcripts: str, recordings: dict[str, str]) -> Iter
             yield Reject(id, f"{files.folder / transcripts} names it, but there is no recording of it")
             continue
         speaker, _, rest = id.partition("-")
+        try:
+            audio = files.read(recordings[id])
+        except OSError as error:
+            yield Reject(id, f"{files.folder / recordings[id]}: {error.strerror or error}")
+            continue
         yield Utterance(
             id=id,
-            audio=files.read(recordings[id]),
+            audio=audio,
             rate_hz=0,
             text=text.lower(),
             language="en",

@@ -23,11 +23,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-import soundfile
 from pydantic import Field, model_validator
 
 from concertina.config import ConfigError, Language, Name, Section
-from concertina.corpora import Reject, Size, Utterance
+from concertina.corpora import Reject, Size, Utterance, _decoders
+from concertina.store import regular
 
 ROWS_PER_PART = 1000
 PROBED = 100  # recordings that are opened for their length if the rows have no `duration`
@@ -65,19 +65,23 @@ def parts(options: Options, split: str) -> int:
 
 
 def size(options: Options, split: str) -> Size:
-    """Add up the durations in the rows; a row without one counts as the mean of the first recordings of such rows."""
+    """Add up the durations in the rows; a row without one counts as the mean of the first recordings of such rows.
+
+    A row lasts no longer than a recording of its file's size can, whatever it says.
+    """
     path = Path(options.splits[split])
     rows, given_s, rows_without, probed_s = 0, 0.0, 0, list[float]()
     for _, line in _lines(path):
         rows += 1
-        with contextlib.suppress(ValueError, OSError, soundfile.LibsndfileError):  # a row that `read` will reject
+        with contextlib.suppress(ValueError, OSError):  # a row that `read` will reject
             row = _parse(line)
+            audio = path.parent / _path_text(row)
             if seconds := _seconds(row, "duration"):
-                given_s += seconds
+                given_s += min(seconds, _decoders.longest_s(audio.stat().st_size))
                 continue
             rows_without += 1
-            if len(probed_s) < PROBED:
-                probed_s.append(soundfile.info(path.parent / _path_text(row)).duration)
+            if len(probed_s) < PROBED and (about_s := _decoders.about_s(audio)) is not None:
+                probed_s.append(about_s)
     mean_s = sum(probed_s) / len(probed_s) if probed_s else UNKNOWN_S
     return Size(rows, (given_s + rows_without * mean_s) / 3600)
 
@@ -113,15 +117,16 @@ def sources(options: Options) -> list[Path]:
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield (line number, line) of the lines that are not empty. Errors: ConfigError when there is no such file."""
     try:
-        with open(path, "rb") as file:
+        with regular.open_regular(path) as file:
             for number, line in enumerate(file, start=1):
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 if line.strip():
                     yield number, line
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, regular.NoFileError) as error:
+        told = error.strerror if isinstance(error, regular.NoFileError) else "no such manifest"
         raise ConfigError(
-            f"{path}: no such manifest; correct its path in the `splits` of its corpus, under data.corpora"
+            f"{path}: {told}; correct its path in the `splits` of its corpus, under data.corpora"
         ) from None
 
 
@@ -161,8 +166,8 @@ def _utterance(row: dict[str, Any], id: str, folder: Path, language: str | None,
         raise ValueError("no language: give it in the row, or for all rows as `language` of the corpus")
     _check_language(spoken)
     path = folder / name
-    if not path.is_file():
-        raise ValueError(f"no such file: {path}")
+    if told := regular.wrong(path):
+        raise ValueError(f"{path}: {told}")
     speaker = row.get("speaker")
     if isinstance(speaker, bool) or not isinstance(speaker, str | int | None):
         raise ValueError(f"speaker must be a text, not {speaker!r}")
