@@ -63,9 +63,24 @@ def test_true_length_equals_the_stock_padded_forward(model: Lalm) -> None:
 def test_long_audio_is_encoded_window_by_window_and_joined(model: Lalm) -> None:
     long = noise(12.0, 7)
     (joined_TD,) = encoding.encode(model, [long], 120 * 16_000)
-    parts = encoding.encode(model, [long[:80_000], long[80_000:160_000], long[160_000:]], 120 * 16_000)
-    assert joined_TD.shape == (300, 64)
+    parts = encoding.encode(model, [long[start:stop] for start, stop in encoding.windows(long, 80_000)], 120 * 16_000)
+    assert len(parts) >= 3
+    assert abs(len(joined_TD) - 300) <= len(parts)
     assert np.abs(joined_TD - np.concatenate(parts)).max() < 1e-5
+
+
+def test_windows_are_cut_at_the_quietest_place() -> None:
+    samples_T = np.full(16_000 * 12, 1000, dtype=np.int16)
+    for second in (4.0, 7.5):
+        samples_T[int(16_000 * second) : int(16_000 * (second + 0.3))] = 3
+    spans = encoding.windows(samples_T, 16_000 * 5)
+    assert [stop for _, stop in spans[:-1]] == [spans[i + 1][0] for i in range(len(spans) - 1)]
+    assert spans[0][0] == 0
+    assert spans[-1][1] == len(samples_T)
+    assert all(0 < stop - start <= 16_000 * 5 for start, stop in spans)
+    assert 4.0 < spans[0][1] / 16_000 < 4.3
+    assert 7.5 < spans[1][1] / 16_000 < 7.8
+    assert encoding.windows(samples_T[:100], 16_000) == [(0, 100)]
 
 
 @pytest.mark.parametrize("samples", [0, 1, 159, 400, 640])
@@ -111,12 +126,16 @@ def workshop(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
     return make
 
 
-def test_the_stage_stores_frames_in_the_manifests_order(workshop: Workshop, model: Lalm) -> None:
+def test_the_stage_stores_frames_in_the_manifests_order(
+    workshop: Workshop, model: Lalm, capsys: pytest.CaptureFixture[str]
+) -> None:
     waves = [noise(s, i) for i, s in enumerate([2.0, 0.5, 7.0, 1.0, 0.01])]
     assert features.main(workshop(waves)) == 0
     folder = folder_of("features", "t", "synthetic", "dev")
     seal = sealing.verify(folder)
     assert len(seal["run_key"]) == 16
+    assert seal["longer_than_window"] == ["u2"]
+    assert "1 of 5 utterances are longer than the encoder's window of 5 s; they are encoded" in capsys.readouterr().err
     frames = shards.Reader(folder)
     assert frames.ids == [row["id"] for row in jsonl.read(folder / "manifest.jsonl")] == ["u0", "u1", "u2", "u3", "u4"]
     for i, expected_TD in enumerate(encoding.encode(model, waves, 6 * 16_000)):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from concertina import cli, transcribe
+from concertina import cli
 from helpers import tiny_run
 
 
@@ -97,17 +97,3 @@ def test_a_corrupt_file_does_not_stop_the_others(root: Path, capsys: pytest.Capt
     assert "broken.wav" in error
     assert "nowhere.wav" in error
     assert "short.wav: " in out
-
-
-def test_windows_are_cut_at_the_quietest_place() -> None:
-    samples_T = np.full(16_000 * 12, 1000, dtype=np.int16)
-    for second in (4.0, 7.5):
-        samples_T[int(16_000 * second) : int(16_000 * (second + 0.3))] = 3
-    spans = transcribe.windows(samples_T, 16_000 * 5)
-    assert [stop for _, stop in spans[:-1]] == [spans[i + 1][0] for i in range(len(spans) - 1)]
-    assert spans[0][0] == 0
-    assert spans[-1][1] == len(samples_T)
-    assert all(0 < stop - start <= 16_000 * 5 for start, stop in spans)
-    assert 4.0 < spans[0][1] / 16_000 < 4.3
-    assert 7.5 < spans[1][1] / 16_000 < 7.8
-    assert transcribe.windows(samples_T[:100], 16_000) == [(0, 100)]

@@ -4,8 +4,12 @@ Tensor names: T samples or frames of utterances end to end, N tokens of them, D 
 """
 
 import argparse
+import contextlib
+import io
 import json
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -24,7 +28,6 @@ from concertina.store import sealing
 from concertina.units import RATE_HZ
 
 PROJECT = Path(__file__).parents[2]
-HUSH_SAMPLES = RATE_HZ // 5  # a place to cut is the quietest stretch of this length
 
 
 class Method(NamedTuple):
@@ -48,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="concertina transcribe",
-        description="Print what is said in recordings (any length, rate and format that libsndfile reads), and the "
-        "audio tokens that compression saved.",
+        description="Print what is said in recordings, and the audio tokens that compression saved. They may have any "
+        "length and rate; WAV, FLAC, MP3, Ogg, M4A, WebM and other formats are read.",
         epilog="example: concertina transcribe talk.flac --adapter build/tiny/train/english/average-3/seed0",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings")
@@ -69,9 +72,20 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Print each recording's text, then what was saved; a recording that cannot be read is told and passed over."""
     asked = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a console that lacks a letter does not end the command
+    files = [(shown(file), file if file == Path("-") else file.absolute()) for file in asked.files]
+    asked.config = asked.config and asked.config.absolute()
+    asked.adapter = asked.adapter and asked.adapter.absolute()
+    with contextlib.chdir(project_of(asked.config)):  # the paths in a config are relative to its project
+        return _run(asked, files)
+
+
+def _run(asked: argparse.Namespace, files: list[tuple[str, Path]]) -> int:
+    """Transcribe files, each given by its name on the console and its path."""
     if (asked.task == "translate") != (asked.to is not None):
         raise ConfigError("--to LANGUAGE belongs to --task translate, and only to it")
-    config = load(asked.config)
+    config = configs.load(asked.config or configs.DEFAULT)
     described = description(asked.adapter, config) if asked.adapter else {}
     method = choose(config, asked.compressor, asked.ratio, asked.positions, described)
     where: dict[str, Any] = {"pool_at": described["pool_at"]} if "pool_at" in described else {}
@@ -82,27 +96,35 @@ def main(argv: list[str] | None = None) -> int:
     if asked.adapter:
         decoding.attach(model, asked.adapter)
     failed = 0
-    for file in asked.files:
+    for name, file in files:
         try:
-            samples_T = _audio.mono(file)
-            if not len(samples_T):
-                raise _audio.AudioError(f"{file}: it holds no sound")
+            samples_T = heard(name, file)
         except _audio.AudioError as error:
             console.say(f"error: {error}")
             failed += 1
             continue
         transcript = transcribe(model, config, samples_T, method, prompt)
-        print(told(file, transcript, method, named=len(asked.files) > 1), flush=True)
+        print(told(name, transcript, method, named=len(files) > 1), flush=True)
     return 1 if failed else 0
 
 
-def load(path: Path | None) -> Config:
-    """The config asked for; or the project's own, wherever one stands, with its model."""
-    if path:
-        return configs.load(path)
-    config = configs.load(PROJECT / configs.DEFAULT)
-    base = config.base.model_copy(update={"model": str(PROJECT / config.base.model)})
-    return config.model_copy(update={"base": base})
+def heard(name: str, file: Path) -> np.ndarray:
+    """Return the sound of a recording, int16 [T] at 16 kHz. Errors: AudioError, also for what is no file."""
+    if file == Path("-"):
+        raise _audio.AudioError("-: recordings are read from files alone; save what comes in to one, and name it")
+    return _audio.mono(file, name=name)
+
+
+def shown(file: Path) -> str:
+    """Return a file's name for the console: what is not UTF-8 or not printable is replaced by a mark."""
+    name = os.fsencode(file).decode("utf-8", errors="replace")
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+
+
+def project_of(config: Path | None) -> Path:
+    """Return the folder of a config's project: the nearest above it with a config.yaml, or else this one."""
+    above = config.parents if config else []
+    return next((folder for folder in above if (folder / configs.DEFAULT).is_file()), PROJECT)
 
 
 def description(adapter: Path, config: Config) -> dict[str, Any]:
@@ -114,6 +136,7 @@ def description(adapter: Path, config: Config) -> dict[str, Any]:
         sealing.verify(adapter)
     try:
         described: dict[str, Any] = json.loads((adapter / "compressor.json").read_text(encoding="utf-8"))
+        described |= {"ratio": str(Ratio.parse(described["ratio"]))} if "ratio" in described else {}  # '3.0' is 3
     except FileNotFoundError:
         raise ConfigError(f"--adapter: {adapter} holds no compressor.json, so it is no adapter of ours") from None
     if described.get("base") != keys.identity(config):
@@ -153,7 +176,7 @@ def choose(
 @torch.inference_mode()
 def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Method, prompt: Prompt) -> Transcript:
     """Decode one recording, int16 at 16 kHz: window by window, the texts joined."""
-    spans = windows(samples_T, encoder.window_samples(model.encoder))
+    spans = encoding.windows(samples_T, encoder.window_samples(model.encoder))
     waves = [samples_T[start:stop] for start, stop in spans]
     frames = encoding.encode(model, waves, int(config.features.batch_seconds * RATE_HZ))
     texts: list[str] = []
@@ -181,38 +204,16 @@ def transcribe(model: Lalm, config: Config, samples_T: np.ndarray, method: Metho
     return Transcript(" ".join(filter(None, texts)), seconds, len(spans), sum(map(len, frames)), tokens)
 
 
-def windows(samples_T: np.ndarray, longest: int) -> list[tuple[int, int]]:
-    """Cut audio into pieces of at most `longest` samples, each cut in the middle of the quietest stretch.
-
-    It is looked for in the second half of what a piece may hold, so that pieces do not become short.
-    """
-    spans = []
-    start = 0
-    while len(samples_T) - start > longest:
-        low, high = start + longest // 2, start + longest
-        start_next = low + _quietest(samples_T[low:high])
-        spans.append((start, start_next))
-        start = start_next
-    return [*spans, (start, len(samples_T))]
-
-
-def told(file: Path, transcript: Transcript, method: Method, named: bool) -> str:
+def told(name: str, transcript: Transcript, method: Method, named: bool) -> str:
     """Two lines for the console: the text, and what was saved."""
     how = method.cell.title
     saved = 100 * (1 - transcript.tokens / transcript.frames)
     pieces = f" in {transcript.windows} windows" if transcript.windows > 1 else ""
     return (
-        f"{f'{file}: ' if named else ''}{transcript.text}\n"
+        f"{f'{name}: ' if named else ''}{transcript.text}\n"
         f"  ({transcript.tokens} audio tokens instead of {transcript.frames}, {saved:.0f} % saved by {how}; "
         f"{transcript.seconds:.1f} s{pieces})"
     )
-
-
-def _quietest(samples_T: np.ndarray) -> int:
-    """The middle of the stretch of HUSH_SAMPLES with the least energy; the first of equals."""
-    hush = min(HUSH_SAMPLES, len(samples_T))
-    energy_T = np.concatenate([[0.0], np.cumsum(samples_T.astype(np.float64) ** 2)])
-    return int(np.argmin(energy_T[hush:] - energy_T[:-hush])) + hush // 2
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ Source: Radford et al. 2022, 'Robust Speech Recognition via Large-Scale Weak Sup
 """
 
 import functools
+import re
+import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
@@ -25,14 +27,25 @@ def normalise(texts: Sequence[str], language: str) -> list[str]:
 
 
 def has_words(text: str, language: str) -> bool:
-    """Return whether a text has words after it is normalised; '[laughter]' has none, and cannot be scored."""
-    return any(map(str.isalnum, _normalised(text, language)))
+    """Return whether a text has words after it is normalised; '[laughter]' has none, and cannot be scored.
+
+    A text that the language's normaliser cannot read counts as one without words: in English, a number of more digits
+    than Python converts.
+    """
+    return _readable(text, language) and any(map(str.isalnum, _normalised(text, language)))
 
 
 @functools.lru_cache(maxsize=2**16)
 def _normalised(text: str, language: str) -> str:
     """Normalise one text. Cached, since every cell scores the same references and the English normaliser is slow."""
-    return " ".join(_normaliser(language)(text).split())
+    normaliser = _normaliser(language if _readable(text, language) else "")
+    return " ".join(normaliser(text).split())
+
+
+def _readable(text: str, language: str) -> bool:
+    """Return whether a language's normaliser can read a text; if not, the basic one reads it."""
+    longest = sys.get_int_max_str_digits()
+    return language != "en" or not longest or not re.search(rf"\d{{{longest + 1}}}", text)
 
 
 @functools.cache
