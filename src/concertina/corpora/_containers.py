@@ -25,14 +25,14 @@ class Container(NamedTuple):
     """The format of a file, and what is wrong with it.
 
     `name`: the format as a person calls it, or '' where it is not recognised; `demuxer`: what FFmpeg calls it, or ''
-    where libsndfile reads it; `flaw`: why it cannot be used, or ''; `stated`: whether a header states the length of
-    compressed sound.
+    where libsndfile reads it; `flaw`: why it cannot be used, or ''; `stated`: the samples that a header states of
+    compressed sound, or 0.
     """
 
     name: str = ""
     demuxer: str = ""
     flaw: str = ""
-    stated: bool = False
+    stated: int = 0
 
 
 def inspect(file: BinaryIO, throughout: bool = True) -> Container:
@@ -45,7 +45,9 @@ def inspect(file: BinaryIO, throughout: bool = True) -> Container:
     if start[:4] in (b"RIFF", b"RIFX") and start[8:12] == b"WAVE":
         return _wav(file, size, "<" if start[:4] == b"RIFF" else ">")
     if start[:4] == b"FORM" and start[8:11] == b"AIF":
-        return Container("AIFF", flaw=_aiff(file, size))
+        return Container("AIFF", flaw=_sound(_chunks(file, size), b"SSND", size))
+    if start[:4] == b"caff":
+        return Container("CAF", flaw=_sound(_chunks(file, size, ">4sQ", 8), b"data", size))
     if start[:4] == b".snd":
         place, length = struct.unpack(">II", start[4:12])
         return Container("AU", flaw=_promised(length, place, size))
@@ -73,7 +75,12 @@ def inspect(file: BinaryIO, throughout: bool = True) -> Container:
 def mp3(file: BinaryIO) -> Container:
     """Describe an MP3. Its length is stated only where its first frame is a Xing, Info or VBRI header."""
     start = _read(file, _past_tags(file), 256)
-    return Container("MP3", "mp3", stated=any(mark in start for mark in (b"Xing", b"Info", b"VBRI")))
+    per_frame = 1152 if len(start) > 1 and start[1] & 8 else 576
+    for mark, place in ((b"Xing", 8), (b"Info", 8), (b"VBRI", 14)):
+        if (found := start.find(mark, 4)) > 0 and (mark == b"VBRI" or start[found + 7] & 1):
+            frames = int.from_bytes(start[found + place : found + place + 4], "big")
+            return Container("MP3", "mp3", stated=frames * per_frame)
+    return Container("MP3", "mp3")
 
 
 def mpeg_bytes(header: bytes) -> int:
@@ -99,18 +106,18 @@ def _promised(promised: int, place: int, size: int) -> str:
     return UNFINISHED if promised == 0 and size - place > 16 else ""
 
 
-def _chunks(file: BinaryIO, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, place of its content, length) of the chunks of a RIFF or FORM file."""
-    place = 12
-    while place + 8 <= size:
-        name, length = struct.unpack(f"{order}4sI", _read(file, place, 8))
-        yield name, place + 8, length
-        place += 8 + length + length % 2
+def _chunks(file: BinaryIO, size: int, head: str = ">4sI", place: int = 12) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (name, place of its content, length) of the chunks of a file, whose heads are of one form."""
+    width = struct.calcsize(head)
+    while place + width <= size:
+        name, length = struct.unpack(head, _read(file, place, width))
+        yield name, place + width, length
+        place += width + length + length % (2 if width == 8 else 1)
 
 
 def _wav(file: BinaryIO, size: int, order: str) -> Container:
     """Inspect a WAV. FFmpeg reads it to the end where more follows than its header counts, and that is no chunk."""
-    for name, place, length in _chunks(file, size, order):
+    for name, place, length in _chunks(file, size, f"{order}4sI"):
         if name == b"data":
             (whole,) = struct.unpack(f"{order}I", _read(file, 4, 4))
             after = _read(file, place + length + length % 2, 1 << 16) if length < ENDLESS_BYTES else b""
@@ -125,10 +132,9 @@ def _wav(file: BinaryIO, size: int, order: str) -> Container:
     return Container("WAV")
 
 
-def _aiff(file: BinaryIO, size: int) -> str:
-    """Return what is wrong with an AIFF, or ''."""
-    sound = ((place, length) for name, place, length in _chunks(file, size, ">") if name == b"SSND")
-    place, length = next(sound, (size, 0))
+def _sound(chunks: Iterator[tuple[bytes, int, int]], wanted: bytes, size: int) -> str:
+    """Return what is wrong with the chunk that holds the sound, or ''."""
+    place, length = next(((place, length) for name, place, length in chunks if name == wanted), (size, 0))
     return _promised(length, place, size)
 
 

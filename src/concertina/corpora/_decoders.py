@@ -18,7 +18,7 @@ from concertina.corpora._containers import Container
 from concertina.store.regular import open_regular
 
 BLOCK_FRAMES = 1 << 18  # samples of each channel that are decoded at a time
-LOST_FRAMES = 2  # MPEG frames that an MP3 may have fewer than its header states
+LOST_SAMPLES = 5 * 1152  # of an MP3, at most, that its header states and a decoder leaves out: padding, the first frame
 LEAST_BYTES_PER_S = 60  # of a recording, about: digital silence in FLAC
 UNSTATED_BYTES_PER_S = 16_000  # of a recording whose header states no length: FLAC at 16 kHz, about
 
@@ -106,7 +106,7 @@ class _Estimated:
         self._stream = container.streams.audio[0]
         self.rate_hz = int(self._stream.rate or 0)
         stream_s = float((self._stream.duration or 0) * (self._stream.time_base or 0))
-        self._stated = self.length = round((stream_s or (container.duration or 0) / 1e6) * self.rate_hz)
+        self.length = round((stream_s or (container.duration or 0) / 1e6) * self.rate_hz)
 
     def blocks(self, start: int) -> Iterator[np.ndarray]:
         place, gathered = 0, list[np.ndarray]()
@@ -124,8 +124,8 @@ class _Estimated:
                 gathered = []
         if gathered:
             yield np.concatenate(gathered)
-        if self._kind.stated and self._stated - place > LOST_FRAMES * 1152:
-            raise self._error(f"truncated: its header promises {self._stated} samples, it holds {place}")
+        if self._kind.stated - place > LOST_SAMPLES:
+            raise self._error(f"truncated: its header promises {self._kind.stated} samples, it holds {place}")
         self.length = place
 
     def _frames(self) -> Iterator[Any]:

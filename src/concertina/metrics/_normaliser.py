@@ -7,8 +7,6 @@ Source: Radford et al. 2022, 'Robust Speech Recognition via Large-Scale Weak Sup
 """
 
 import functools
-import re
-import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
@@ -29,23 +27,28 @@ def normalise(texts: Sequence[str], language: str) -> list[str]:
 def has_words(text: str, language: str) -> bool:
     """Return whether a text has words after it is normalised; '[laughter]' has none, and cannot be scored.
 
-    A text that the language's normaliser cannot read counts as one without words: in English, a number of more digits
-    than Python converts.
+    A text that the English normaliser cannot read counts as one without words.
     """
-    return _readable(text, language) and any(map(str.isalnum, _normalised(text, language)))
+    return (language != "en" or english(text) is not None) and any(map(str.isalnum, _normalised(text, language)))
+
+
+@functools.lru_cache(maxsize=2**16)
+def english(text: str) -> str | None:
+    """Return a text as the English normaliser has it; None where it fails, as on a number of thousands of digits."""
+    try:
+        return _normaliser("en")(text)
+    except (ValueError, ArithmeticError, AssertionError):  # it converts numbers, and Python does not convert those
+        return None
 
 
 @functools.lru_cache(maxsize=2**16)
 def _normalised(text: str, language: str) -> str:
-    """Normalise one text. Cached, since every cell scores the same references and the English normaliser is slow."""
-    normaliser = _normaliser(language if _readable(text, language) else "")
-    return " ".join(normaliser(text).split())
+    """Normalise one text; the basic normaliser reads what the English one cannot.
 
-
-def _readable(text: str, language: str) -> bool:
-    """Return whether a language's normaliser can read a text; if not, the basic one reads it."""
-    longest = sys.get_int_max_str_digits()
-    return language != "en" or not longest or not re.search(rf"\d{{{longest + 1}}}", text)
+    Cached, since every cell scores the same references and the English normaliser is slow.
+    """
+    words = english(text) if language == "en" else None
+    return " ".join((_normaliser(language if language != "en" else "")(text) if words is None else words).split())
 
 
 @functools.cache

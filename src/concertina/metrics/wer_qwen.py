@@ -15,7 +15,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from concertina import metrics
-from concertina.metrics import Score, ScoreError, _edits
+from concertina.metrics import Score, ScoreError, _edits, _normaliser
 
 columns = _edits.COLUMNS
 combine = _edits.combine
@@ -45,18 +45,17 @@ def _normalised(text: str, language: str) -> str:
         text = SPACE.sub("", text)
     if language == "yue":
         text = _simplified(text)
-    if language == "en":
-        text = _normaliser("english")(text)
-    words = [word for word in _normaliser("basic")(text).lower().split() if not _is_punctuation(word)]
+    if language == "en" and (english := _normaliser.english(text)) is not None:
+        text = english
+    words = [word for word in _basic()(text).lower().split() if not _is_punctuation(word)]
     return " ".join("".join(words)) if language in BY_CHARACTER else " ".join(words)
 
 
 @functools.cache
-def _normaliser(name: str) -> Callable[[str], str]:
+def _basic() -> Callable[[str], str]:
     from whisper_normalizer.basic import BasicTextNormalizer
-    from whisper_normalizer.english import EnglishTextNormalizer
 
-    return EnglishTextNormalizer() if name == "english" else BasicTextNormalizer()
+    return BasicTextNormalizer()
 
 
 def _simplified(text: str) -> str:
