@@ -113,6 +113,7 @@ def test_good_rows_are_kept_and_bad_ones_listed(project: Path, capsys: pytest.Ca
             {"audio_filepath": "clips/cut.wav", "text": "half"},
             {"audio_filepath": "clips/b.flac", "text": "  "},
             {"audio_filepath": "clips/b.flac", "text": "\ud800", "id": "lone surrogate"},
+            {"audio_filepath": "clips/b.flac", "text": "words", "id": "half an emoji", "speaker": "anna \ud83d"},
             b'{"audio_filepath": "clips/b.flac", "text": "\xff"}',
             {"audio_filepath": "clips/b.flac", "text": "again", "id": "a"},
             {"audio_filepath": "clips/b.flac", "text": "good", "offset": 0.5, "duration": 1.0, "speaker": "s"},
@@ -139,7 +140,8 @@ def test_good_rows_are_kept_and_bad_ones_listed(project: Path, capsys: pytest.Ca
                 "not audio",
                 "truncated",
                 "no text",
-                "Unicode",
+                "text is not valid Unicode",
+                "speaker is not valid Unicode",
                 "UTF-8",
                 "duplicate id",
             ],
@@ -151,8 +153,8 @@ def test_good_rows_are_kept_and_bad_ones_listed(project: Path, capsys: pytest.Ca
         assert told in reason
     shown = capsys.readouterr().err
     assert "rejected clips/empty.wav" in shown
-    assert "4 more rejected" in shown
-    assert "9 rejected: build/test/data/mine/test/rejects.jsonl" in shown
+    assert "5 more rejected" in shown
+    assert "10 rejected: build/test/data/mine/test/rejects.jsonl" in shown
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Recordings of every kind become 16 kHz mono; what is truncated or no sound is an error that names it."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from concertina.corpora import _audio
+from concertina.corpora import _audio, _decoders
 from helpers.sound import tone
 
 
@@ -45,6 +46,26 @@ def test_resampling_lets_nothing_alias() -> None:
     for rate_hz in (44_100, 48_000, 22_050):
         above = _audio.resample(tone(rate_hz, hertz=9_000), rate_hz)[2_000:-2_000]
         assert np.abs(above).max() < 0.5 * 10 ** (-80 / 20)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 22_050, 44_100, 48_000])
+def test_resampling_in_blocks_gives_the_same_samples(rate_hz: int) -> None:
+    rng = np.random.default_rng(rate_hz)
+    noise_T = rng.normal(0, 0.1, rate_hz + 7)
+    places = [0, *sorted(rng.integers(0, len(noise_T), 9).tolist()), len(noise_T)]
+    resampler = _audio.Resampler(rate_hz)
+    blocks = [resampler.add(noise_T[start:stop]) for start, stop in itertools.pairwise(places)]
+    assert np.array_equal(np.concatenate([*blocks, resampler.rest()]), _audio.resample(noise_T, rate_hz))
+
+
+def test_a_recording_longer_than_a_block_is_resampled_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise_TC = np.random.default_rng(0).normal(0, 0.1, (44_100, 2))
+    for suffix in ("wav", "mp3"):
+        soundfile.write(tmp_path / f"x.{suffix}", noise_TC, 44_100)
+        whole = _audio.mono(tmp_path / f"x.{suffix}")
+        monkeypatch.setattr(_decoders, "BLOCK_FRAMES", 5_000)
+        assert np.array_equal(_audio.mono(tmp_path / f"x.{suffix}"), whole)
+        monkeypatch.undo()
 
 
 def test_a_part_of_a_file_is_that_part_of_it(tmp_path: Path) -> None:
@@ -96,6 +117,13 @@ def test_a_wav_of_unknown_length_is_not_truncated(tmp_path: Path) -> None:
         (np.zeros(9, dtype=np.int64), 16_000, "int64"),
         (np.full(9, np.nan, dtype=np.float32), 16_000, "NaN"),
         (np.zeros(9, dtype=np.float32), 0, "rate"),
+        (np.ones(1, dtype=np.int16), 16_000, "0.0625 ms: too short"),
+        (np.zeros(0, dtype=np.int16), 16_000, "zero length: too short"),
+        (np.zeros(16_000, dtype=np.int16), 16_000, "silent"),
+        (np.full(16_000, 0.1), 44_100, "silent"),
+        (np.random.default_rng(0).integers(-1, 2, 16_000).astype(np.int16), 16_000, "silent"),
+        (np.stack([tone(16_000), -tone(16_000)], axis=1), 16_000, "channels cancel each other"),
+        (np.stack([tone(16_000), -0.9 * tone(16_000)], axis=1), 16_000, "channels cancel each other"),
     ],
 )
 def test_samples_that_are_not_sound(sound: np.ndarray, rate_hz: int, told: str) -> None:

@@ -79,11 +79,16 @@ def test_a_records_key_is_of_its_own_texts_and_metrics() -> None:
 def test_a_reference_without_words_is_left_out_and_told(capsys: pytest.CaptureFixture[str]) -> None:
     test_set = config.load("t.yaml").evaluate.sets[0]
     cached = tiny_run.speech("dev")
-    spoken = [batching.Item(cached, at, ([], []), text, []) for at, text in enumerate(["one", "[laughter] ...", "um"])]
+    spoken = [
+        batching.Item(cached, at, ([], []), text, [])
+        for at, text in enumerate(["one", "[laughter] ...", "um", "9" * 4301])
+    ]
     found, wordless = decoding.scorable(spoken, test_set)
     assert [item.text for item in found] == ["one"]
-    assert wordless == ["dev1", "dev2"]
-    assert "clean: 2 left out, whose reference has no words when normalised: dev1, dev2" in capsys.readouterr().err
+    assert wordless == ["dev1", "dev2", "dev3"]
+    assert (
+        "clean: 3 left out, whose reference has no words when normalised: dev1, dev2, dev3" in capsys.readouterr().err
+    )
     with pytest.raises(config.ConfigError, match=r"evaluate\.sets\.clean: no reference has words"):
         decoding.scorable(spoken[1:], test_set)
 

@@ -13,6 +13,7 @@ from concertina import corpora
 from concertina.artefacts import keys
 from concertina.config import Config, ConfigError, Corpus, load
 from concertina.corpora import Reject, Utterance, manifest
+from helpers import recordings
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,6 +24,7 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my" / "clips").mkdir(parents=True)
     soundfile.write(tmp_path / "my/clips/a.wav", np.sin(np.arange(32_000) / 9), 16_000)
+    os.mkfifo(tmp_path / "my/clips/pipe")
     return tmp_path / "my"
 
 
@@ -91,6 +93,12 @@ BAD: dict[str, tuple[Any, str]] = {
     "path too long": (GOOD | {"audio_filepath": "x" * 5000}, "too long"),
     "no such file": (GOOD | {"audio_filepath": "clips/b.wav"}, "my/clips/b.wav: no such file"),
     "a folder": (GOOD | {"audio_filepath": "clips"}, "my/clips: it is a folder, not a file"),
+    "a device": (GOOD | {"audio_filepath": "/dev/zero"}, "/dev/zero: it is a device, not a file"),
+    "a pipe": (GOOD | {"audio_filepath": "clips/pipe"}, "my/clips/pipe: it is a pipe, not a file"),
+    "more digits than Python converts": (
+        b'{"audio_filepath": "clips/a.wav", "text": ' + b"9" * 4301 + b"}",
+        "4300 digits",
+    ),
     "text of another type": (GOOD | {"text": ["hello"]}, "text must be a text"),
     "offset of another type": (GOOD | {"offset": "1"}, "offset must be a number of seconds"),
     "negative offset": (GOOD | {"offset": -1}, "offset must be a number of seconds"),
@@ -139,6 +147,28 @@ def test_parts_hold_every_row_once_and_in_order(clips: Path, monkeypatch: pytest
     monkeypatch.setattr(manifest, "ROWS_PER_PART", 3)
     items = read(clips, [GOOD | {"id": str(i)} if i % 4 else b"bad" for i in range(10)])
     assert [item.id for item in items] == [str(i) if i % 4 else f"line {i + 1}" for i in range(10)]
+
+
+def test_the_plan_reads_no_pipe_and_no_device(clips: Path) -> None:
+    odd = [GOOD | {"audio_filepath": path} for path in ("clips/pipe", "/dev/zero", "/dev/stdin")]
+    read(clips, [GOOD, *odd])
+    assert keys.data(configured(clips), "mine", "test")["sources"]
+    with pytest.raises(ConfigError, match=r"my/clips/pipe: it is a pipe, not a file"):
+        manifest.parts(entry(splits={"test": "my/clips/pipe"}), "test")
+
+
+def test_the_size_of_a_split_is_an_estimate_that_no_row_can_blow_up(clips: Path) -> None:
+    """Rows that state an absurd length, or none, and name what has none."""
+    (clips / "pcm.raw").write_bytes(np.arange(30_000, dtype=np.int16).tobytes())
+    content = bytearray(recordings.by_libsndfile("FLAC"))
+    content[21:26] = bytes([content[21] & 0xF0]) + bytes(4)  # a length of 0 is an unknown one
+    (clips / "streamed.flac").write_bytes(content)
+    names = ["clips/a.wav", "pcm.raw", "streamed.flac", "clips/pipe", "nowhere.wav"]
+    lengths: list[dict[str, Any]] = [{}, {"duration": 9e8}, {"duration": 2.0}]
+    read(clips, [GOOD | {"audio_filepath": name, **length} for name in names for length in lengths])
+    size = manifest.size(entry(splits={"test": "my/test.jsonl"}), "test")
+    assert size.utterances == 15
+    assert 8 / 3600 < size.hours < 2
 
 
 def test_one_manifest_may_be_given_in_short() -> None:

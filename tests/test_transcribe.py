@@ -1,6 +1,8 @@
 """`concertina transcribe`: any length, any format, the adapter's own compressor, and clear errors."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -90,10 +92,30 @@ def test_it_works_from_any_folder(
     assert "20 audio tokens instead of 50" in capsys.readouterr().out
 
 
-def test_a_corrupt_file_does_not_stop_the_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config_and_an_adapter_are_found_from_any_folder(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(root / "short.wav", tmp_path / "mine.wav")
+    monkeypatch.chdir(tmp_path)
+    adapter = os.path.relpath(root / ADAPTER[1])
+    asked = ["mine.wav", "--config", str(root / "t.yaml"), "--adapter", adapter, "--ratio", "3.0"]
+    assert cli.main(["transcribe", *asked]) == 0
+    assert "17 audio tokens instead of 50" in capsys.readouterr().out
+    assert Path.cwd() == tmp_path
+
+
+def test_a_file_that_cannot_be_heard_does_not_stop_the_others(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (root / "broken.wav").write_bytes(b"RIFF nothing")
-    assert run("broken.wav", "nowhere.wav", "short.wav") == 1
-    out, error = capsys.readouterr()
-    assert "broken.wav" in error
-    assert "nowhere.wav" in error
-    assert "short.wav: " in out
+    soundfile.write(root / "silent.wav", np.zeros(16_000), 16_000)
+    soundfile.write(root / "tiny.wav", np.ones(1), 16_000)
+    os.mkfifo(root / "pipe")
+    odd = os.fsdecode(b"\xff\x1b[31m.wav")
+    shutil.copy(root / "short.wav", odd)
+    heard_not = ["broken.wav", "nowhere.wav", "silent.wav", "tiny.wav", "pipe", "build", "-", "/dev/zero", "x" * 999]
+    assert run(*heard_not, odd, "short.wav") == 1
+    out, error = capfd.readouterr()
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    wanted = ["not audio", "no such file", "silent", "too short", "a pipe", "a folder", "alone", "a device", "too long"]
+    assert [told in line for told, line in zip(wanted, lines, strict=True)] == [True] * len(wanted)
+    assert out.splitlines()[0].startswith("\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[31m.wav: ")
+    assert out.splitlines()[2].startswith("short.wav: ")

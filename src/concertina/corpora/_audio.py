@@ -53,8 +53,6 @@ def mono(
         length = f"{1000 * len(samples_T) / RATE_HZ:.3g} ms" if len(samples_T) else "zero length"
         raise AudioError(f"{name}: {length}: too short, less than one frame of the encoder")
     mixed.check()
-    if int(samples_T.max()) - int(samples_T.min()) <= STILL:
-        raise AudioError(f"{name}: silent: all of its samples are alike")
     return samples_T
 
 
@@ -114,10 +112,11 @@ class Resampler:
 
 
 class _Mix:
-    """The mean of the channels, block by block; it knows whether they cancelled each other."""
+    """The mean of the channels, block by block; it knows whether they cancel each other, and whether all is silent."""
 
     def __init__(self, name: str) -> None:
         self._name, self._left, self._whole = name, 0.0, 0.0
+        self._lowest, self._highest = np.inf, -np.inf
 
     def add(self, samples: np.ndarray) -> np.ndarray:
         """Convert int16 or float samples [T] or [T, C] to float32 or float64 [T]. Errors: AudioError."""
@@ -131,16 +130,20 @@ class _Mix:
         samples_T = samples if samples.ndim == 1 else samples.mean(axis=1)
         if unusable := np.count_nonzero(~np.isfinite(samples_T)):
             raise AudioError(f"{name}: {unusable} of its samples are NaN or infinite")
+        self._lowest = min(self._lowest, samples_T.min(initial=np.inf))
+        self._highest = max(self._highest, samples_T.max(initial=-np.inf))
         if samples.ndim == 2 and samples.shape[1] > 1:
             self._left += float(np.square(samples_T, dtype=np.float64).sum())
             self._whole += float(np.square(samples, dtype=np.float64).sum()) / samples.shape[1]
         return samples_T
 
     def check(self) -> None:
-        """Check what is left of the channels. Errors: AudioError."""
+        """Check that something is left of the channels, and is not silent. Errors: AudioError."""
         if self._left < CANCELLED * self._whole:
-            told = "its channels cancel each other (one is inverted); keep one: ffmpeg -i IN -af pan=mono|c0=c0 OUT"
+            told = "its channels cancel each other (one is inverted); keep one: ffmpeg -i IN -af 'pan=mono|c0=c0' OUT"
             raise AudioError(f"{self._name}: {told}")
+        if self._highest - self._lowest <= STILL / 32768:
+            raise AudioError(f"{self._name}: silent: all of its samples are alike")
 
 
 class _Samples(contextlib.nullcontext["_Samples"]):
