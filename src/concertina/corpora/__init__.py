@@ -29,7 +29,7 @@ class Utterance:
     """One recording and the text that is spoken in it.
 
     `audio`: samples (int16, or float in -1..1; [T] or [T, channels]) at `rate_hz`, or the path or the bytes of a
-    file that libsndfile reads, which contains its own rate. `offset_s`, `duration_s`: the part of it that is used.
+    file that corpora/_decoders.py reads, which contains its own rate. `offset_s`, `duration_s`: the part that is used.
     `translation`: the text by language. `tags`: JSON values that a report may group by.
     `origin`: where the utterance comes from, such as 'mine.jsonl line 3'; begins the reason if it is rejected.
     """
