@@ -129,7 +129,7 @@ def test_an_overtaken_attempt_stops_and_damages_nothing(project: Project, undist
     assert status == 130
     assert told[-1] == "a later attempt at the same run has taken over; this one stops"
     assert not ADAPTER.exists()
-    assert not folders.failure("t", "train", "english/average-3/seed0").exists()
+    assert not folders.failure("t", "train", "english/average-3-keep/seed0").exists()
 
     status, told = project.run(*COMMAND)
     assert status == 0, told

@@ -26,9 +26,9 @@ KINDS = {
     "audio shard": "build/tiny/data/synthetic/clean/shard-00000.safetensors",
     "feature shard": "build/tiny/features/synthetic/clean/shard-00000.safetensors",
     "segments": "build/tiny/segments/synthetic/clean/average-3/segments.safetensors",
-    "adapter": "build/tiny/train/english/average-3/seed0/adapter_model.safetensors",
-    "predictions": "results/tiny/evaluate/average-3/clean/zero-shot.parquet",
-    "record": "results/tiny/evaluate/average-3/clean/english-seed0.json",
+    "adapter": "build/tiny/train/english/average-3-keep/seed0/adapter_model.safetensors",
+    "predictions": "results/tiny/evaluate/average-3/clean/zero-shot-keep.parquet",
+    "record": "results/tiny/evaluate/average-3/clean/english-seed0-keep.json",
     "report": "results/tiny/report/report.html",
     "copy of the table": "results/tiny/scores.csv",
     "base model": "models/tiny/model.safetensors",
@@ -285,7 +285,7 @@ def test_what_dvc_put_in_place_is_judged_by_run_keys(judged: Path) -> None:
     (judged / "config.yaml").write_text(config.replace("learning_rate: 0.1", "learning_rate: 0.2"), encoding="utf-8")
     changed = planned_when_settled(judged)
     (judged / "config.yaml").write_text(config, encoding="utf-8")
-    assert changed == ["evaluate average-3", "report", "report_track", "train english/average-3/seed0"]
+    assert changed == ["evaluate average-3", "report", "report_track", "train english/average-3-keep/seed0"]
     shutil.rmtree(judged / ".snakemake")
     assert planned_when_settled(judged) == ["report_track"]
 

@@ -186,7 +186,9 @@ def test_the_pages_list_the_runs_with_their_scores_and_draw_a_curve(project: Pat
         return list(browser.execute_script(f"return [...document.querySelectorAll('{selector}')].map(e => {what})"))
 
     [run] = [
-        run for run in tracked_runs.runs(tracked_runs.client(project)) if run.info.run_name == "average-3 english seed0"
+        run
+        for run in tracked_runs.runs(tracked_runs.client(project))
+        if run.info.run_name == "average-3-keep english seed0"
     ]
     with started(project, command("make ui")) as address:
         server = address.partition("/#")[0]
@@ -194,7 +196,7 @@ def test_the_pages_list_the_runs_with_their_scores_and_draw_a_curve(project: Pat
         browser.execute_script("localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')")
         browser.execute_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
         browser.get(address)
-        until(lambda: any("average-3 english seed0" in text for text in found(".ag-row", "e.innerText")))
+        until(lambda: any("average-3-keep english seed0" in text for text in found(".ag-row", "e.innerText")))
         rows = "\n".join(found(".ag-row", "e.innerText"))
         for cell in ("none-1", "average-2", "average-3", "average-4", "random-3", "sample-2", "segment-natural"):
             assert f"{cell} english seed0" in rows
@@ -213,5 +215,5 @@ def test_a_failed_cell_is_a_failed_run(project: Path) -> None:
     with pytest.raises(AssertionError, match="error: "):
         sh(project, "make reproduce")
     failed = [run for run in tracked_runs.runs(tracked_runs.client(project)) if run.info.status == "FAILED"]
-    assert [run.info.run_name for run in failed] == ["random-3 english seed0", "tiny"]
+    assert [run.info.run_name for run in failed] == ["random-3-keep english seed0", "tiny"]
     assert failed[0].data.tags["error"].startswith("evaluate failed: DamagedError: ")

@@ -24,7 +24,7 @@ from helpers.reports import SECTIONS
 
 pytestmark = pytest.mark.slow
 MINE, SPLIT = ["--config", "t.yaml"], ["--corpus", "synthetic", "--split", "long"]
-UNIT = folder_of("evaluate_decode", "t", "average-3", "clean-en-de", "english-seed0")
+UNIT = folder_of("evaluate_decode", "t", "average-3-keep", "clean-en-de", "english-seed0")
 WORKS = {
     "features": Work(["features", *MINE, *SPLIT], folder_of("features", "t", "synthetic", "long"), "shard-00000.*"),
     "segments": Work(
@@ -32,7 +32,7 @@ WORKS = {
     ),
     "train": Work(["train", *MINE, *TRAIN], ADAPTER, ""),
     "evaluate_decode": Work(["evaluate", *MINE, *CELL], UNIT, ""),
-    "evaluate": Work(["evaluate", *MINE, *CELL], folder_of("evaluate", "t", "average-3"), "*/zero-shot.json"),
+    "evaluate": Work(["evaluate", *MINE, *CELL], folder_of("evaluate", "t", "average-3"), "*/zero-shot-keep.json"),
     "report": Work(["report", "--config", "overlay.yaml"], folder_of("report", "tiny"), "scores.csv"),
 }
 DEV = folder_of("features", "t", "synthetic", "dev")
@@ -155,9 +155,9 @@ def test_a_stage_that_cannot_write_says_so_in_one_line(
         ("evaluate_decode", DEV, "shard-00000.safetensors"),
         ("evaluate_decode", folder_of("segments", "t", "synthetic", "dev", "average-3"), "segments.safetensors"),
         ("evaluate_decode", ADAPTER, "adapter_model.safetensors"),
-        ("report", SCORED, "clean/zero-shot.json"),
-        ("report", SCORED, "clean/zero-shot.parquet"),
-        ("report", folder_of("train", "tiny", "english", "average-3", 0), "curve.jsonl"),
+        ("report", SCORED, "clean/zero-shot-keep.json"),
+        ("report", SCORED, "clean/zero-shot-keep.parquet"),
+        ("report", folder_of("train", "tiny", "english", "average-3-keep", 0), "curve.jsonl"),
     ],
 )
 def test_a_flipped_byte_is_named_before_work_begins(

@@ -80,7 +80,7 @@ def test_changed_code_is_named(project: Path) -> None:
 
 
 def test_what_was_lost_is_told_from_what_is_new(project: Path) -> None:
-    shutil.rmtree(project / "build/tiny/train/english/average-3")
+    shutil.rmtree(project / "build/tiny/train/english/average-3-keep")
     shutil.rmtree(project / "results/tiny/evaluate/average-3")
     edit(project / "config.yaml", "{compressor: random, ratios: [3]}", "{compressor: random, ratios: [5]}")
     result = python(project, "-m", "tools.plan").stdout
@@ -170,7 +170,7 @@ def adapter(base: str, seconds: float) -> None:
     """The record of a training of the default config that took so long."""
     values = load().train.model_dump(mode="json")
     head = {"stage": "train", "name": "tiny", "ratio": "3", "train_set": "english", "device": "cpu (made up)"}
-    with sealing.sealed(folder_of("train", "tiny", "english", "average-3", 0)) as folder:
+    with sealing.sealed(folder_of("train", "tiny", "english", "average-3-keep", 0)) as folder:
         sealing.write_json(folder / "record.json", {**head, "config": values, "seconds": seconds, "status": "ok"})
         sealing.write_json(folder / "compressor.json", {"base": base})
 

@@ -84,7 +84,7 @@ def test_failed_runs_are_rows(here: Path) -> None:
 
 
 def test_a_result_that_is_missing_or_altered_is_an_error(made: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    (evaluated("none-1") / "clean" / "zero-shot.json").write_text("{}")
+    (evaluated("none-1") / "clean" / "zero-shot-keep.json").write_text("{}")
     assert report.main(["--config", "overlay.yaml"]) == 1
     assert "is damaged" in capsys.readouterr().err
     shutil.rmtree(evaluated("none-1"))
@@ -120,7 +120,7 @@ def test_trainings_of_unlike_budgets_are_not_compared(here: Path) -> None:
             (again / "curve.jsonl").write_text(kept["curve.jsonl"])
     report.make(config, path)
     error = f"trained with steps: 7, not {config.train.steps} like others; run `make reproduce`"
-    assert ["train", "english/sample-2/seed0", error] in Page(page()).rows
+    assert ["train", "english/sample-2-keep/seed0", error] in Page(page()).rows
     assert ("sample", "2", "true") not in {(row["compressor"], row["ratio"], row["adapted"]) for row in tidy()}
 
 

@@ -33,7 +33,7 @@ def test_another_seed_plans_its_adapter_and_the_cell(project: Path) -> None:
     edit(
         project / "config.yaml", "{compressor: random, ratios: [3]}", "{compressor: random, ratios: [3], seeds: [0, 1]}"
     )
-    assert plan(project) == ["evaluate random-3", "report", "report_track", "train english/random-3/seed1"]
+    assert plan(project) == ["evaluate random-3", "report", "report_track", "train english/random-3-keep/seed1"]
 
 
 @pytest.mark.slow

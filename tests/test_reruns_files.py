@@ -188,14 +188,14 @@ def test_what_was_never_made_cannot_be_accepted(project: Path) -> None:
     edit(project / "config.yaml", "compressor: average, ratios: [2, 3, 4]", "compressor: average, ratios: [2, 3, 5]")
     refused = accept(project, "it will be alike")
     assert refused.returncode == 1
-    assert "train english/average-5/seed0" in refused.stderr
+    assert "train english/average-5-keep/seed0" in refused.stderr
     assert plan(project) == cells_again(["average-5"])
 
 
 @pytest.mark.slow
 def test_a_lost_adapter_or_record_is_made_again(project: Path) -> None:
-    shutil.rmtree(project / "build/tiny/train/english/average-3")
+    shutil.rmtree(project / "build/tiny/train/english/average-3-keep")
     shutil.rmtree(project / "results/tiny/evaluate/random-3")
     assert plan(project) == [
-        *("evaluate average-3", "evaluate random-3", "report", "report_track", "train english/average-3/seed0")
+        *("evaluate average-3", "evaluate random-3", "report", "report_track", "train english/average-3-keep/seed0")
     ]

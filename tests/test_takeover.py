@@ -75,7 +75,7 @@ def test_an_overlay_for_own_speech_makes_only_what_is_new(project: Path) -> None
 
 def test_what_is_taken_over_is_the_same_files_and_verifies(project: Path) -> None:
     settle(project, "mine.yaml")
-    ours, theirs = (project / folder_of("train", name, "english", "average-3", 0) for name in ("mine", "tiny"))
+    ours, theirs = (project / folder_of("train", name, "english", "average-3-keep", 0) for name in ("mine", "tiny"))
     assert (ours / "heavy.bin").stat().st_ino == (theirs / "heavy.bin").stat().st_ino
     assert json.loads((ours / "seal.json").read_text()) == json.loads((theirs / "seal.json").read_text())
     assert python(project, "-m", "tools.verify", "--config", "config.yaml").stderr.count("damaged") == 0
@@ -90,13 +90,13 @@ def test_what_is_taken_over_is_the_same_files_and_verifies(project: Path) -> Non
 
 
 def test_a_damaged_twin_is_made_again(project: Path) -> None:
-    twin = folder_of("train", "tiny", "english", "average-3", 0)
+    twin = folder_of("train", "tiny", "english", "average-3-keep", 0)
     (project / twin / "heavy.bin").write_bytes(b"x")
     told = settle(project, "mine.yaml")
-    assert f"train english/average-3/seed0 is made again: {twin}/heavy.bin is damaged" in told
-    assert not (project / folder_of("train", "mine", "english", "average-3", 0)).exists()
-    assert "train english/average-3/seed0" in plan(project, "mine.yaml")
-    assert "train english/average-2/seed0" not in plan(project, "mine.yaml")
+    assert f"train english/average-3-keep/seed0 is made again: {twin}/heavy.bin is damaged" in told
+    assert not (project / folder_of("train", "mine", "english", "average-3-keep", 0)).exists()
+    assert "train english/average-3-keep/seed0" in plan(project, "mine.yaml")
+    assert "train english/average-2-keep/seed0" not in plan(project, "mine.yaml")
 
 
 def test_the_wide_grid_takes_the_cells_of_the_default(project: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_wide_grid_takes_the_cells_of_the_default(project: Path) -> None:
         assert {f"data synthetic/{split}", f"features synthetic/{split}"} <= set(taken)
         assert {f"segments synthetic/{split}/{cell}" for cell in CELLS} <= set(taken)
     assert {job for job in taken if job.startswith("train ")} == {f"train english/{cell}/seed0" for cell in CELLS}
-    assert {"train english/average-3/seed1", "train translation/average-3/seed0"} <= set(made)
+    assert {"train english/average-3-keep/seed1", "train translation/average-3/seed0"} <= set(made)
     [decoded] = [job for job in made if job.startswith("evaluate average-2 ")]
     assert "accent zero-shot" in decoded
     assert "clean-de english-seed0" in decoded
@@ -115,7 +115,7 @@ def test_the_wide_grid_takes_the_cells_of_the_default(project: Path) -> None:
 def test_an_artefact_of_another_config_that_snakemake_does_not_know_is_made_again(project: Path) -> None:
     shutil.rmtree(project / ".snakemake")
     edit(project / "config.yaml", "{compressor: average, ratios: [2, 3, 4]}", "{compressor: average, ratios: [2, 3]}")
-    seal = project / folder_of("train", "tiny", "english", "average-3", 0) / "seal.json"
+    seal = project / folder_of("train", "tiny", "english", "average-3-keep", 0) / "seal.json"
     values = json.loads(seal.read_text(encoding="utf-8"))
     seal.write_text(json.dumps({**values, "run_key": "0" * 16}), encoding="utf-8")
     code = "from concertina.config import load; from tools import settle; print(*settle.again(load()))"
@@ -124,9 +124,9 @@ def test_an_artefact_of_another_config_that_snakemake_does_not_know_is_made_agai
     force, *named = done.stdout.split()
     assert force == "--forcerun"
     assert named == [
-        str(folder_of("train", "tiny", "english", "average-3", 0) / "seal.json"),
+        str(folder_of("train", "tiny", "english", "average-3-keep", 0) / "seal.json"),
         str(folder_of("report", "tiny") / "seal.json"),
     ]
     made, taken = planned(project, "config.yaml")
-    assert "train english/average-3/seed0" in made
+    assert "train english/average-3-keep/seed0" in made
     assert not taken

@@ -141,7 +141,7 @@ def server(finished: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def test_a_curve_sent_live_is_the_run_that_the_replay_completes(server: Path, config: Config) -> None:
-    folder = folder_of("train", "tiny", "english", "average-3", 0)
+    folder = folder_of("train", "tiny", "english", "average-3-keep", 0)
     rows = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
     client = tracked_runs.client(server)
     growing = rows[:4]
@@ -185,8 +185,10 @@ def test_a_training_sends_its_curve_under_its_run_key(
     assert train.main(tiny_run.train_arguments(overlay)) == 0
     client = tracked_runs.client(tmp_path)
     [run] = tracked_runs.runs(client, "t")
-    assert run.data.tags["run_key"] == sealing.verify(folder_of("train", "t", "english", "average-3", 0))["run_key"]
-    assert (run.info.run_name, run.data.params["train.steps"]) == ("average-3 english seed0", "30")
+    assert (
+        run.data.tags["run_key"] == sealing.verify(folder_of("train", "t", "english", "average-3-keep", 0))["run_key"]
+    )
+    assert (run.info.run_name, run.data.params["train.steps"]) == ("average-3-keep english seed0", "30")
     assert sorted(value.step for value in tracked_runs.history(client, run, "train/loss")) == list(range(1, 31))
     assert sorted(value.step for value in tracked_runs.history(client, run, "train/dev_loss")) == [0, 15, 30]
 
@@ -242,9 +244,9 @@ def test_a_crowd_that_ends_at_once_loses_nothing(here: Path, kind: str) -> None:
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
-    replayed = {"average-3 english seed0": 34, "average-3 english seed1": 34, "none-1 english seed0": 34}
+    replayed = {"average-3-keep english seed0": 34, "average-3-keep english seed1": 34, "none-1 english seed0": 34}
     assert told == {
         "e1": replayed | {"e1": 0},
         "e3": replayed | {"e3": 0},
-        "live": {f"average-3 english seed{i}": 400 for i in range(0, CROWD, 2)},
+        "live": {f"average-3-keep english seed{i}": 400 for i in range(0, CROWD, 2)},
     }

@@ -66,7 +66,7 @@ def test_every_adapter_is_a_run_below_its_experiment(finished: Path, monkeypatch
             for metric, score in record.scores.items():
                 assert run.data.metrics[f"{record.test_set}/{metric}_{when}"] == score.value
             assert f"predictions/{path.relative_to(cell).as_posix()}" in set(tracked_runs.files(client, run))
-    curve = (folder_of("train", "tiny", "english", "average-3", 1) / "curve.jsonl").read_text(encoding="utf-8")
+    curve = (folder_of("train", "tiny", "english", "average-3-keep", 1) / "curve.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in curve.splitlines()]
     for name in ("loss", "dev_loss"):
         told = [(value.step, value.value) for value in tracked_runs.history(client, run, f"train/{name}")]
@@ -127,7 +127,7 @@ def test_what_is_made_again_with_another_key_is_a_new_run(finished: Path, here: 
     shutil.copy(finished / "mlflow.db", "mlflow.db")
     client = tracked_runs.client(here)
     before = tracked_runs.contents(client)
-    adapter = folder_of("train", "tiny", "english", "average-3", 0)
+    adapter = folder_of("train", "tiny", "english", "average-3-keep", 0)
     seal_again(adapter, "trained again")
     seal_again(folder_of("evaluate", "tiny", "average-3"), "scored again")
     seal_again(folder_of("evaluate", "tiny", "none-1"), "none scored again")
@@ -135,19 +135,19 @@ def test_what_is_made_again_with_another_key_is_a_new_run(finished: Path, here: 
     after = tracked_runs.contents(client)
     assert before.items() <= after.items()
     assert {key for key in after if key not in before} == {
-        "average-3 english seed0 trained again scored again",
-        "average-3 english seed1 average-1 scored again",
+        "average-3-keep english seed0 trained again scored again",
+        "average-3-keep english seed1 average-1 scored again",
         "none-1 english seed0 none-0 none scored again",
     }
 
 
 def test_an_adapter_is_not_given_the_scores_of_the_one_before(here: Path, config: Config) -> None:
-    adapter = folder_of("train", "tiny", "english", "average-3", 0)
+    adapter = folder_of("train", "tiny", "english", "average-3-keep", 0)
     scores = folder_of("evaluate", "tiny", "average-3") / sealing.SEAL
     os.utime(scores, (0, 0))
     replay.replay(config)
     client = tracked_runs.client(here)
-    [run] = [run for run in tracked_runs.runs(client) if run.info.run_name == "average-3 english seed0"]
+    [run] = [run for run in tracked_runs.runs(client) if run.info.run_name == "average-3-keep english seed0"]
     assert run.info.status == "RUNNING"
     assert not any("wer" in metric for metric in run.data.metrics)
     os.utime(scores)
@@ -171,14 +171,14 @@ def test_failures_are_failed_runs_until_they_are_mended(finished: Path, here: Pa
     head = made_results.head(config, stage="segments", compressor="segment", ratio="natural")
     failure = folders.failure("tiny", "segments", "synthetic/clean/segment-natural")
     records.write(failure, records.failed("no natural ratio", **head))
-    shutil.rmtree(folder_of("train", "tiny", "english", "segment-natural", 0))
+    shutil.rmtree(folder_of("train", "tiny", "english", "segment-natural-keep", 0))
 
     assert replay.replay(config) == {"new": 4, "completed": 0, "known": 0}
     assert replay.replay(config) == {"new": 0, "completed": 0, "known": 4}
     told = {run.info.run_name: (run.info.status, run.data.tags.get("error")) for run in tracked_runs.runs(client)}
     assert told == {
-        "average-3 english seed0": ("FAILED", "evaluate failed: out of memory"),
-        "average-3 english seed1": ("FAILED", "evaluate failed: out of memory"),
+        "average-3-keep english seed0": ("FAILED", "evaluate failed: out of memory"),
+        "average-3-keep english seed1": ("FAILED", "evaluate failed: out of memory"),
         "none-1 english seed0": ("FAILED", "train failed: loss became nan"),
         "segment-natural": ("FAILED", "segments failed: no natural ratio"),
         "tiny": ("FAILED", None),
@@ -201,12 +201,14 @@ def test_only_sealed_files_without_code_and_named_fields_leave(
     monkeypatch.setenv("CONCERTINA_SECRET", "hush-hush")
     monkeypatch.setenv("MLFLOW_RUN_TAGS", '{"hush": "hush-hush"}')
     (here / "outside.json").write_text("hush-hush", encoding="utf-8")
-    with sealing.sealed(folder_of("train", "tiny", "english", "average-3", 0), {"run_key": "other"}) as folder:
+    with sealing.sealed(folder_of("train", "tiny", "english", "average-3-keep", 0), {"run_key": "other"}) as folder:
         for name in ("curve.jsonl", "record.json"):
-            shutil.copy(folder_of("train", "tiny", "english", "average-3", 1) / name, folder)
+            shutil.copy(folder_of("train", "tiny", "english", "average-3-keep", 1) / name, folder)
         (folder / "weights.pkl").write_bytes(b"hush-hush")
         (folder / "linked.json").symlink_to(here / "outside.json")
-    (folder_of("train", "tiny", "english", "average-3", 0) / "unsealed.json").write_text("hush-hush", encoding="utf-8")
+    (folder_of("train", "tiny", "english", "average-3-keep", 0) / "unsealed.json").write_text(
+        "hush-hush", encoding="utf-8"
+    )
     os.utime(folder_of("evaluate", "tiny", "average-3") / sealing.SEAL)
     assert replay.replay(config)["new"] == 1
     client = tracked_runs.client(here)

@@ -13,7 +13,7 @@ def test_a_fresh_project_plans_every_stage_once_per_artefact(tmp_path: Path) -> 
     stages = [job.split()[0] for job in plan(tmp_path)]
     counts = {stage: stages.count(stage) for stage in dict.fromkeys(stages)}
     assert counts == {
-        **{"data": 4, "features": 4, "segments": 50, "train": 18, "evaluate": 20},
+        **{"data": 4, "features": 4, "segments": 48, "train": 12, "evaluate": 12},
         **{"report": 1, "report_track": 1},
     }
 

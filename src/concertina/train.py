@@ -180,7 +180,7 @@ main = stage.command(
     "train",
     make,
     about="Finetune LoRA on the LLM for one training set, cell and seed, from cached frames.",
-    example="--train-set english --cell average-3 --seed 0",
+    example="--train-set english --cell average-3-keep --seed 0",
     device=devices.gpu_name,
 )
 

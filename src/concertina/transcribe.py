@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         prog="concertina transcribe",
         description="Print what is said in recordings, and the audio tokens that compression saved. They may have any "
         "length and rate; WAV, FLAC, MP3, Ogg, M4A, WebM and other formats are read.",
-        epilog="example: concertina transcribe talk.flac --adapter build/tiny/train/english/average-3/seed0",
+        epilog="example: concertina transcribe talk.flac --adapter build/tiny/train/english/average-3-keep/seed0",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings")
     parser.add_argument("--compressor", help=f"one of {', '.join(compressors.names())} (default: none)")

@@ -18,7 +18,7 @@ from helpers.artefacts import folder_of
 
 SOURCES = Path(__file__).parents[2] / "src"
 CELL = ["--cell", "average-3"]
-ADAPTER = folder_of("train", "t", "english", "average-3", 0)
+ADAPTER = folder_of("train", "t", "english", "average-3-keep", 0)
 PATIENCE_S = 300  # for a machine that is busy with something else
 TIMES = {"seconds", "date", "commit", "utterances_per_second"}  # fields that may differ in a second run
 # Importing torch takes seconds, so one process imports everything once and forks for each command, as if it were

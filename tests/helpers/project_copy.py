@@ -11,6 +11,7 @@ from concertina.artefacts import dag
 from concertina.config import Config
 
 ROOT = Path(__file__).parents[2]
+PLAIN = Path(__file__).with_name("plain.yaml")
 PARTS = [
     *("Snakefile", "config.yaml", "configs", "workflow", "profiles", "envs", "src", "tools", "models", "reference"),
     *("constraints.txt", "requirements.txt", "requirements-dev.txt"),
@@ -18,7 +19,10 @@ PARTS = [
 
 
 def copy_project(folder: Path) -> None:
-    """Copy what a run needs, without the weights: a plan needs only the hash that pins them."""
+    """Copy what a run needs, without the weights: a plan needs only the hash that pins them.
+
+    The config is plain.yaml, so that tests can name its cells whatever the default becomes.
+    """
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
@@ -27,6 +31,7 @@ def copy_project(folder: Path) -> None:
             )
         elif source.exists():
             shutil.copy2(source, folder / part)
+    shutil.copy2(PLAIN, folder / "config.yaml")
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -42,7 +47,7 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def plan(folder: Path, config: str = "config.yaml") -> list[str]:
-    """Return the jobs that a run would do, such as 'train english/average-3/seed0', in alphabetical order."""
+    """Return the jobs that a run would do, such as 'train english/average-3-keep/seed0', in alphabetical order."""
     result = snakemake(folder, "-n", "--config", f"experiment={config}")
     assert result.returncode == 0, result.stdout + result.stderr
     jobs = re.findall(r"^Job \d+: (\w+(?: \S+)?)$", result.stdout + result.stderr, flags=re.MULTILINE)

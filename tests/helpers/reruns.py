@@ -12,7 +12,14 @@ CELLS = [
     *("segment-2", "segment-3", "segment-4", "segment-natural"),
 ]
 EVALUATED_AGAIN = sorted([*(f"evaluate {cell}" for cell in CELLS), "report", "report_track"])
-TRAINED_AGAIN = sorted([*(f"train english/{cell}/seed0" for cell in CELLS), *EVALUATED_AGAIN])
+
+
+def adapter(cell: str) -> str:
+    """Return the path of the adapter of a cell within its kind; only the uncompressed cell has no positions."""
+    return f"english/{cell}{'' if cell == 'none-1' else '-keep'}/seed0"
+
+
+TRAINED_AGAIN = sorted([*(f"train {adapter(cell)}" for cell in CELLS), *EVALUATED_AGAIN])
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -30,5 +37,5 @@ def overlay(project: Path, text: str) -> None:
 def cells_again(cells: list[str]) -> list[str]:
     """Return the jobs that run again when the cuts of cells change."""
     segments = [f"segments synthetic/{split}/{cell}" for split in SPLITS for cell in cells]
-    adapters = [f"train english/{cell}/seed0" for cell in cells]
+    adapters = [f"train {adapter(cell)}" for cell in cells]
     return sorted([*segments, *adapters, *(f"evaluate {cell}" for cell in cells), "report", "report_track"])

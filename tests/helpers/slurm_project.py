@@ -21,7 +21,7 @@ from helpers.artefacts import folder_of
 from helpers.project_copy import ROOT, copy_project, snakemake
 
 PATIENCE_S = 900
-CELL = "average-3"
+CELL = "average-3-keep"
 ADAPTER = folder_of("train", "tones", "english", CELL, 0)
 LOG = Path("logs").joinpath(*ADAPTER.parts[1:]).with_suffix(".log")
 TIMES = {"utterances_per_second"}  # fields of a curve that differ from run to run

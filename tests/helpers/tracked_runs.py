@@ -20,7 +20,12 @@ GRID = [
     {"compressor": "average", "ratios": [3], "seeds": [0, 1]},
     {"compressor": "segment", "ratios": ["natural"]},
 ]
-RUNS = ["average-3 english seed0", "average-3 english seed1", "none-1 english seed0", "segment-natural english seed0"]
+RUNS = [
+    "average-3-keep english seed0",
+    "average-3-keep english seed1",
+    "none-1 english seed0",
+    "segment-natural-keep english seed0",
+]
 SECTIONS: dict[str, Any] = {"segments": {"cells": GRID}, "report": {"bootstrap_samples": 20, "examples": 2}}
 
 

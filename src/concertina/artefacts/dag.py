@@ -31,7 +31,7 @@ class Artefact:
 
     @property
     def run(self) -> str:
-        """The artefact's path within its kind, such as 'english/average-3/seed0'; empty where the kind has just one."""
+        """The artefact's path within its kind, 'english/average-3-keep/seed0'; empty where a kind has just one."""
         return "/".join(self.folder.parts[3:])
 
     @property

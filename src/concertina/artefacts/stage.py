@@ -22,7 +22,7 @@ from concertina.store import folders, provenance, records, sealing
 HELP = {  # the help texts of the flags that name an artefact
     "corpus": "a corpus of data.corpora",
     "split": "one of its splits",
-    "cell": "a cell of the grid, as paths spell it: average-3, segment-natural",
+    "cell": "a cell of the grid, as paths spell it: average-3, or average-3-keep where positions count",
     "train_set": "a set of train.sets",
     "seed": "the seed of the LoRA initialisation and of the data order",
     "kind": "a kind of corpus in data.corpora, or packages",

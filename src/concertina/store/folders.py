@@ -29,5 +29,5 @@ def checkpoints(run_key: str) -> Path:
 
 
 def failure(name: str, stage: str, run: str) -> Path:
-    """Return the file for the record of a run that failed; `run` is its path, such as 'english/average-3/seed0'."""
+    """Return the file for the record of a run that failed; `run` is its path: 'english/average-3-keep/seed0'."""
     return Path("results", name, "failed", stage, f"{run}.json")
