@@ -86,7 +86,7 @@ def test_what_was_lost_is_told_from_what_is_new(project: Path) -> None:
     result = python(project, "-m", "tools.plan").stdout
     for row in ("train +1 .* gone", "train +1 .* new", "segments +4 .* new", "evaluate +1 .* gone"):
         assert re.search(f"^{row}$", result, flags=re.MULTILINE), result
-    assert re.search(r"^report .* report.cells \+ random-5 - random-3; ", result, flags=re.MULTILINE)
+    assert re.search(r"^report .* report.cells \+ random-5-keep - random-3-keep; ", result, flags=re.MULTILINE)
 
 
 def test_an_added_test_set_and_another_size_of_one_are_named(project: Path) -> None:

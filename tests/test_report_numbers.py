@@ -132,7 +132,7 @@ def test_transfer_is_shown_where_there_are_several_training_sets(here: Path) -> 
     markdown = Path("results/tiny/report/table.md").read_text()
     first = config.evaluate.sets[0].name
     [row] = [line for line in markdown.split("Transfer, ")[1].splitlines() if line.startswith(f"| {first}: ")]
-    ratio = markdown.split("Transfer, average at ")[1].split(":")[0]
+    ratio = markdown.split("Transfer, average at ")[1].split(",")[0]
     values = {
         row["train_set"]: f"{float(row['value']):.1f}"
         for row in tidy()

@@ -52,7 +52,7 @@ def test_the_same_records_give_the_same_bytes(made: Config) -> None:
 @pytest.mark.slow
 def test_cells_without_an_adapter_show_their_zero_shot_score(here: Path) -> None:
     config, path = made_results.config(here, **SECTIONS)
-    every = [cell.name for cell in config.cells]
+    every = [cell.name for cell in config.cuts]
     made_results.write(config, UTTERANCES, adapted=["sample-3"])
     report.make(config, path)
     row = next(row for row in Page(page()).rows if len(row) == 10 and row[0] == "sample" and row[1] == "3")
@@ -69,13 +69,16 @@ def test_failed_runs_are_rows(here: Path) -> None:
     config, path = made_results.config(here, **SECTIONS)
     made_results.write(config, UTTERANCES, cells=["sample-2"], adapted=["average-2"])
     for compressor, ratio in (("sample", "2"), ("average", "2"), ("segment", "3"), ("segment", "9")):
-        run = made_results.head(config, stage="train", compressor=compressor, ratio=ratio, train_set="english", seed=0)
+        place = {"compressor": compressor, "ratio": ratio, "positions": "keep", "train_set": "english", "seed": 0}
+        run = made_results.head(config, stage="train", **place)
         failed = records.failed(f"loss is NaN <b>at</b> step 7 of {compressor}", **run)
-        records.write(folders.failure("tiny", "train", f"english/{compressor}-{ratio}/seed0"), failed)
+        records.write(folders.failure("tiny", "train", f"english/{compressor}-{ratio}-keep/seed0"), failed)
     report.make(config, path)
     rows = Page(page()).rows
     listed = [row for row in rows if len(row) == 3 and row[0] == "train"]
-    assert [row[1] for row in listed] == [f"english/{cell}/seed0" for cell in ("average-2", "sample-2", "segment-3")]
+    assert [row[1] for row in listed] == [
+        f"english/{cell}-keep/seed0" for cell in ("average-2", "sample-2", "segment-3")
+    ]
     assert "loss is NaN <b>at</b> step 7 of sample" in listed[1][2]
     older = [row for row in tidy() if row["compressor"] == "segment" and row["ratio"] == "3"]
     assert {row["adapted"] for row in older} == {"false"}  # of before the failure; 9 is no longer in the grid
@@ -84,7 +87,7 @@ def test_failed_runs_are_rows(here: Path) -> None:
 
 
 def test_a_result_that_is_missing_or_altered_is_an_error(made: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    (evaluated("none-1") / "clean" / "zero-shot-keep.json").write_text("{}")
+    (evaluated("none-1") / "clean" / "zero-shot.json").write_text("{}")
     assert report.main(["--config", "overlay.yaml"]) == 1
     assert "is damaged" in capsys.readouterr().err
     shutil.rmtree(evaluated("none-1"))
@@ -114,7 +117,7 @@ def test_trainings_of_unlike_budgets_are_not_compared(here: Path) -> None:
     for folder in Path("build/tiny/train/english").glob("*/seed0"):
         record = json.loads((folder / "record.json").read_text())
         kept = {name: (folder / name).read_text() for name in ("curve.jsonl",)}
-        record["config"] = budget | ({"steps": 7} if folder.parent.name == "sample-2" else {})
+        record["config"] = budget | ({"steps": 7} if folder.parent.name == "sample-2-keep" else {})
         with sealing.sealed(folder, {"run_key": folder.parent.name}) as again:
             sealing.write_json(again / "record.json", record)
             (again / "curve.jsonl").write_text(kept["curve.jsonl"])

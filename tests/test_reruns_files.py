@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers.project_copy import copy_project, finish, plan, python
-from helpers.reruns import CELLS, EVALUATED_AGAIN, SPLITS, TRAINED_AGAIN, cells_again, edit
+from helpers.reruns import CELLS, EVALUATED_AGAIN, SPLITS, TRAINED_AGAIN, adapter, cells_again, edit
 from helpers.sound import record
 
 MANIFEST = """
@@ -142,7 +142,7 @@ def own_speech(finished: Path, tmp_path: Path) -> Path:
 
 def follows_from(split: str) -> list[str]:
     cuts = [f"segments mine/{split}/{cell}" for cell in CELLS]
-    adapters = [f"train own/{cell}/seed0" for cell in CELLS] if split == "heard" else []
+    adapters = [f"train {adapter(cell, 'own')}" for cell in CELLS] if split == "heard" else []
     return sorted([f"data mine/{split}", f"features mine/{split}", *cuts, *adapters, *EVALUATED_AGAIN])
 
 

@@ -21,7 +21,7 @@ PARTS = [
 def copy_project(folder: Path) -> None:
     """Copy what a run needs, without the weights: a plan needs only the hash that pins them.
 
-    The config is plain.yaml, so that tests can name its cells whatever the default becomes.
+    The config has the keys of plain.yaml, so that tests can name its cells whatever the default becomes.
     """
     for part in PARTS:
         source = ROOT / part
@@ -31,7 +31,18 @@ def copy_project(folder: Path) -> None:
             )
         elif source.exists():
             shutil.copy2(source, folder / part)
-    shutil.copy2(PLAIN, folder / "config.yaml")
+    (folder / "config.yaml").write_text(plain(), encoding="utf-8")
+
+
+def plain() -> str:
+    """Return config.yaml as it is, text and all, with the keys of plain.yaml in place of its own."""
+    text, own = (path.read_text(encoding="utf-8") for path in (ROOT / "config.yaml", PLAIN))
+    for section, body in re.findall(r"^(\w+):\n((?:  .*\n)+)", own, flags=re.MULTILINE):
+        for key, block in re.findall(r"^  (\w+):(.*\n(?:    .*\n)*)", body, flags=re.MULTILINE):
+            before = rf"(^{section}:.*\n(?:  .*\n)*?  {key}:).*\n(?:    .*\n)*"
+            text, replaced = re.subn(before, lambda found, block=block: found[1] + block, text, flags=re.MULTILINE)
+            assert replaced == 1, f"config.yaml has no {section}.{key}"
+    return text
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,9 +14,9 @@ CELLS = [
 EVALUATED_AGAIN = sorted([*(f"evaluate {cell}" for cell in CELLS), "report", "report_track"])
 
 
-def adapter(cell: str) -> str:
+def adapter(cell: str, train_set: str = "english") -> str:
     """Return the path of the adapter of a cell within its kind; only the uncompressed cell has no positions."""
-    return f"english/{cell}{'' if cell == 'none-1' else '-keep'}/seed0"
+    return f"{train_set}/{cell}{'' if cell == 'none-1' else '-keep'}/seed0"
 
 
 TRAINED_AGAIN = sorted([*(f"train {adapter(cell)}" for cell in CELLS), *EVALUATED_AGAIN])
