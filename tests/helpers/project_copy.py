@@ -39,9 +39,9 @@ def plain() -> str:
     text, own = (path.read_text(encoding="utf-8") for path in (ROOT / "config.yaml", PLAIN))
     for section, body in re.findall(r"^(\w+):\n((?:  .*\n)+)", own, flags=re.MULTILINE):
         for key, block in re.findall(r"^  (\w+):(.*\n(?:    .*\n)*)", body, flags=re.MULTILINE):
-            before = rf"(^{section}:.*\n(?:  .*\n)*?  {key}:).*\n(?:    .*\n)*"
-            text, replaced = re.subn(before, lambda found, block=block: found[1] + block, text, flags=re.MULTILINE)
-            assert replaced == 1, f"config.yaml has no {section}.{key}"
+            found = re.search(rf"^{section}:.*\n(?:  .*\n)*?  {key}:(.*\n(?:    .*\n)*)", text, flags=re.MULTILINE)
+            assert found, f"config.yaml has no {section}.{key}"
+            text = text[: found.start(1)] + block + text[found.end(1) :]
     return text
 
 
