@@ -35,7 +35,7 @@ def key(experiment: Config) -> dict[str, Any]:
     ("changes", "reason"),
     [
         ({"evaluate": {"batch": 7}}, "evaluate.batch {batch} -> 7"),
-        ({"evaluate": {"metrics": {"transcribe": ["wer"]}}}, "code of evaluate; evaluate.metrics.transcribe - cer"),
+        ({"evaluate": {"metrics": {"translate": ["bleu"]}}}, "code of evaluate; evaluate.metrics.translate - chrf"),
         ({"base": {"sha256": "0" * 64}}, "base.sha256 {sha256} -> {zeros}"),
         ({"train": {"learning_rate": 1.0}}, "inputs are made again"),
     ],

@@ -140,9 +140,9 @@ def test_splits_are_spoken_in_their_own_noise(split: str, noises: tuple[str, ...
 
 
 @pytest.mark.slow
-def test_only_train_joins_sentences() -> None:
-    assert "joined" in {u.tags["kind"] for u in speak("train", {"en": 40})}
-    assert "joined" not in {u.tags["kind"] for u in speak("train-single", {"en": 40})}
+def test_one_split_joins_sentences() -> None:
+    assert "joined" in {u.tags["kind"] for u in speak("train-joined", {"en": 40})}
+    assert "joined" not in {u.tags["kind"] for u in speak("train", {"en": 40})}
 
 
 @pytest.mark.parametrize("snr_db", [0.0, 15.0])

@@ -4,11 +4,10 @@ A grammar (synthesis/grammar.py) draws sentences. eSpeak NG, a formant synthesis
 `espeakng-loader`), speaks them. Each voice is used either for training, for dev or for test. Splits:
 
   base      sentences and voices that train the base model only
-  train     sentences that train LoRA, with training voices, in noise of the training kinds from 0 to 40 dB; some
-            utterances are two or three sentences
-  train-single  as `train`, but every utterance is one sentence
-  train-mild    as `train-single`, but at 10 to 40 dB
-  train-quiet   as `train-single`, but at 25 to 40 dB
+  train     sentences that train LoRA, with training voices, in noise of the training kinds from 0 to 40 dB
+  train-mild    as `train`, but at 10 to 40 dB
+  train-quiet   as `train`, but at 25 to 40 dB
+  train-joined  as `train`, but a quarter of the utterances are two or three sentences
   dev       unseen sentences and voices, in the noise of `train`
   dev-hard  unseen sentences and voices, under the conditions of `hard`
   clean     unseen sentences and voices, at 25 to 40 dB
@@ -81,10 +80,10 @@ _HARD = {"words_per_minute": (120, 260), "noises": noise.UNSEEN, "snr_db": (0.0,
 _TRAIN = Condition("train", words_per_minute=(140, 240), noises=noise.TRAINING, snr_db=_GRADED, kinds=_EVERY_KIND)
 CONDITIONS = {
     "base": Condition("base", words_per_minute=(140, 240), noises=(), snr_db=(), kinds=_EVERY_KIND),
-    "train": replace(_TRAIN, sentences=(0.75, 0.15, 0.1)),
-    "train-single": _TRAIN,
+    "train": _TRAIN,
     "train-mild": replace(_TRAIN, snr_db=_GRADED[2:]),
     "train-quiet": replace(_TRAIN, snr_db=_GRADED[4:]),
+    "train-joined": replace(_TRAIN, sentences=(0.75, 0.15, 0.1)),
     "dev": Condition("dev", (0, 50), noises=noise.TRAINING, snr_db=_GRADED),
     "dev-hard": Condition("dev", (50, 100), **_HARD),  # type: ignore[arg-type]
     "clean": Condition("test", (0, 25)),
