@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from concertina.artefacts import dag, fingerprint, keys
-from concertina.config import Config, load
+from concertina.config import Config, ConfigError, load
 
 ROOT = Path(__file__).parent.parent
 STAGES = ["data", "features", "segments", "train", "evaluate", "report"]
@@ -209,3 +209,27 @@ def test_the_model_counts_by_its_pinned_hash_and_what_says_how_it_is_read(config
     assert keys.data(other, "synthetic", "dev") == keys.data(config, "synthetic", "dev")
     place = ("synthetic", "dev", cell)
     assert keys.segments(other, *place) == keys.segments(config, *place)
+
+
+def test_an_unpinned_base_counts_by_the_weights_that_are_there(config: Config, tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("*.safetensors", "seal.json")
+    folder = Path(shutil.copytree(config.base.model, tmp_path / "own", ignore=ignored))
+    unpinned = config.model_copy(update={"base": config.base.model_copy(update={"model": str(folder), "sha256": ""})})
+    found = []
+    for weights in (b"one", b"two"):
+        (folder / "model.safetensors").write_bytes(weights)
+        found.append((features_key(unpinned), keys.identity(unpinned)))
+    (folder / "model.safetensors").write_bytes(b"one")
+    assert found[0] != found[1]
+    assert found[0][1] != found[1][1]
+    assert (features_key(unpinned), keys.identity(unpinned)) == found[0]
+
+
+def test_a_base_that_differs_from_its_seal_is_an_error_before_any_work(config: Config, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(config.base.model, tmp_path / "own"))
+    damaged = config.model_copy(update={"base": config.base.model_copy(update={"model": str(folder)})})
+    keys.check(damaged)
+    tokenizer = folder / "tokenizer.json"
+    tokenizer.write_bytes(tokenizer.read_bytes().replace(b"e", b"f", 1))
+    with pytest.raises(ConfigError, match=r"base\.model: .*tokenizer\.json is damaged .*; restore .*git checkout"):
+        keys.check(damaged)

@@ -98,6 +98,18 @@ def test_damage_is_found_and_named(tmp_path: Path, name: str, harm: str) -> None
         sealing.verify(tmp_path / "x")
 
 
+def test_one_flipped_bit_of_a_seal_is_damage_wherever_it_is(tmp_path: Path) -> None:
+    make(tmp_path / "x", run_key="0123456789abcdef", rejects="3")
+    seal = tmp_path / "x" / "seal.json"
+    whole = seal.read_bytes()
+    for at in range(len(whole) - 1):  # but for the last line's end, without which JSON is the same
+        seal.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        with pytest.raises(sealing.DamagedError, match=r"seal\.json.*make reproduce"):
+            sealing.verify(tmp_path / "x")
+    seal.write_bytes(whole)
+    sealing.verify(tmp_path / "x")
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'"\xff"', None])
 def test_a_seal_that_is_missing_or_damaged_is_named(tmp_path: Path, content: bytes | None) -> None:
     make(tmp_path / "x")

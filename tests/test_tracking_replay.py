@@ -40,8 +40,7 @@ def config(here: Path) -> Config:
 
 def seal_again(folder: Path, key: str) -> None:
     """Make an artefact again under another run key."""
-    seal = json.loads((folder / sealing.SEAL).read_text(encoding="utf-8"))
-    sealing.write_json(folder / sealing.SEAL, {**seal, "run_key": key})
+    sealing.write_seal(folder / sealing.SEAL, {**sealing.read_seal(folder), "run_key": key})
 
 
 def test_every_adapter_is_a_run_below_its_experiment(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

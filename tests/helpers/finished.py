@@ -20,7 +20,7 @@ def main(path: str) -> None:
             continue
         key = {"run_key": standing.wanted(artefact)}
         if artefact.seal.exists():
-            sealing.write_json(artefact.seal, sealing.read_seal(artefact.folder) | key)
+            sealing.write_seal(artefact.seal, sealing.read_seal(artefact.folder) | key)
             continue
         with sealing.sealed(artefact.folder, key) as folder:
             (folder / "heavy.bin").write_bytes(str(artefact.folder).encode() * 1000)

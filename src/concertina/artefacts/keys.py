@@ -18,6 +18,7 @@ from concertina.nearest import nearest
 from concertina.store import sealing
 
 Key = dict[str, Any]
+BESIDE = ("*.json", "*.jinja", "merges.txt")  # what decides beside the weights how a checkpoint is read
 ABOUT = {sealing.SEAL, "training.json"}  # files beside a checkpoint with its provenance, which decides no result
 
 
@@ -37,10 +38,28 @@ def check(config: Config) -> None:
         data(config, corpus, split)
     for cell in config.cuts:
         compressors.check_cell(cell)
+    _check_base(config.base)
     if config.gate and not Path(config.gate.published).is_file():
         raise ConfigError(f"gate.published: no file {config.gate.published}")
     for name in {name for names in config.evaluate.metrics.values() for name in names}:
         _plugin("metrics", name)
+
+
+def _check_base(base: Base) -> None:
+    """Check the files beside the weights of a base that has a seal. Errors: ConfigError naming the one that changed.
+
+    Unnoticed, one flipped bit in a tokenizer would be another base, on which everything is made again.
+    """
+    if base.made_here or not (base.folder / sealing.SEAL).exists():
+        return
+    try:
+        sealing.verify(base.folder, *BESIDE)
+    except sealing.DamagedError as error:
+        damage = str(error).partition(";")[0]
+        raise ConfigError(
+            f"base.model: {damage}; restore {base.folder} (the shipped one by `git checkout HEAD -- {base.folder}`), "
+            f"or, if you changed it on purpose, remove {base.folder / sealing.SEAL}"
+        ) from None
 
 
 def _check_split(config: Config, corpus: str, split: str) -> None:
@@ -107,10 +126,10 @@ def base(config: Config) -> Key:
 
 
 def identity(config: Config) -> str:
-    """Return what an adapter records of its base: the SHA-256 that the config pins, or the base's run key."""
+    """Return what an adapter records of its base: its run key where it is made here, else the hash of its weights."""
     if config.base.made_here:
         return str(sealing.read_seal(config.base.folder)["run_key"])
-    return config.base.sha256
+    return _weights(config.base.folder, config.base.sha256)
 
 
 def of_section(stage: str) -> Callable[..., Key]:
@@ -234,7 +253,12 @@ def _base(config: Config) -> Key:
         return {"base": hub(config.base.model, config.base.revision)}
     if config.base.assembled:
         return {"base": base(config)}
-    return {"model": config.base.sha256, **_beside(config.base.folder)}
+    return {"model": _weights(config.base.folder, config.base.sha256), **_beside(config.base.folder)}
+
+
+def _weights(folder: Path, pinned: str) -> str:
+    """Return the SHA-256 that the config pins, or where it pins none, a hash of the weights that are there now."""
+    return pinned or fingerprint.files_hash(sorted(folder.glob("*.safetensors")))
 
 
 def _source(part: Pretrained) -> Key:
@@ -243,13 +267,12 @@ def _source(part: Pretrained) -> Key:
         return {"digest": packages.archive(part).digest}
     if part.revision:
         return hub(part.model, part.revision)
-    weights = sorted(part.folder.glob("*.safetensors"))
-    return {"weights": fingerprint.files_hash(weights), **_beside(part.folder)}
+    return {"weights": _weights(part.folder, ""), **_beside(part.folder)}
 
 
 def _beside(folder: Path) -> Key:
     """Return the files beside the weights that decide how they are read: configs, tokenizer, processor."""
-    paths = (path for pattern in ("*.json", "*.jinja", "merges.txt") for path in folder.glob(pattern))
+    paths = (path for pattern in BESIDE for path in folder.glob(pattern))
     beside = sorted(path for path in paths if path.name not in ABOUT)
     return {"said": [path.name for path in beside], "files": fingerprint.files_hash(beside)}
 

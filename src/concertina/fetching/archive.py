@@ -65,7 +65,7 @@ def is_there(folder: Path, facts: dict[str, str]) -> bool:
         kept = sealing.read_json(_copy(folder))
         if any(kept.get(name) != fact for name, fact in facts.items()) or not folder.is_dir():
             return False
-        sealing.write_json(folder / SEAL, kept)
+        sealing.write_json(folder / SEAL, kept)  # with its own hash, which `verify` compares
         sealing.verify(folder)
         return True
     except sealing.DamagedError:

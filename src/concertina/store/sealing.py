@@ -1,4 +1,7 @@
-"""Sealed folders: an artefact is a folder whose seal.json, written last, holds the SHA-256 of every file in it."""
+"""Sealed folders: an artefact is a folder whose seal.json, written last, holds the SHA-256 of every file in it.
+
+A seal holds a hash of its own content too: a run key or a count that was altered is damage like any other.
+"""
 
 import contextlib
 import errno
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 SEAL = "seal.json"
+OWN = "seal_sha256"  # the key of a seal's hash of the rest of itself
 
 
 class DamagedError(RuntimeError):
@@ -122,7 +126,7 @@ def drafting(folder: Path) -> Iterator[Draft]:
                 _sync(path)
                 name = path.relative_to(temporary).as_posix()
                 files[name] = draft._verified.get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
-            write_json(temporary / SEAL, {"files": files, **draft._facts})
+            write_seal(temporary / SEAL, {"files": files, **draft._facts})
             _publish(temporary, folder, before)
         finally:
             if before.exists() and not folder.exists():  # interrupted between the two renames
@@ -214,12 +218,22 @@ def _lives_elsewhere(pid: int) -> bool:
     return pid != os.getpid()
 
 
+def write_seal(path: Path, seal: Mapping[str, Any]) -> None:
+    """Write a seal with the hash of its content. Errors: OutputError."""
+    write_json(path, {**seal, OWN: _hash(seal)})
+
+
+def _hash(seal: Mapping[str, Any]) -> str:
+    text = json.dumps(seal, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def read_seal(folder: Path) -> dict[str, Any]:
-    """Return the seal of an artefact. Errors: DamagedError when there is none, or a damaged one."""
+    """Return the seal of an artefact, without its own hash. Errors: DamagedError: there is none, or a damaged one."""
     try:
         seal: dict[str, Any] = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-        if not isinstance(seal, dict) or not isinstance(seal.get("files"), dict):
-            raise ValueError(f"{folder / SEAL} lists no files")
+        if not isinstance(seal, dict) or seal.pop(OWN, None) != _hash(seal):
+            raise ValueError(f"{folder / SEAL} is not as it was written")
         return seal
     except (FileNotFoundError, NotADirectoryError):
         raise DamagedError(f"{folder} has no {SEAL}: it was never finished; run `make reproduce` to make it") from None
