@@ -229,7 +229,7 @@ def test_who_does_not_ask_for_it_does_not_import_it() -> None:
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_crowd_that_ends_at_once_loses_nothing(here: Path, kind: str) -> None:
     for i in (1, 3):
-        tracked_runs.make(here, f"e{i}", segments={"cells": tracked_runs.GRID[:2]})
+        tracked_runs.make(here, f"e{i}", segments={"positions": "keep", "cells": tracked_runs.GRID[:2]})
     (here / "crowd.py").write_text(CROWDED, encoding="utf-8")
     (here / "told.py").write_text(TOLD, encoding="utf-8")
     python = f"{sys.executable} crowd.py {CROWD} && {sys.executable} told.py"
@@ -248,5 +248,5 @@ def test_a_crowd_that_ends_at_once_loses_nothing(here: Path, kind: str) -> None:
     assert told == {
         "e1": replayed | {"e1": 0},
         "e3": replayed | {"e3": 0},
-        "live": {f"average-3-keep english seed{i}": 400 for i in range(0, CROWD, 2)},
+        "live": {f"average-3 english seed{i}": 400 for i in range(0, CROWD, 2)},
     }

@@ -31,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
 
         decoding.make_missing(config, units)
         with stage.filling(run):
+            adapters = [one for one in dag.needs(config, artefact) if one.kind == "train"]
+            run.note(adapters={one.run: stage.sealed_key(one) for one in adapters})
             for unit in units:
                 scoring.score_unit(run, unit)
     return 0

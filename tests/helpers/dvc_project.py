@@ -20,7 +20,7 @@ PAGE = ROOT / "docs/artifacts.md"
 PART = {"corpus": "synthetic", "split": "clean", "task": "transcribe", "language": "en"}
 SMALL = {  # one split for everything: these results only have to exist
     "data": {"corpora": [{"name": "synthetic", "splits": {"clean": {"en": 12}}}]},
-    "segments": {"cells": [{"compressor": "average", "ratios": [3]}]},
+    "segments": {"positions": "keep", "cells": [{"compressor": "average", "ratios": [3]}]},
     "train": {"sets": [{"name": "english", "parts": [PART], "dev": [PART]}]}
     | {"steps": 4, "batch": 4, "learning_rate": 0.1, "warmup_steps": 1, "dev_every_steps": 4, "dev_utterances": 4},
     "evaluate": {"sets": [{**PART, "name": "clean"}]},

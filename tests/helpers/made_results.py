@@ -49,7 +49,10 @@ def write(
             for adapter in adapters:
                 _write_training(config, adapter, wrong(cell.compressor, str(cell.ratio), True, adapter.seed))
             runs += [(cell, run) for run in (None, *adapters)]
-        with sealing.sealed(dag.artefact(config, "evaluate", cell=cuts).folder, {"run_key": cuts.name}) as folder:
+        scored = {str(one): _run_key(one) for _, one in runs if one}
+        with sealing.sealed(
+            dag.artefact(config, "evaluate", cell=cuts).folder, {"run_key": cuts.name, "adapters": scored}
+        ) as folder:
             for test_set in config.evaluate.sets:
                 for cell, run in runs:
                     _write_result(config, test_set, cell, run, folder, utterances, wrong, list(hostile))
@@ -126,12 +129,16 @@ def _write_training(config: Config, adapter: Adapter, share: float) -> None:
         if step % 100 == 0:
             curve.append({"step": step, "dev_loss": 1.05 * level})
     trained = dag.artefact(config, "train", **vars(adapter)).folder
-    with sealing.sealed(trained, {"run_key": f"{cell.compressor}-{seed}"}) as folder:
+    with sealing.sealed(trained, {"run_key": _run_key(adapter)}) as folder:
         (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
         place = {"compressor": cell.compressor, "ratio": str(cell.ratio), "train_set": adapter.train_set, "seed": seed}
         place |= {"positions": cell.positions or None}
         run = head(config, stage="train", **place)
         records.write(folder / "record.json", records.run(**run))
+
+
+def _run_key(adapter: Adapter) -> str:
+    return f"{adapter.cell.compressor}-{adapter.seed}"
 
 
 def _write_data(config: Config, corpus: str, split: str, utterances: int) -> None:

@@ -67,7 +67,7 @@ def make_project(folder: Path) -> None:
         "base": base.model_dump(),
         "data": {"corpora": [{"name": "tones", "splits": {"train": 64, "dev": 8}}]},
         "features": {"threads": 1},
-        "segments": {"cells": [{"compressor": "average", "ratios": [3]}]},
+        "segments": {"positions": "keep", "cells": [{"compressor": "average", "ratios": [3]}]},
         "train": {
             "sets": [{"name": "english", "parts": [part | {"split": "train"}], "dev": [part | {"split": "dev"}]}],
             **{"steps": 1200, "batch": 8, "warmup_steps": 4, "dev_utterances": 8, "checkpoint_s": 2},

@@ -26,7 +26,10 @@ RUNS = [
     "none-1 english seed0",
     "segment-natural-keep english seed0",
 ]
-SECTIONS: dict[str, Any] = {"segments": {"cells": GRID}, "report": {"bootstrap_samples": 20, "examples": 2}}
+SECTIONS: dict[str, Any] = {
+    "segments": {"positions": "keep", "cells": GRID},
+    "report": {"bootstrap_samples": 20, "examples": 2},
+}
 
 
 def make(folder: Path, name: str = "tiny", **sections: Any) -> Config:

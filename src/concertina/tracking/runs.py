@@ -96,9 +96,9 @@ def _of_adapter(config: Config, adapter: Adapter, of_cell: dict[str, Any]) -> It
     key = stage.sealed_key(trained) if trained.seal.exists() else None
     if key is not None:
         scored = of_cell.get("scored")
-        # Scores that are older than the adapter are those of the adapter before it.
-        outdated = scored and (scored / SEAL).stat().st_mtime_ns < trained.seal.stat().st_mtime_ns
-        scores = {} if outdated else of_cell
+        # Which adapter was scored stands in the seal of the scores. Times of files say nothing: a pull makes new ones.
+        of_another = scored and sealing.read_seal(scored).get("adapters", {}).get(trained.run) != key
+        scores = {} if of_another else of_cell
         yield Run(name, key, trained=trained.folder, cell=adapter.cell, adapter=adapter, **scores)
     path = folders.failure(config.name, "train", str(adapter))
     if path.exists():
