@@ -20,7 +20,7 @@ from concertina.store import sealing, shards
 from concertina.store.folders import MANIFEST
 from concertina.units import RATE_HZ
 
-SHOWN_LONG = 5  # on the console; all of them are in the seal
+SHOWN_LONG = 5  # on the console; all of them are in the seal, with the samples of each piece
 BATCHES_IN_MEMORY = 32  # of a stretch, sorted by length for encoding and written in the manifest's order
 
 
@@ -50,17 +50,23 @@ def encode_share(run: Run, share: Share) -> None:
     indices = [i for stretch in stretches for i in stretch]
     sealing.verify(data.folder, *audio.files(indices))
     model = lalm.load(run.config.base, encoder=True, llm=False, dtype=settings.precision)
-    longer = _longer(audio, indices, encoder.window_samples(model.encoder))
+    window, cut = encoder.window_samples(model.encoder), dict[str, list[int]]()
     writer = shards.Writer(run.folder, settings.dtype, model.encoder.config.d_model, settings.shard_mib * 2**20)
     with console.Progress(len(indices), "utterances") as progress:
         for stretch in stretches:
             waves = [audio.one(i) for i in stretch]
             for i, frames_TD in zip(stretch, encoding.encode(model, waves, budget_samples, progress), strict=True):
                 writer.add(audio.ids[i], frames_TD)
+            spans = {audio.ids[i]: encoding.windows(wave, window) for i, wave in zip(stretch, waves, strict=True)}
+            cut |= {id: [stop - start for start, stop in pieces] for id, pieces in spans.items() if len(pieces) > 1}
             writer.cut()
     writer.close()
     shutil.copyfile(data.folder / MANIFEST, run.folder / MANIFEST)
-    run.note(utterances=len(indices), longer_than_window=longer)
+    if cut:
+        names = ", ".join(list(cut)[:SHOWN_LONG]) + (", ..." if len(cut) > SHOWN_LONG else "")
+        told = f"{len(cut)} of {len(indices)} utterances are longer than the encoder's window of {window / RATE_HZ:g} s"
+        console.say(f"{told}; they are cut in their pauses, and answered piece by piece: {names}")
+    run.note(utterances=len(indices), windows=cut)
 
 
 def gather(run: Run, shares: Sequence[Path]) -> None:
@@ -73,20 +79,8 @@ def gather(run: Run, shares: Sequence[Path]) -> None:
     if shards.Reader(run.folder).ids != shards.Reader(data.folder).ids:
         raise sealing.DamagedError(f"{shares[0].parent} does not hold all of {data.folder}; run `make reproduce`")
     shutil.copyfile(data.folder / MANIFEST, run.folder / MANIFEST)
-    longer = [id for seal in seals.values() for id in seal["longer_than_window"]]
-    run.note(utterances=sum(seal["utterances"] for seal in seals.values()), longer_than_window=longer)
-
-
-def _longer(audio: shards.Reader, indices: Sequence[int], window: int) -> list[str]:
-    """Return the ids of the utterances that are longer than the encoder's window, and say that they are cut."""
-    longer = [audio.ids[i] for i in indices if audio.lengths[i] > window]
-    if longer:
-        names = ", ".join(longer[:SHOWN_LONG]) + (", ..." if len(longer) > SHOWN_LONG else "")
-        told = (
-            f"{len(longer)} of {len(indices)} utterances are longer than the encoder's window of {window / RATE_HZ:g} s"
-        )
-        console.say(f"{told}; they are encoded in pieces that are cut in their pauses: {names}")
-    return longer
+    windows = {id: frames for seal in seals.values() for id, frames in seal["windows"].items()}
+    run.note(utterances=sum(seal["utterances"] for seal in seals.values()), windows=windows)
 
 
 def _stretches(lengths: np.ndarray, budget: int) -> Iterator[range]:

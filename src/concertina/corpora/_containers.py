@@ -26,13 +26,14 @@ class Container(NamedTuple):
 
     `name`: the format as a person calls it, or '' where it is not recognised; `demuxer`: what FFmpeg calls it, or ''
     where libsndfile reads it; `flaw`: why it cannot be used, or ''; `stated`: the samples that a header states of
-    compressed sound, or 0.
+    compressed sound, or 0; `endless`: whether the sound goes on to the end of the file, whatever its header says.
     """
 
     name: str = ""
     demuxer: str = ""
     flaw: str = ""
     stated: int = 0
+    endless: bool = False
 
 
 def inspect(file: BinaryIO, throughout: bool = True) -> Container:
@@ -65,6 +66,8 @@ def inspect(file: BinaryIO, throughout: bool = True) -> Container:
         return Container("AMR", "amr")
     if start[:1] == b"\xff" and start[1] & 0xF6 == 0xF0:
         return Container("AAC", "aac")
+    if start.startswith(b"version http"):
+        return Container("Git LFS pointer", flaw="the recording is not here; get it with `git lfs pull`")
     first = _past_tags(file)
     length = mpeg_bytes(_read(file, first, 4))
     if length and (first or mpeg_bytes(_read(file, length, 4)) or length >= size):
@@ -124,10 +127,11 @@ def _wav(file: BinaryIO, size: int, order: str) -> Container:
             if after[:4] in (b"RIFF", b"RIFX"):
                 return Container("WAV", flaw=_attached("WAV"))
             if length == 0:
-                return Container("WAV", "wav" if after and whole + 8 != size else "")
+                unfinished = bool(after) and whole + 8 != size
+                return Container("WAV", "wav" if unfinished else "", endless=unfinished)
             is_chunk = after[:4].isascii() and after[:4].decode("ascii").isprintable()
             if any(after) and not is_chunk:
-                return Container("WAV", "wav")
+                return Container("WAV", "wav", endless=True)
             return Container("WAV", flaw=_promised(length, place, size))
     return Container("WAV")
 

@@ -19,6 +19,8 @@ from concertina.store.regular import open_regular
 
 BLOCK_FRAMES = 1 << 18  # samples of each channel that are decoded at a time
 LOST_SAMPLES = 5 * 1152  # of an MP3, at most, that its header states and a decoder leaves out: padding, the first frame
+HEADERLESS = (".raw", ".pcm", ".s16", ".sw")  # ends of names under which samples without a header are kept
+SECOND = {"WAV": "wav", "AIFF": "aiff", "CAF": "caf", "AU": "au", "Ogg": "ogg"}  # FFmpeg's turn where libsndfile fails
 LEAST_BYTES_PER_S = 60  # of a recording, about: digital silence in FLAC
 UNSTATED_BYTES_PER_S = 16_000  # of a recording whose header states no length: FLAC at 16 kHz, about
 
@@ -50,11 +52,17 @@ def opened(audio: bytes | str | Path, name: str, throughout: bool = True) -> Ite
             raise AudioError(f"{name}: {_named(container)}{container.flaw}{_advice(container, name)}")
         file.seek(0)
         if not container.demuxer:
-            opened = stack.enter_context(_sndfile(file, name))
-            if opened.format != "MP3":
-                yield _Exact(opened, name)
-                return
-            container = _containers.mp3(file)
+            try:
+                exact = stack.enter_context(_sndfile(file, name))
+            except AudioError:  # a codec that it does not know, such as Speex
+                if container.name not in SECOND:
+                    raise
+                container = container._replace(demuxer=SECOND[container.name])
+            else:
+                if exact.format != "MP3":
+                    yield _Exact(exact, name)
+                    return
+                container = _containers.mp3(file)
         file.seek(0)
         yield stack.enter_context(_ffmpeg(file, container, name))
 
@@ -178,7 +186,7 @@ def _sndfile(file: BinaryIO, name: str) -> soundfile.SoundFile:
         # Of an open file it takes only the descriptor: by a name that ends in .raw it would ask for the sample rate.
         return soundfile.SoundFile(file if isinstance(file, io.BytesIO) else file.fileno(), closefd=False)
     except soundfile.LibsndfileError as error:
-        told = f"corrupt, truncated or not audio: {error.error_string}"
+        told = f"corrupt, truncated or not audio: {error.error_string.rstrip('.')}"
         raise AudioError(f"{name}: {told}{_advice(Container(), name)}") from None
 
 
@@ -187,7 +195,7 @@ def _ffmpeg(file: BinaryIO, container: Container, name: str) -> Iterator[_Estima
     """Open a file by FFmpeg, as the format that it was recognised to be. Errors: AudioError."""
     import av
 
-    options = {"ignore_length": "1"} if container.demuxer == "wav" else {}
+    options = {"ignore_length": "1"} if container.endless else {}
     try:
         opened = av.open(file, format=container.demuxer, options=options)
     except (av.error.FFmpegError, ValueError):
@@ -216,4 +224,7 @@ def _advice(container: Container, name: str) -> str:
     """Return how to convert a recording that is in a format of many kinds, or in none that is recognised."""
     if container.name and not container.demuxer:
         return ""
+    if not container.name and name.lower().endswith(HEADERLESS):
+        told = "; samples without a header have to be told their form and rate, such as"
+        return f"{told} ffmpeg -f s16le -ar 16000 -ac 1 -i {shlex.quote(name)} {shlex.quote(f'{name}.wav')}"
     return f"; if another program plays it, convert it: ffmpeg -i {shlex.quote(name)} {shlex.quote(f'{name}.wav')}"

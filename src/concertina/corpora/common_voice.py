@@ -34,6 +34,7 @@ LICENCE = "CC0 1.0, with Mozilla's terms for Common Voice, https://commonvoice.m
 WHERE = "https://commonvoice.mozilla.org/datasets"
 ROWS_PER_PART = 1000
 CLIP_S = 5.6  # the mean length of a clip where no table of lengths is there, about
+LONGEST_CLIP_S = 60.0  # in that table; a longer one is a mistake there
 PROBED = 10_000  # clips from whose lengths the mean is taken
 TAGS = {"gender": ("gender",), "age": ("age",), "accents": ("accents", "accent")}  # by tag, its column in any version
 
@@ -146,7 +147,8 @@ def size_of(source: Release, clips: int) -> Size:
         table = Table(path, ())
         column = next((name for name in table.columns if name.startswith("duration")), "")
         values = [row.fields.get(column, "") for row in islice(table.rows(), PROBED)]
-        lengths_s = [int(value) / 1000 for value in values if value.isdecimal()] or lengths_s
+        stated_s = [min(int(value[:9]) / 1000, LONGEST_CLIP_S) for value in values if value.isdecimal()]
+        lengths_s = stated_s or lengths_s
     return Size(clips, clips * sum(lengths_s) / len(lengths_s) / 3600)
 
 

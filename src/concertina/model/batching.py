@@ -24,12 +24,13 @@ from concertina.store.sealing import DamagedError
 class Speech:
     """A split: the `rows` of its manifest, its `frames`, and the `segments` into which one cell cuts them.
 
-    `place`: the positions that the cell gives its tokens.
+    `place`: the positions that the cell gives its tokens; `windows`: by id the samples of each piece in which an
+    utterance was encoded that is longer than the encoder's window.
     """
 
     def __init__(self, features: Path, folder: Path, place: Positions = "keep") -> None:
         """Open and verify a split's features and segments. Errors: DamagedError, also when they do not match."""
-        sealing.verify(features)
+        self.windows: dict[str, list[int]] = sealing.verify(features).get("windows", {})
         sealing.verify(folder)
         self.place = place
         self.frames = shards.Reader(features)

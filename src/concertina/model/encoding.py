@@ -59,6 +59,11 @@ def windows(samples_T: np.ndarray, longest: int) -> list[tuple[int, int]]:
     return [*spans, (start, len(samples_T))]
 
 
+def frame_lengths(samples: Sequence[int]) -> torch.Tensor:
+    """Return the frames of audio of so many samples, each at most the encoder's window: int64 [B]."""
+    return encoder.frame_lengths(encoder.mel_lengths(torch.tensor(samples).clamp(min=SHORTEST_SAMPLES)))
+
+
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Yield groups of indices by rising length, each of a padded size (members times the longest) within `budget`."""
     group: list[int] = []
