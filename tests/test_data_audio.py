@@ -77,6 +77,11 @@ def test_a_part_of_a_file_is_that_part_of_it(tmp_path: Path) -> None:
         assert np.array_equal(part, noise[8_000:12_000])
         assert np.array_equal(_audio.mono((tmp_path / f"x.{suffix}").read_bytes(), offset_s=1.5), noise[24_000:])
     assert np.array_equal(_audio.mono(noise, 16_000, 0.5, 0.25), noise[8_000:12_000])
+    soundfile.write(tmp_path / "x.mp3", noise, 16_000)  # which is decoded from its start, as a seek would guess
+    decoded = _audio.mono(tmp_path / "x.mp3")
+    assert np.array_equal(_audio.mono(tmp_path / "x.mp3", offset_s=0.5, duration_s=0.25), decoded[8_000:12_000])
+    with pytest.raises(_audio.AudioError, match=r"beyond its end at 2\.000 s"):
+        _audio.mono(tmp_path / "x.mp3", offset_s=0.5, duration_s=2.5)
 
 
 @pytest.mark.parametrize(("offset_s", "duration_s", "told"), [(2.0, None, "beyond its end"), (1.5, 1.5, "truncated")])

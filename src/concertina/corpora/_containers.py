@@ -68,16 +68,16 @@ def inspect(file: BinaryIO, throughout: bool = True) -> Container:
         return Container("AAC", "aac")
     if start.startswith(b"version http"):
         return Container("Git LFS pointer", flaw="the recording is not here; get it with `git lfs pull`")
-    first = _past_tags(file)
+    first = _first_frame(file)
     length = mpeg_bytes(_read(file, first, 4))
-    if length and (first or mpeg_bytes(_read(file, length, 4)) or length >= size):
+    if length and (start[:3] == b"ID3" or mpeg_bytes(_read(file, first + length, 4)) or first + length >= size):
         return mp3(file)
     return Container()
 
 
 def mp3(file: BinaryIO) -> Container:
     """Describe an MP3. Its length is stated only where its first frame is a Xing, Info or VBRI header."""
-    start = _read(file, _past_tags(file), 256)
+    start = _read(file, _first_frame(file), 256)
     per_frame = 1152 if len(start) > 1 and start[1] & 8 else 576
     for mark, place in ((b"Xing", 8), (b"Info", 8), (b"VBRI", 14)):
         if (found := start.find(mark, 4)) > 0 and (mark == b"VBRI" or start[found + 7] & 1):
@@ -221,9 +221,10 @@ def _matroska(file: BinaryIO, size: int) -> str:
     return f"truncated: its header promises {place} bytes, it holds {size}" if place > size else ""
 
 
-def _past_tags(file: BinaryIO) -> int:
-    """Return where the content begins after an ID3 tag, and 0 where there is none."""
-    tag = _read(file, 0, 10)
-    if tag[:3] != b"ID3" or len(tag) < 10:
-        return 0
-    return 10 + sum((byte & 0x7F) << 7 * place for place, byte in enumerate(reversed(tag[6:10])))
+def _first_frame(file: BinaryIO) -> int:
+    """Return where the content begins after an ID3 tag and zeros."""
+    tag, place = _read(file, 0, 10), 0
+    if tag[:3] == b"ID3" and len(tag) == 10:
+        place = 10 + sum((byte & 0x7F) << 7 * power for power, byte in enumerate(reversed(tag[6:])))
+    content = _read(file, place, 1 << 16)
+    return place + len(content) - len(content.lstrip(b"\0"))

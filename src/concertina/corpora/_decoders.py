@@ -59,10 +59,11 @@ def opened(audio: bytes | str | Path, name: str, throughout: bool = True) -> Ite
                     raise
                 container = container._replace(demuxer=SECOND[container.name])
             else:
-                if exact.format != "MP3":
+                if not exact.subtype.startswith("MPEG"):
                     yield _Exact(exact, name)
                     return
-                container = _containers.mp3(file)
+                in_box = container.name in SECOND  # such as an MP3 in a WAV
+                container = container._replace(demuxer=SECOND[container.name]) if in_box else _containers.mp3(file)
         file.seek(0)
         yield stack.enter_context(_ffmpeg(file, container, name))
 
