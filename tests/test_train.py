@@ -90,14 +90,27 @@ def test_a_second_run_makes_the_same_bytes(overlay: Path, precision: str, steps:
 
 def test_every_compressor_sees_the_same_items_in_the_same_order() -> None:
     lengths = np.random.default_rng(0).integers(20, 200, 48).tolist()
-    first = list(order.batches(lengths, 8, 20, seed=3))
-    assert first == list(order.batches(lengths, 8, 20, seed=3))
-    assert first != list(order.batches(lengths, 8, 20, seed=4))
+    first = list(order.batches([lengths], [1.0], 8, 20, seed=3))
+    assert first == list(order.batches([lengths], [1.0], 8, 20, seed=3))
+    assert first != list(order.batches([lengths], [1.0], 8, 20, seed=4))
     assert sorted(i for batch in first[:6] for i in batch) == list(range(48))
-    assert first[:5] == list(order.batches(lengths, 8, 5, seed=3))
+    assert first[:5] == list(order.batches([lengths], [1.0], 8, 5, seed=3))
     padded = sum(8 * max(lengths[i] for i in batch) for batch in first)
     assert padded < 1.2 * sum(lengths[i] for batch in first for i in batch)
-    assert len({len(batch) for batch in order.batches(lengths[:5], 8, 9, seed=3)}) == 1
+    assert len({len(batch) for batch in order.batches([lengths[:5]], [1.0], 8, 9, seed=3)}) == 1
+
+
+def test_parts_are_drawn_by_their_shares_and_not_by_their_lengths() -> None:
+    parts = [np.random.default_rng(n).integers(20, 200, n).tolist() for n in (500, 30, 4)]
+    steps = list(order.batches(parts, [1.0, 1.0, 2.0], 8, 2 * order.SHELF, seed=0))
+    assert steps[: order.SHELF] == list(order.batches(parts, [1.0, 1.0, 2.0], 8, order.SHELF, seed=0))
+    for shelves in (1, 2):
+        drawn = np.concatenate(steps[: shelves * order.SHELF])
+        counts = [np.isin(drawn, np.arange(a, b)).sum() for a, b in ((0, 500), (500, 530), (530, 534))]
+        assert counts == [32 * shelves, 32 * shelves, 64 * shelves]
+    of_second, times = np.unique(drawn[np.isin(drawn, np.arange(500, 530))], return_counts=True)
+    assert len(of_second) == 30
+    assert set(times) == {2, 3}, "a part is gone through before any of its items comes again"
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_failed_record(

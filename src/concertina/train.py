@@ -8,6 +8,7 @@ Tensor names: L positions that predict a label, V vocabulary.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 from concertina import console
 from concertina.artefacts import keys, stage
 from concertina.artefacts.stage import Run
-from concertina.config import Adapter, Cell, Config, ConfigError
+from concertina.config import Adapter, Cell, Config, ConfigError, TrainPart
 from concertina.model import batching, devices, lalm
 from concertina.model.batching import Item, Speech
 from concertina.model.lalm import Lalm
@@ -42,6 +43,7 @@ class Material:
     items: list[Item]
     dev: Dev
     batches: list[list[int]]  # which items each step sees
+    drawn: list[dict[str, Any]]  # what each part of the training set has, and how often it is drawn
     adapted: peft.PeftModel
     learning_rate: float
 
@@ -77,6 +79,7 @@ def make(run: Run) -> None:
         **{f"zero_shot_{name}": value for name, value in measured[0].items() if name != "step"},
         "learning_rate": material.learning_rate,
         "utterances": len(material.items),
+        "drawn": material.drawn,
         "parameters": parameters,
         "order_sha256": order.digest(material.items, material.batches),
     }
@@ -96,15 +99,30 @@ def prepare(config: Config, adapter: Adapter) -> Material:
     model = lalm.load(config.base, encoder=False, llm=True, dtype=lalm.held_in(config.base, settings.precision))
     learnt = config.train_set(adapter.train_set)
     opened = Speech.of(config, [*learnt.parts, *learnt.dev], adapter.cell)
-    items = [item for part in learnt.parts for item in batching.items(model, config, part, opened[part.place])]
-    frames = [int(item.speech.lengths_B[item.at]) for item in items]
-    batches = list(order.batches(frames, settings.batch, settings.steps, adapter.seed))
+    parts = [batching.items(model, config, part, opened[part.place], part.utterances) for part in learnt.parts]
+    items = [item for part in parts for item in part]
+    frames = [[int(item.speech.lengths_B[item.at]) for item in part] for part in parts]
+    shares = [part.share for part in learnt.parts]
+    batches = list(order.batches(frames, shares, settings.batch, settings.steps, adapter.seed))
 
     # 3. LoRA on the LLM's linear layers, never on the encoder's layers of the same names.
     gradients.ready(model, config)
     adapted = peft.get_peft_model(model.model, lora(config, model))
     dev = Dev.of(config, model, learnt.dev, opened)
-    return Material(config, model, items, dev, batches, adapted, learnt.learning_rate or settings.learning_rate)
+    rate = learnt.learning_rate or settings.learning_rate
+    return Material(config, model, items, dev, batches, drawn(learnt.parts, parts, batches), adapted, rate)
+
+
+def drawn(
+    parts: Sequence[TrainPart], items: Sequence[Sequence[Item]], batches: Sequence[Sequence[int]]
+) -> list[dict[str, Any]]:
+    """Return a row per part for the record: what it is, how many utterances it has, and how many draws it gets."""
+    part_of_item = np.repeat(np.arange(len(parts)), [len(part) for part in items])
+    draws = np.bincount(part_of_item[np.concatenate(batches)], minlength=len(parts)).tolist()
+    return [
+        {**part.model_dump(exclude={"share", "utterances"}), "utterances": len(held), "draws": count}
+        for part, held, count in zip(parts, items, draws, strict=True)
+    ]
 
 
 def training_of(material: Material, name: str) -> Training:

@@ -15,9 +15,11 @@ from concertina.config.sections import (
     Report,
     Section,
     Segments,
+    Subset,
     Sweep,
     TestSet,
     Train,
+    TrainPart,
     TrainSet,
 )
 from concertina.config.values import (
@@ -64,9 +66,11 @@ __all__ = [
     "Section",
     "Segments",
     "Split",
+    "Subset",
     "Sweep",
     "TestSet",
     "Train",
+    "TrainPart",
     "TrainSet",
     "language_name",
     "load",

@@ -18,11 +18,15 @@ class Section(BaseModel):
 
 
 class Corpus(BaseModel):
-    """One corpus: `kind` names its file in corpora/; all other keys are that file's own options."""
+    """One corpus: `kind` names its file in corpora/; all other keys are that file's own options.
+
+    `utterances`: by split, the most that are read, selected by a hash of their ids; nothing else is stored or encoded.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
     name: Name
     kind: Plugin = ""
+    utterances: dict[Name, Annotated[int, Field(gt=0)]] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -106,6 +110,18 @@ class Part(Section):
         return self.to or self.language
 
 
+class Subset(Part):
+    """A part of which at most so many `utterances` are used, selected by a hash of their ids."""
+
+    utterances: int | None = Field(default=None, gt=0)
+
+
+class TrainPart(Subset):
+    """A part that adapters learn from; `share`: its weight among the set's parts in what is drawn."""
+
+    share: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+
 class Pretrained(Section):
     """Published weights from which a base is joined: a `package` of packages.py, or a `model`.
 
@@ -182,8 +198,8 @@ class TrainSet(Section):
     """
 
     name: Name
-    parts: list[Part] = Field(min_length=1)
-    dev: list[Part] = Field(min_length=1)
+    parts: list[TrainPart] = Field(min_length=1)
+    dev: list[Subset] = Field(min_length=1)
     cells: list[str] | None = None
     seeds: list[int] | None = None
     learning_rate: float | None = Field(default=None, gt=0)
@@ -220,16 +236,15 @@ class Train(Section):
     threads: int = Field(gt=0)
 
 
-class TestSet(Part):
+class TestSet(Subset):
     """A set that is decoded and scored.
 
-    `utterances`: the most that are used, selected by a hash of their ids; `needs`: a Python package without which the
-    set is skipped; `cells` ('average-3', ...): the cells that are scored on it, by default all.
+    `needs`: a Python package without which the set is skipped; `cells` ('average-3', ...): the cells that are scored
+    on it, by default all.
     """
 
     __test__ = False
     name: Name
-    utterances: int | None = Field(default=None, gt=0)
     needs: str | None = None
     cells: list[str] | None = None
 

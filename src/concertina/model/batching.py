@@ -3,7 +3,6 @@
 Tensor names: B utterances, T frames and N tokens of all of them end to end, D width.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,7 +16,7 @@ from concertina.compressors._segments import Segments, pool, positions
 from concertina.config import Cell, Config, ConfigError, Part, Positions, Split, splits_of
 from concertina.model import lalm
 from concertina.model.lalm import Inputs, Lalm, Prompt
-from concertina.store import folders, jsonl, sealing, shards
+from concertina.store import folders, jsonl, sealing, shards, subsets
 from concertina.store.sealing import DamagedError
 
 
@@ -91,7 +90,7 @@ def subset(rows: Sequence[dict[str, Any]], part: Part, at_most: int | None = Non
     if not usable:
         wanted = f"{part.language} to {part.to}" if part.to else part.language
         raise ConfigError(f"{part.corpus}/{part.split} has no utterance to {part.task} ({wanted})")
-    return sorted(sorted(usable, key=lambda i: hashlib.sha256(rows[i]["id"].encode()).digest())[:at_most])
+    return sorted(sorted(usable, key=lambda i: subsets.rank(rows[i]["id"]))[:at_most])
 
 
 def reference(row: dict[str, Any], part: Part) -> str | None:

@@ -6,7 +6,7 @@ from typing import Self
 
 import torch
 
-from concertina.config import Config, Part, Split
+from concertina.config import Config, Part, Split, Subset
 from concertina.metrics import _normaliser, wer
 from concertina.model import answering, batching, lalm
 from concertina.model.batching import Item, Speech
@@ -24,11 +24,11 @@ class Dev:
     transcribed: list[tuple[Part, list[Item]]]
 
     @classmethod
-    def of(cls, config: Config, model: Lalm, parts: Sequence[Part], opened: Mapping[Split, Speech]) -> Self:
-        """Take as much of each part as `dev_utterances` and `dev_transcribed` say. Errors: ConfigError."""
+    def of(cls, config: Config, model: Lalm, parts: Sequence[Subset], opened: Mapping[Split, Speech]) -> Self:
+        """Take as much of each part as its `utterances`, `dev_utterances` and `dev_transcribed` say. Errors: ConfigError."""
 
-        def some(part: Part, at_most: int) -> list[Item]:
-            return batching.items(model, config, part, opened[part.place], at_most)
+        def some(part: Subset, at_most: int) -> list[Item]:
+            return batching.items(model, config, part, opened[part.place], min(at_most, part.utterances or at_most))
 
         settings = config.train
         chosen = [part for part in parts if part.task == "transcribe" and settings.dev_transcribed]
