@@ -1,11 +1,13 @@
 """Common Voice is read from a folder: its tables with every oddity, its splits, its sizes, what is missing."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from concertina import config, corpora
+from concertina.artefacts import keys
 from concertina.corpora import common_voice
 from concertina.corpora._tsv import Table
 from helpers import common_voice_release
@@ -47,6 +49,34 @@ def test_splits_are_the_official_ones(project: Path, split: str, id: str) -> Non
     assert [row["id"] for row in rows] == [id]
     assert rows[0]["text"] == ENGLISH[split][0][2]
     assert not rejects
+
+
+def test_a_limit_reads_those_whose_ids_come_first_by_their_hash(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common_voice, "ROWS_PER_PART", 3)
+    everything, left_out = run(english(), "train")
+    ids = [row["id"] for row in (*everything, *left_out)]
+    first = sorted(set(ids), key=lambda id: hashlib.sha256(id.encode()).digest())[:3]
+    chosen = english(utterances={"train": 3})
+    rows, rejects = run(chosen, "train")
+    assert rows == [row for row in everything if row["id"] in first]
+    assert rejects == [row for row in left_out if row["id"] in first]
+    assert corpora.size(config.load(chosen).corpus("mine"), "train") == (3, pytest.approx(3 * 1.5 / 3600))
+    assert key(chosen) not in (key(english()), key(english(utterances={"train": 4})))
+    assert key(english(utterances={"dev": 3})) == key(english())
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"utterances": {"trian": 3}}, r"data\.corpora\.mine\.utterances: the corpus has no split 'trian'.*'train'"),
+        ({"utterances": {"train": 0}}, r"data\.corpora\.1\.utterances\.train: Input should be greater than 0"),
+        ({"kind": "synthetic", "utterances": {"dev": 3}}, "the file of synthetic has no function `ids`"),
+    ],
+)
+def test_a_limit_that_cannot_be_is_named(project: Path, entry: dict[str, Any], told: str) -> None:
+    settings = {"kind": "common_voice", "language": "en", "folder": "voices/en"} if "kind" not in entry else {}
+    with pytest.raises(config.ConfigError, match=told):
+        keys.check(config.load(configure(**settings, **entry)))
 
 
 def test_a_long_split_is_read_in_parts(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

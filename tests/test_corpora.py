@@ -96,7 +96,7 @@ class TestEveryCorpusFile:
 
 
 def test_the_contract_names_the_functions_that_the_package_calls() -> None:
-    assert list(corpora.FUNCTIONS) == ["splits", "read", "parts", "size", "archives", "sources", "absent"]
+    assert list(corpora.FUNCTIONS) == ["splits", "read", "parts", "size", "ids", "archives", "sources", "absent"]
     assert corpora.FUNCTIONS["read"] == ["options", "split", "part"]
 
 

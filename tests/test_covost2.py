@@ -136,6 +136,31 @@ def test_a_whole_table_that_says_the_sentences_needs_no_other(project: Path) -> 
     assert not rejects
 
 
+def test_a_clip_with_two_translations_is_one_utterance(project: Path) -> None:
+    whole()
+    rows = [
+        ["c_en_2.mp3", "引用", "train"],
+        ["c_en_1.mp3", "他说不", "train"],
+        ["c_en_4.mp3", "测试", "train"],
+        ["c_en_3.mp3", "只有中文", "train"],
+        ["c_en_5.mp3", "没有"],
+    ]
+    Path("tables/covost_v2.en_zh-CN.tsv").write_bytes(table(["path", "translation", "split"], rows))
+    made, rejects = run(german(target=["de", "zh"]), "train")
+    assert [(row["id"], row["translation"]) for row in made] == [
+        ("c_en_1", {"de": 'Er sagte "nein', "zh": "他说不"}),
+        ("c_en_2", {"de": "Zitiert", "zh": "引用"}),
+    ]
+    assert {reject["id"]: reject["reason"].partition(": ")[2] for reject in rejects} == {
+        "c_en_404": "this version of Common Voice does not have the clip",
+        "c_en_5": "2 columns, not 3",
+        "c_en_4": "it is in split test, and of another target in train",
+        "c_en_3": "it is in split dev, and of another target in train",
+    }
+    both = covost2.Options(common_voice="voices/en", tables="tables", source="en", target=["de", "zh"])
+    assert list(covost2.ids(both, "train")) == [item.id for item in covost2.read(both, "train", 0)]
+
+
 def test_where_no_clip_is_there_nothing_is_made(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole()
     shutil.rmtree("voices/en/clips")

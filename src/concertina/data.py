@@ -32,7 +32,7 @@ from concertina.artefacts.stage import Run
 from concertina.config import Config, ConfigError, Corpus, Section
 from concertina.corpora import Reject, Utterance, _audio
 from concertina.nearest import nearest
-from concertina.store import jsonl
+from concertina.store import jsonl, subsets
 from concertina.store.folders import MANIFEST
 from concertina.store.shards import Writer
 from concertina.units import RATE_HZ
@@ -124,7 +124,8 @@ def _plugin(config: Config, corpus: str, split: str) -> tuple[ModuleType, Sectio
 
 def _read(corpus: Corpus, split: str, numbers: Iterable[int], folder: Path, jobs: int) -> Iterator[Path]:
     """Read parts of a split, each into a folder of its own in `folder`; yields those folders in order."""
-    work = [_Part(corpus, split, number, folder / f"{number:05d}") for number in numbers]
+    last = corpora.last(corpus, split)
+    work = [_Part(corpus, split, number, folder / f"{number:05d}", last) for number in numbers]
     progress = console.Progress(len(work), "parts")
     with progress, contextlib.closing(_in_order(work, jobs, progress)) as done:
         for part in done:
@@ -139,6 +140,7 @@ class _Part:
     split: str
     number: int
     folder: Path
+    last: subsets.Rank | None  # of the utterances that are used
 
 
 @dataclass
@@ -256,6 +258,8 @@ def _read_part(part: _Part, connection: Connection) -> None:
             open(part.folder / "audio", "wb") as sound,
         ):
             for item in plugin.read(corpora.options(part.corpus), part.split, part.number):
+                if part.last is not None and subsets.rank(str(item.id)) > part.last:
+                    continue
                 row, samples_T = _judge(item)
                 sound.write(samples_T.data)
                 rows.write(json.dumps(row, allow_nan=False) + "\n")

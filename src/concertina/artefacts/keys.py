@@ -34,6 +34,8 @@ def check(config: Config) -> None:
     for kind in config.data.mirrors:
         if kind not in kinds:
             raise ConfigError(f"data.mirrors: no corpus is of kind {kind!r}{nearest(kind, kinds)}")
+    for section in config.data.corpora:
+        corpora.check_limits(section)
     for corpus, split in config.splits:
         data(config, corpus, split)
     for cell in config.cuts:
@@ -86,7 +88,8 @@ def data(config: Config, corpus: str, split: str, **_: Any) -> Key:
     if fingerprint.defines(plugin, "sources"):  # the file is run only then, since most corpora import slowly
         alone = Corpus.model_validate({"name": corpus, "kind": section.kind, **options})
         files = {"sources": fingerprint.files_hash(corpora.sources(alone))}
-    return {**_code("data", plugin), "kind": section.kind, "split": split, "options": options, **files}
+    limit = {"utterances": section.utterances[split]} if split in section.utterances else {}
+    return {**_code("data", plugin), "kind": section.kind, "split": split, "options": options, **files, **limit}
 
 
 def fetch(config: Config, kind: str, archive: str) -> Key:

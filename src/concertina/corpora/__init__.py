@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from concertina.config import Config, ConfigError, Corpus, Section
 from concertina.corpora._archives import Archive
 from concertina.nearest import nearest
+from concertina.store import subsets
 
 FOLDER = Path(__file__).parent
 may_be_absent = False  # tools that only plan set this: then files that a user has yet to download are no error
@@ -88,6 +89,12 @@ class CorpusFile(Protocol):
 
     def size(self, options: Any, split: str) -> Size | None:
         """(optional) Estimate a split's size, by which it is shared over jobs. Without it, or None: one job."""
+
+    def ids(self, options: Any, split: str) -> Iterator[str]:
+        """(optional) Yield the ids that `read` yields for a split, without reading audio.
+
+        Without it, the config cannot limit the `utterances` of this kind of corpus.
+        """
 
     def archives(self, options: Any, split: str) -> list[Archive]:
         """(optional) Return the published files that a split is read from; they are downloaded before it is read."""
@@ -159,11 +166,35 @@ def parts(plugin: ModuleType, settings: Section, split: str) -> int:
 
 
 def size(corpus: Corpus, split: str) -> Size | None:
-    """Return about how much speech a split holds; None if its file cannot tell, or files are yet to be downloaded."""
+    """Return about how much speech is read of a split; None if its file cannot tell, or it is yet to be downloaded."""
     plugin = load(corpus.kind)
     known = hasattr(plugin, "size") and not absent(corpus)
     estimate = plugin.size(options(corpus), split) if known else None
-    return Size(*estimate) if estimate else None
+    if not estimate:
+        return None
+    utterances, hours = estimate
+    read = min(utterances, corpus.utterances.get(split, utterances))
+    return Size(read, hours * read / max(utterances, 1))
+
+
+def check_limits(corpus: Corpus) -> None:
+    """Check that a corpus' `utterances` name splits that it has and can limit. Errors: ConfigError."""
+    if not corpus.utterances:
+        return
+    plugin, key = load(corpus.kind), f"data.corpora.{corpus.name}.utterances"
+    if not hasattr(plugin, "ids"):
+        raise ConfigError(f"{key}: the file of {corpus.kind} has no function `ids`, so its splits cannot be limited")
+    splits = plugin.splits(options(corpus))
+    for split in corpus.utterances:
+        if split not in splits:
+            raise ConfigError(f"{key}: the corpus has no split {split!r}{nearest(split, splits)}")
+
+
+def last(corpus: Corpus, split: str) -> subsets.Rank | None:
+    """Return the rank of the last utterance that is read of a split; None where all are. Errors: ConfigError."""
+    check_limits(corpus)
+    at_most = corpus.utterances.get(split)
+    return None if at_most is None else subsets.last(load(corpus.kind).ids(options(corpus), split), at_most)
 
 
 def archives(corpus: Corpus, split: str) -> list[Archive]:

@@ -152,6 +152,11 @@ def size_of(source: Release, clips: int) -> Size:
     return Size(clips, clips * sum(lengths_s) / len(lengths_s) / 3600)
 
 
+def ids(options: Options, split: str) -> Iterator[str]:
+    """Yield the names of a split's clips, in the order of its table."""
+    return map(row_id, release(options).table(split, "client_id", "path", "sentence").rows())
+
+
 def parts(options: Options, split: str) -> int:
     """Return the number of parts, of up to ROWS_PER_PART rows each."""
     return max(1, -(-release(options).table(split).count() // ROWS_PER_PART))
@@ -163,9 +168,9 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
     table = source.table(split, "client_id", "path", "sentence")
     for row in islice(table.rows(), part * ROWS_PER_PART, (part + 1) * ROWS_PER_PART):
         origin = f"{table.path} line {row.line}"
-        id = clip_id(row)
-        if row.wrong or not id:
-            yield Reject(id or f"line {row.line}", f"{origin}: {row.wrong or 'its path is no name of a clip'}")
+        id = row_id(row)
+        if row.wrong or not clip_id(row):
+            yield Reject(id, f"{origin}: {row.wrong or 'its path is no name of a clip'}")
         elif isinstance(audio := source.clip(id), str):
             yield Reject(id, f"{origin}: the clip {audio}")
         else:
@@ -198,6 +203,11 @@ def clip_id(row: Row) -> str:
     """Return the name of a row's clip without folder and suffix, or '' if its path is no plain file name."""
     name = PurePosixPath(row.fields.get("path", "")).name
     return name.removesuffix(".mp3") if re.fullmatch(r"[\w.-]{1,200}", name) else ""
+
+
+def row_id(row: Row) -> str:
+    """Return the id of a row: the name of its clip, or its line number if its path is no plain file name."""
+    return clip_id(row) or f"line {row.line}"
 
 
 def utterance(fields: dict[str, str], id: str, audio: bytes, language: str, origin: str) -> Utterance:

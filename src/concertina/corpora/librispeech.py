@@ -92,6 +92,14 @@ def size(options: Options, split: str) -> Size | None:
     return SIZES.get(split)
 
 
+def ids(options: Options, split: str) -> Iterator[str]:
+    """Yield the ids in the transcripts and of the recordings of every chapter, each once."""
+    files = _files(options, split)
+    for transcripts, recordings in sorted(_chapters(files).items()):
+        named = [line.partition(" ")[0] for line in _lines(files, transcripts)]
+        yield from dict.fromkeys([*named, *sorted(recordings)])
+
+
 def parts(options: Options, split: str) -> int:
     """Return the number of parts, of up to CHAPTERS_PER_PART chapters each."""
     return max(1, -(-len(_chapters(_files(options, split))) // CHAPTERS_PER_PART))
@@ -107,9 +115,8 @@ def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject
 
 def _chapter(files: Files, transcripts: str, recordings: dict[str, str]) -> Iterator[Utterance | Reject]:
     """Yield the utterances of a chapter, from its transcripts and its recordings by id (see `_chapters`)."""
-    has_file = not transcripts.endswith("/")
-    lines = files.read(transcripts).decode("utf-8", errors="replace").splitlines() if has_file else []
-    for line in filter(str.strip, lines):
+    lines = _lines(files, transcripts)
+    for line in lines:
         id, _, text = line.partition(" ")
         if id not in recordings:
             yield Reject(id, f"{files.folder / transcripts} names it, but there is no recording of it")
@@ -133,6 +140,13 @@ def _chapter(files: Files, transcripts: str, recordings: dict[str, str]) -> Iter
     named = {line.partition(" ")[0] for line in lines}
     for id in sorted(set(recordings) - named):
         yield Reject(id, f"{files.folder / recordings[id]} has no transcript in {PurePosixPath(transcripts).name}")
+
+
+def _lines(files: Files, transcripts: str) -> list[str]:
+    """Return the lines of a chapter's transcripts; none where the chapter has no such file."""
+    has_file = not transcripts.endswith("/")
+    lines = files.read(transcripts).decode("utf-8", errors="replace").splitlines() if has_file else []
+    return list(filter(str.strip, lines))
 
 
 def _folder(options: Options, split: str) -> Path:

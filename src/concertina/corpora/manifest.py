@@ -86,6 +86,15 @@ def size(options: Options, split: str) -> Size:
     return Size(rows, (given_s + rows_without * mean_s) / 3600)
 
 
+def ids(options: Options, split: str) -> Iterator[str]:
+    """Yield the id of every row, or its line number where it has none."""
+    for number, line in _lines(Path(options.splits[split])):
+        try:
+            yield _id(_parse(line), number)
+        except ValueError:
+            yield f"line {number}"
+
+
 def read(options: Options, split: str, part: int) -> Iterator[Utterance | Reject]:
     """Yield the rows of one part of a manifest, in order."""
     path = Path(options.splits[split])

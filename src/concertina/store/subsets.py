@@ -11,7 +11,7 @@ Rank = bytes
 
 def rank(id: str) -> Rank:
     """Return the place of an utterance in the order in which subsets take them: the SHA-256 of its id."""
-    return hashlib.sha256(id.encode()).digest()
+    return hashlib.sha256(id.encode("utf-8", "surrogatepass")).digest()
 
 
 def last(ids: Iterable[str], at_most: int) -> Rank | None:
