@@ -106,7 +106,7 @@ def test_lines_that_cannot_be_read_are_told_by_file_and_number(project: Path) ->
 
 
 def options() -> covost2.Options:
-    return covost2.Options(common_voice="voices/en", tables="tables", source="en", target="de")
+    return covost2.Options(common_voice="voices/en", tables="tables", source="en", target=["de"])
 
 
 def test_a_table_of_one_split_goes_before_the_published_one(project: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_clip_with_two_translations_is_one_utterance(project: Path) -> None:
         ("c_en_2", {"de": "Zitiert", "zh": "引用"}),
     ]
     assert {reject["id"]: reject["reason"].partition(": ")[2] for reject in rejects} == {
-        "c_en_404": "this version of Common Voice does not have the clip",
+        "c_en_404": "this version of Common Voice does not have the clip: c_en_404.mp3: no such file",
         "c_en_5": "2 columns, not 3",
         "c_en_4": "it is in split test, and of another target in train",
         "c_en_3": "it is in split dev, and of another target in train",
@@ -195,7 +195,7 @@ def test_chinese_is_called_as_covost_calls_it_and_as_everywhere_else(project: Pa
     whole()
     Path("tables/covost_v2.en_de.tsv").rename("tables/covost_v2.en_zh-CN.tsv")
     for target in ("zh", "zh-CN"):
-        chosen = covost2.Options(common_voice="voices/en", tables="tables", source="en", target=target)
+        chosen = covost2.Options(common_voice="voices/en", tables="tables", source="en", target=[target])
         item = next(covost2.read(chosen, "train", 0))
         assert isinstance(item, corpora.Utterance)
         assert list(item.translation) == ["zh"]

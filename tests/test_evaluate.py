@@ -1,6 +1,7 @@
 """The evaluate stage: records and predictions of zero-shot and adapted runs, counts, caps, batches of any size."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,21 @@ def test_the_cap_is_the_durations_and_hits_are_counted() -> None:
     for tokens, hit, seconds in zip(rows["new_tokens"], rows["cap_hit"], rows["duration_s"], strict=True):
         assert tokens <= answering.cap(seconds, experiment)
         assert not hit or tokens == answering.cap(seconds, experiment)
+
+
+def test_references_above_the_cap_are_counted_and_the_cap_they_need_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = config.load("t.yaml")
+    test_set = experiment.evaluate.sets[0]
+    cached = tiny_run.speech("dev")
+    needed = math.ceil(50 / cached.rows[0]["duration_s"])
+    items = [batching.Item(cached, 0, ([], []), "one", [1] * count) for count in (16, 40, 50)]
+    assert decoding.above_cap(items[:1], experiment, test_set) == 0
+    assert capsys.readouterr().err == ""
+    assert decoding.above_cap(items, experiment, test_set) == 2
+    told = f"2 references are longer than an answer may be; set evaluate.max_new_tokens_per_second to {needed}"
+    assert told in capsys.readouterr().err
+    scored = records.read(folder_of("evaluate", "t", "average-3") / "clean" / "zero-shot-keep.json")
+    assert scored.facts["above_cap"] == 1, "tokens are bytes here, and one reference has more than 20 a second"
 
 
 def test_a_batch_of_one_and_a_batch_of_many_give_the_same_texts() -> None:

@@ -171,6 +171,12 @@ def test_a_model_is_fetched_sealed_read_and_never_asked_for_again(
     chosen = config.load("hub.yaml")
     model = lalm.load(chosen.base, encoder=True, llm=True)
     assert lalm.prompt_ids(model, chosen.base, "transcribe", "en", None)
+    text = (folder / "hub.yaml").read_text(encoding="utf-8")
+    (folder / "hub.yaml").write_text(text.replace("<|transcribe|><|{source}|>", "<|transcribe|><|in_{source}|>"))
+    status, told = fetch(folder, served.url)
+    assert (status, told.count("Traceback")) == (1, 0)
+    assert f"error: base.prompts.transcribe: {MODEL} has no token <|in_en|>; does it know this language?" in told
+    (folder / "hub.yaml").write_text(text, encoding="utf-8")
     (folder / FOLDER / "main/seal.json").unlink()
     status, told = fetch(folder, "http://127.0.0.1:9")
     assert status == 0, told

@@ -50,6 +50,8 @@ def test_the_loss_falls_and_the_folder_is_complete(overlay: Path) -> None:
         "pool_at": "encoder",
     }
     record = records.read(folder / "record.json")
+    drawn = [(part["task"], part["utterances"], part["draws"]) for part in record.facts["drawn"]]
+    assert drawn == [("transcribe", 24, 120), ("translate", 24, 120)]
     assert (record.stage, record.status, record.seed) == ("train", "ok", 0)
     assert record.facts["dev_loss"] < record.facts["zero_shot_dev_loss"]
     assert record.facts["wer/synthetic/dev/en"] == measured[-1]["wer/synthetic/dev/en"]

@@ -90,5 +90,6 @@ def overlay(**changes: Any) -> str:
     """Write the paper's config with a small base, few steps and some changes; return its path."""
     paper = yaml.safe_load(PAPER.read_text(encoding="utf-8"))
     paper["data"]["corpora"][0]["folder"] = "corpora/LibriSpeech"
+    paper["gate"] |= {"prompts": {"translate": ["<|AUDIO|>{target_name}<|translate|>"]}}
     Path("small.yaml").write_text(yaml.safe_dump(config.merge(config.merge(paper, SMALL), changes)), encoding="utf-8")
     return "small.yaml"

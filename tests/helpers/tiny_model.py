@@ -24,7 +24,9 @@ PROMPTS: dict[Literal["transcribe", "translate"], str] = {
 }
 
 
-def make(folder: Path, width: int = 64, layers: int = 2, window_s: int = 10, seed: int = 0) -> Base:
+def make(
+    folder: Path, width: int = 64, layers: int = 2, window_s: int = 10, seed: int = 0, inner: int | None = None
+) -> Base:
     """Write the checkpoint and return the config section that pins it."""
     tokenizer = _tokenizer()
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=window_s)
@@ -45,7 +47,7 @@ def make(folder: Path, width: int = 64, layers: int = 2, window_s: int = 10, see
             "model_type": "qwen2",
             "vocab_size": len(tokenizer),
             "hidden_size": width,
-            "intermediate_size": 2 * width,
+            "intermediate_size": inner or 2 * width,
             "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "num_key_value_heads": 4,

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from concertina import console, corpora
-from concertina.artefacts.sizes import Estimate
+from concertina.artefacts import edges
+from concertina.artefacts.sizes import UNKNOWN, UNKNOWN_S, Estimate
 from concertina.config import Config
 from tools import gpu
 from tools.plan.disk import bytes_text
@@ -16,6 +17,7 @@ from tools.plan.rates import COUNTED, Rates
 
 REMOTE = ("data_fetch", "base_hub")
 NAMED = 3  # how many jobs of a row are named
+HARDLY = 10  # times as many utterances are encoded as are used
 
 
 def rows(jobs: Sequence[Planned], rates: Rates, each: bool) -> Iterator[str]:
@@ -64,7 +66,12 @@ def notes(jobs: Sequence[Planned], estimate: Estimate, rates: Rates) -> Iterator
         yield f"Neither time nor disk of {', '.join(others)} is estimated."
     places = {(w["corpus"], w["split"]) for job in made if "split" in (w := job.artefact.where)}
     if guessed := ["/".join(place) for place in sorted(places) if estimate.extent(*place).how == "guessed"]:
-        yield f"How much speech {', '.join(guessed)} holds is not known: 1000 utterances of 10 s are assumed."
+        yield (
+            f"How much speech {', '.join(guessed)} holds is not known: {UNKNOWN} utterances of {UNKNOWN_S:.0f} s are "
+            "assumed, or as many as the config limits it to."
+        )
+    if made:
+        yield from hardly_used(estimate)
     if not estimate.model.known and {"features", "train", "evaluate"} & set(stages):
         yield f"{estimate.config.base.model} is not there yet: the sizes of Qwen2-Audio-7B are assumed."
     loading = [job.memory_mb * 1e6 for job in made if job.rule in ("train", "evaluate")]
@@ -72,6 +79,17 @@ def notes(jobs: Sequence[Planned], estimate: Estimate, rates: Rates) -> Iterator
         memory = bytes_text(min(loading))
         yield f"A job loads {bytes_text(weights)} of weights but asks for {memory} of memory; set more in the profile."
     yield "Time is the sum over a row's jobs; memory and GPU memory (approximate, if a GPU is used) are one job's."
+
+
+def hardly_used(estimate: Estimate) -> Iterator[str]:
+    """Yield the splits of which far more is read and encoded than is used, with the remedy."""
+    for corpus, split in (tuple(where.values()) for where in edges.encoded(estimate.config)):
+        held, used = estimate.extent(corpus, split).utterances, estimate.drawn(corpus, split)
+        if held > HARDLY * used:
+            yield (
+                f"Of {held:,.0f} utterances of {corpus}/{split}, at most {used:,.0f} are used; to read and encode "
+                f"fewer, set data.corpora.{corpus}.utterances.{split}."
+            )
 
 
 def yet_to_bring(config: Config) -> Iterator[str]:

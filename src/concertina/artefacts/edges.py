@@ -108,9 +108,11 @@ def shares(config: Config) -> Iterator[Where]:
 
 
 def parts(config: Config, cell: Cell) -> list[Part]:
-    """Return the parts that need a cell's segments: its test sets, and its adapters' training and dev parts."""
+    """Return the parts that need a cell's segments: its test sets, its adapters' training and dev parts, the gate's."""
     train_sets = {adapter.train_set: config.train_set(adapter.train_set) for adapter in config.adapters(cell)}
-    return [*config.test_sets(cell), *(part for one in train_sets.values() for part in (*one.parts, *one.dev))]
+    trial = config.trial if cell == UNCOMPRESSED else []
+    learnt = (part for one in train_sets.values() for part in (*one.parts, *one.dev))
+    return [*config.test_sets(cell), *learnt, *trial]
 
 
 def archives_of(config: Config, corpus: str, split: str, **_: Any) -> Iterator[Address]:
@@ -186,7 +188,8 @@ def evaluate_inputs(config: Config, cell: Cell) -> Iterator[Address]:
 
 
 def gate_inputs(config: Config) -> Iterator[Address]:
-    """Yield the texts that the uncompressed base, zero-shot, gives for the gate's test sets."""
+    """Yield the sets on which prompts are compared, and the texts that the uncompressed base gives for the others."""
+    yield from frames_and_cuts(config, config.trial, UNCOMPRESSED)
     for test_set in config.gate_sets:
         yield address("evaluate_decode", cell=UNCOMPRESSED, test_set=test_set.name, run=ZERO_SHOT)
 

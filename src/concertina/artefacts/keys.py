@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from concertina import compressors, corpora
-from concertina.artefacts import fingerprint, packages
+from concertina.artefacts import fingerprint, packages, tags
 from concertina.config import Base, Cell, Config, ConfigError, Corpus, Part, Pretrained, Section
 from concertina.nearest import nearest
 from concertina.store import sealing
@@ -41,6 +41,7 @@ def check(config: Config) -> None:
     for cell in config.cuts:
         compressors.check_cell(cell)
     _check_base(config.base)
+    tags.check(config)
     if config.gate and not Path(config.gate.published).is_file():
         raise ConfigError(f"gate.published: no file {config.gate.published}")
     for name in {name for names in config.evaluate.metrics.values() for name in names}:
@@ -175,7 +176,7 @@ def decode(config: Config, cell: Cell, test_set: str, run: str) -> Key:
         **_code("model.decoding"),
         **_model(config, [part]),
         **_tokens(config, cell),
-        "decode": config.evaluate.model_dump(exclude={"metrics", "sets", "skipped"}),
+        **_decoding(config),
         "set": part.model_dump(exclude={"name", "needs", "cells"}),
     }
 
@@ -201,10 +202,11 @@ def gate(config: Config) -> Key:
     """Return the key of the gate: the published figures and the tolerances. Errors: ConfigError where there is none."""
     if config.gate is None:
         raise ConfigError("gate: this config has none")
-    names = {name for part in config.gate_sets for name in config.evaluate.metrics.get(part.task, [])}
+    names = {name for part in (*config.gate_sets, *config.trial) for name in config.evaluate.metrics.get(part.task, [])}
     published = fingerprint.files_hash([Path(config.gate.published)])
     code = _code("checks.gate", *(_plugin("metrics", name) for name in names))
-    return {**code, "asked": config.gate.model_dump(), "published": published}
+    trial = {**_model(config, config.trial), **_decoding(config)} if config.trial else {}
+    return {**code, "asked": config.gate.model_dump(), "published": published, **trial}
 
 
 def whisper(config: Config) -> Key:
@@ -248,6 +250,11 @@ def _model(config: Config, parts: Iterable[Part]) -> Key:
     prompts = {task: config.base.prompts[task] for task in sorted({part.task for part in parts})}
     four_bit = {"four_bit": True} if config.base.four_bit else {}
     return {**_base(config), **four_bit, "prompts": prompts}
+
+
+def _decoding(config: Config) -> Key:
+    """Return the settings by which texts are decoded."""
+    return {"decode": config.evaluate.model_dump(exclude={"metrics", "sets", "skipped"})}
 
 
 def _base(config: Config) -> Key:

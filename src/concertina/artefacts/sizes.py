@@ -19,9 +19,10 @@ BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "int16": 2}
 ROW_BYTES = 540  # per utterance, in a manifest and an index
 PREDICTION_BYTES, RECORD_BYTES = 60, 12_000  # per utterance, and per test set and adapter
 PAGE_BYTES, EXAMPLE_BYTES = 210_000, 370  # the report without examples, and one cell's answer in an example
-UNKNOWN_S = 10.0  # seconds of an utterance while its corpus states no length
+UNKNOWN, UNKNOWN_S = 1000, 10.0  # utterances of a split, and seconds of each, while its corpus states no size
 TEXT = 20  # positions of prompt and answer
 TOKENS_PER_SECOND = 3.5  # tokens of the answer per second of audio, roughly
+LONG = 4.0  # an utterance of the batch with the longest ones, over a mean utterance, roughly
 NATURAL = 3.0  # frames per token at a compressor's own ratio, roughly
 CPU_FLOPS, GPU_FLOPS = 30e9, 20e12  # dense layers on one thread and on one GPU of modest machines
 CUDA_BYTES = 700 << 20  # what CUDA takes before the first tensor
@@ -131,6 +132,19 @@ class Estimate:
         held, most = self.extent(*part.place).utterances, getattr(part, "utterances", None)
         return min(held, most or held)
 
+    def drawn(self, corpus: str, split: str) -> float:
+        """Return how many utterances of a split are used at most: drawn in trainings, or decoded, or measured on."""
+        settings = self.config.train
+        used = 0.0
+        for train_set in settings.sets:
+            shares = sum(part.share for part in train_set.parts)
+            for part in (part for part in train_set.parts if part.place == (corpus, split)):
+                used += min(self.utterances(part), settings.steps * settings.batch * part.share / shares)
+            for dev in (dev for dev in train_set.dev if dev.place == (corpus, split)):
+                used += dev.utterances or settings.dev_utterances
+        decoded = [part for part in (*self.config.evaluate.sets, *self.config.trial) if part.place == (corpus, split)]
+        return used + sum(self.utterances(part) for part in decoded)
+
     def positions(self, part: Part, cell: Cell) -> float:
         """Return the positions of the language model that a mean utterance takes."""
         return FRAMES_PER_SECOND * self.mean_s(part) / frames_per_token(cell.ratio) + TEXT
@@ -157,7 +171,8 @@ class Estimate:
         size = corpora.size(self.config.corpus(corpus), split)
         if size:
             return Extent(size.utterances, size.hours * 3600, "counted")
-        return Extent(1000, 1000 * UNKNOWN_S, "guessed")
+        utterances = self.config.corpus(corpus).utterances.get(split, UNKNOWN)
+        return Extent(utterances, utterances * UNKNOWN_S, "guessed")
 
 
 def unknown(estimate: Estimate, **_: Any) -> Size:
@@ -209,17 +224,26 @@ def train(estimate: Estimate, train_set: str, cell: Cell, seed: int) -> Size:
     """Return the size of one adapter; gradients pass back through the frozen layers too."""
     config, model, settings = estimate.config, estimate.model, estimate.config.train
     parts = config.train_set(train_set).parts
-    mean = sum(estimate.positions(part, cell) for part in parts) / len(parts)
+    mean = sum(part.share * estimate.positions(part, cell) for part in parts) / sum(part.share for part in parts)
     written = 4 * model.lora(config) + 130 * settings.steps + 10_000
     positions = _most_positions(estimate, settings.batch, parts, cell)
     if settings.batch_tokens:
         positions = min(positions, settings.batch_tokens)
     weight_bytes = 2 if model.bfloat16 and settings.precision == "bfloat16" else 4
     weights = (0.55 if config.base.four_bit else weight_bytes) * model.llm + weight_bytes * model.embeddings
-    activations = BYTES[settings.precision] * model.layers * positions * (10 * model.hidden + 4 * model.inner)
     logits = 4 * 3 * settings.batch * TEXT * model.text["vocab_size"]
-    gpu_bytes = int(CUDA_BYTES + weights + activations + logits + 16 * model.lora(config))
+    gpu_bytes = int(CUDA_BYTES + weights + kept(model, config, positions) + logits + 16 * model.lora(config))
     return Size(written, settings.steps * settings.batch * mean, 4.0 * model.llm, gpu_bytes)
+
+
+def kept(model: Model, config: Config, positions: float) -> float:
+    """Return the bytes that a training keeps from the forward pass for the backward pass, without those of the head.
+
+    Measured as the tensors that autograd saves for a packed row (tests/test_sizes.py): 14 vectors of the hidden width
+    and 4 of the inner one per position and layer, and a copy of the adapter in the precision of the arithmetic.
+    """
+    vectors = model.layers * positions * (14 * model.hidden + 4 * model.inner)
+    return BYTES[config.train.precision] * (vectors + model.lora(config))
 
 
 def decode(estimate: Estimate, cell: Cell, test_set: str, run: str) -> Size:
@@ -229,12 +253,17 @@ def decode(estimate: Estimate, cell: Cell, test_set: str, run: str) -> Size:
     utterances = estimate.utterances(part)
     held = BYTES[settings.precision]
     weights = (0.55 if config.base.four_bit else held) * model.llm + held * model.embeddings
-    cache = 2 * model.layers * _most_positions(estimate, settings.batch, [part], cell) * model.values * held
+    read = _most_positions(estimate, settings.batch, [part], cell)
+    longest_s = LONG * estimate.mean_s(part)
+    answers = settings.batch * max(settings.max_new_tokens_at_least, settings.max_new_tokens_per_second * longest_s)
+    cache = 2 * model.layers * (read + answers) * model.values
+    # While the prompts are read, one layer's vectors are held; the logits are those of the last positions alone.
+    reading = read * (4 * model.hidden + 3 * model.inner)
     return Size(
         int(PREDICTION_BYTES * utterances + RECORD_BYTES),
         utterances * estimate.positions(part, cell),
         2.0 * model.llm,
-        int(CUDA_BYTES + weights + cache + 4 * settings.batch * model.text["vocab_size"]),
+        int(CUDA_BYTES + weights + held * (cache + reading) + 4 * settings.batch * model.text["vocab_size"]),
         TOKENS_PER_SECOND * utterances * estimate.mean_s(part),
     )
 
@@ -267,5 +296,5 @@ def frames_per_token(ratio: Ratio) -> float:
 
 
 def _most_positions(estimate: Estimate, batch: int, parts: Sequence[Part], cell: Cell) -> float:
-    """Return the positions of a batch of the part with the longest utterances."""
-    return batch * max(estimate.positions(part, cell) for part in parts)
+    """Return the positions of a batch of long utterances, of the part that has the longest."""
+    return batch * (LONG * max(estimate.positions(part, cell) - TEXT for part in parts) + TEXT)

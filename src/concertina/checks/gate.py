@@ -1,6 +1,7 @@
 """The gate compares the uncompressed base, zero-shot, with published figures before anything is trained.
 
 A difference beyond the config's tolerance stops the run where the published figure is sure, and else is a warning.
+Before that it compares the prompts that the config lists: one that is clearly better than the base's own stops too.
 
 INPUTS   build/<name>/features/... and build/<name>/segments/.../none-1 of the gate's sets, the file of figures
 OUTPUTS  results/<name>/gate/: each set's record and predictions, as `evaluate` writes them, and record.json
@@ -16,6 +17,7 @@ from concertina import config as configs
 from concertina import console, metrics
 from concertina.artefacts import dag, stage
 from concertina.config import UNCOMPRESSED, Config, ConfigError, Gate, Section
+from concertina.config.prompts import COMPARED
 from concertina.nearest import nearest
 from concertina.reporting import scoring
 from concertina.reporting.statistics import Bootstrap
@@ -78,8 +80,18 @@ def main(argv: list[str] | None = None) -> int:
         figures = {name: figure for name, figure in published(gate).items() if name not in config.evaluate.skipped}
         check_metrics(config, figures)
         units = run.inputs("evaluate_decode")
-        from concertina.model import decoding  # here, because it imports torch, which takes seconds
+        from concertina.checks import prompts  # here, because these import torch, which takes seconds
+        from concertina.model import decoding
 
+        tried = prompts.compare(config) if config.trial else {}
+        for task, rows in tried.items():
+            console.say(prompts.message(task, rows))
+            if (best := prompts.better(rows)) and not gate.override:
+                raise BaselineError(
+                    f"base.prompts.{task}: {best['prompt']!r} is better{prompts.difference(best)}; make it "
+                    f"base.prompts.{task} and put the other one into gate.prompts, or set gate.override to the reason "
+                    "why the run may continue"
+                )
         decoding.make_missing(config, units)
         with stage.filling(run):
             for unit in units:
@@ -92,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
                 raise BaselineError(
                     f"{'; '.join(stops)}. Check {SUSPECTS}; or set gate.override to the reason why the run may continue"
                 )
-            run.record(verdicts)
+            run.record({**verdicts, **({COMPARED: tried} if tried else {})})
     return 0
 
 

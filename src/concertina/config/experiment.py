@@ -61,6 +61,7 @@ class Config(Sections):
         _unique("data.corpora", corpora)
         _unique("train.sets", [s.name for s in self.train.sets])
         _unique("evaluate.sets", [s.name for s in self.evaluate.sets])
+        _unique("gate.trial", [s.name for s in self.trial])
         lines = [cell.name for sweep in self.segments.cells for cell in self._trained(sweep)]
         _unique("segments.cells", lines, "; give one line other `options` or `positions`, or put the seeds into one")
         cells = [cell.name for cell in (*self.cuts, *self.cells)]
@@ -95,6 +96,7 @@ class Config(Sections):
         ]
         used += [(f"evaluate.sets.{s.name}", s) for s in self.evaluate.sets]
         used += [("base.assembled.parts", p) for p in self.base.parts]
+        used += [(f"gate.trial.{s.name}", s) for s in self.trial]
         for where, part in used:
             if part.corpus not in corpora:
                 raise ValueError(f"{where}: no corpus {part.corpus!r} in data.corpora{nearest(part.corpus, corpora)}")
@@ -172,10 +174,19 @@ class Config(Sections):
         return [test_set for test_set in self.evaluate.sets if self.gate and test_set.name in self.gate.figures]
 
     @property
+    def trial(self) -> list[TestSet]:
+        """The sets on which the gate compares prompts."""
+        return self.gate.trial if self.gate else []
+
+    def rivals(self, task: str) -> list[str]:
+        """Return the prompts of a task that the gate compares with the base's own."""
+        return {str(key): prompts for key, prompts in self.gate.prompts.items()}.get(task, []) if self.gate else []
+
+    @property
     def splits(self) -> list[Split]:
-        """Every split that is used for training, dev loss or scores, or to join a base."""
+        """Every split that is used for training, dev loss, scores or the gate, or to join a base."""
         training = [part for train_set in self.train.sets for part in (*train_set.parts, *train_set.dev)]
-        return splits_of([*self.evaluate.sets, *training, *self.base.parts])
+        return splits_of([*self.evaluate.sets, *training, *self.base.parts, *self.trial])
 
     def corpus(self, name: str) -> Corpus:
         """Return the section of a corpus by its name. Errors: ConfigError naming the nearest one."""

@@ -266,14 +266,23 @@ class Gate(Section):
     """What the uncompressed base has to reach, zero-shot, before anything is trained.
 
     `figures`: by test set, the key of its figure in the file `published`; `override`: a reason to continue although a
-    figure is missed, which every result then states.
+    figure is missed, which every result then states. `prompts`: by task, other wordings than those of `base`, which
+    are compared with them on the sets of `trial` before anything else.
     """
 
     published: str
     figures: dict[Name, str] = Field(min_length=1)
     wer_points: float = Field(gt=0)
     bleu_points: float = Field(gt=0)
+    prompts: dict[Literal["transcribe", "translate"], list[str]] = {}
+    trial: list[TestSet] = []
     override: str = ""
+
+    @model_validator(mode="after")
+    def _prompts_have_a_trial(self) -> "Gate":
+        if set(self.prompts) != {part.task for part in self.trial}:
+            raise ValueError("`prompts` are compared on the sets of `trial`: give both, for the same tasks")
+        return self
 
 
 class Report(Section):

@@ -14,7 +14,7 @@ from typing import Any
 
 from concertina import config as configs
 from concertina import console
-from concertina.artefacts import keys, stage
+from concertina.artefacts import keys, stage, tags
 from concertina.config import ConfigError
 from concertina.corpora._archives import ArchiveError
 from concertina.fetching import archive, download
@@ -34,13 +34,15 @@ def main(argv: list[str] | None = None) -> int:
         "Set HF_TOKEN for a gated model, and HF_ENDPOINT to use a mirror of the hub."
     )
     args = stage.parser("base_hub", about).parse_args(argv)
-    known = {folders.hub(*one): one for one in keys.on_the_hub(configs.load(args.config))}
+    config = configs.load(args.config)
+    known = {folders.hub(*one): one for one in keys.on_the_hub(config)}
     if (folder := folders.hub(args.model, args.revision)) not in known:
         near = nearest(
             f"{args.model} at {args.revision}", [f"{model} at {revision}" for model, revision in known.values()]
         )
         raise ConfigError(f"base: the config names no model {args.model!r} at revision {args.revision!r}{near}")
     fetch(*known[folder])
+    tags.check(config)
     return 0
 
 

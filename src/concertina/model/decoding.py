@@ -5,6 +5,7 @@ loaded once for all that are missing. A unit holds no scores, so a metric that i
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -109,7 +110,8 @@ def _fill(run: stage.Run, model: Lalm, speeches: dict[Any, Speech]) -> None:
     predictions.write(run.folder / FILE, rows)
     facts = rates(rows) | {"peak_share": peak_share(rows, speech.peaks([item.at for item in items]))}
     facts |= {"loops": sum(row["loop"] for row in rows), "cap_hits": sum(row["cap_hit"] for row in rows)}
-    run.record(facts | {"left_out": wordless}, seconds=time.monotonic() - began)
+    facts |= {"left_out": wordless, "above_cap": above_cap(items, config, test_set)}
+    run.record(facts, seconds=time.monotonic() - began)
 
 
 def rates(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -154,6 +156,18 @@ def decode(model: Lalm, config: Config, items: Sequence[Item]) -> list[Generated
     """Decode items greedily, and say how far it is; returns the texts in the items' order."""
     with console.Progress(len(items), "utterances") as progress:
         return answering.answers(model, config, items, config.evaluate.batch, progress.add)
+
+
+def above_cap(items: Sequence[Item], config: Config, test_set: TestSet) -> int:
+    """Return how many references have more tokens than an answer may have, and say so on the console."""
+    longer = [item for item in items if len(item.answer) > answering.cap(row(item)["duration_s"], config)]
+    if longer:
+        needed = max(len(item.answer) / row(item)["duration_s"] for item in longer)
+        console.say(
+            f"{test_set.name}: {len(longer)} references are longer than an answer may be; set "
+            f"evaluate.max_new_tokens_per_second to {math.ceil(needed)}, or raise evaluate.max_new_tokens_at_least"
+        )
+    return len(longer)
 
 
 def prediction(item: Item, result: Generated, language: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def score_unit(run: stage.Run, unit: Artefact) -> records.Record:
         "device": decoded.device,
         "threads": decoded.threads,
         "seconds": decoded.seconds,
-        "facts": {"left_out": facts.pop("left_out")},
+        "facts": {name: facts.pop(name) for name in ("left_out", "above_cap")},
     }
     record = records.build(**{**run.head, **where, **made, **facts, "scores": scores, "n_utterances": len(rows)})
     path = record_path(run.folder, unit)

@@ -25,7 +25,10 @@ class Dev:
 
     @classmethod
     def of(cls, config: Config, model: Lalm, parts: Sequence[Subset], opened: Mapping[Split, Speech]) -> Self:
-        """Take as much of each part as its `utterances`, `dev_utterances` and `dev_transcribed` say. Errors: ConfigError."""
+        """Take of each part as much as its `utterances`, `dev_utterances` and `dev_transcribed` allow.
+
+        Errors: ConfigError.
+        """
 
         def some(part: Subset, at_most: int) -> list[Item]:
             return batching.items(model, config, part, opened[part.place], min(at_most, part.utterances or at_most))
