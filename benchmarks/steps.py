@@ -79,9 +79,9 @@ class Side:
         self.gradients: list[Any] = []
 
     def batches(self, steps: int) -> list[list[int]]:
-        """Which items each step sees, as in training."""
+        """Which items each step sees, as in a training of one part."""
         frames = [int(item.speech.lengths_B[item.at]) for item in self.items]
-        return list(order.batches(frames, self.config.train.batch, steps, SEED))
+        return list(order.batches([frames], [1.0], self.config.train.batch, steps, SEED))
 
     def step(self, number: int, batch: list[int]) -> None:
         """Do a step on these items, and keep its time where it is the least of this number."""
