@@ -48,8 +48,9 @@ def project(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with the default config."""
+    """An empty folder to work in, with the default config and what it refers to."""
     shutil.copy(ROOT / "config.yaml", tmp_path)
+    shutil.copytree(ROOT / "reference", tmp_path / "reference")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -55,9 +55,10 @@ def test_cells_without_an_adapter_show_their_zero_shot_score(here: Path) -> None
     every = [cell.name for cell in config.cuts]
     made_results.write(config, UTTERANCES, adapted=["sample-3"])
     report.make(config, path)
-    row = next(row for row in Page(page()).rows if len(row) == 10 and row[0] == "sample" and row[1] == "3")
-    assert (row[5], row[7], row[8][-1]) == ("–", "–", "–")
-    assert re.match(r"\d", row[4])
+    row = next(row for row in Page(page()).rows if len(row) == 11 and row[0] == "sample" and row[1] == "3")
+    assert (row[6], row[9], row[10]) == ("–", "–", "–")
+    assert re.match(r"\d", row[5])
+    assert row[8].startswith("+")  # from zero-shot `none`
     made_results.write(config, UTTERANCES, adapted=every)
     report.make(config, path)
     assert "every score is zero-shot" in page()
@@ -82,7 +83,7 @@ def test_failed_runs_are_rows(here: Path) -> None:
     assert "loss is NaN <b>at</b> step 7 of sample" in listed[1][2]
     older = [row for row in tidy() if row["compressor"] == "segment" and row["ratio"] == "3"]
     assert {row["adapted"] for row in older} == {"false"}  # of before the failure; 9 is no longer in the grid
-    assert any(row[:2] == ["sample", "2"] and "NaN" in row[2] for row in rows)
+    assert any(row[:2] == ["sample", "2"] and "NaN" in row[3] for row in rows)
     assert "3 without a result" in Path("results/tiny/report/summary.txt").read_text()
 
 
@@ -131,7 +132,7 @@ def test_the_command_prints_the_summary(made: Config, capsys: pytest.CaptureFixt
     assert report.main(["--config", "overlay.yaml"]) == 0
     out = capsys.readouterr().out
     assert "report: results/tiny/report.html" in out
-    assert re.search(r"^  3 (average|sample|segment) +\d", out, re.M)
+    assert re.search(r"^  3 (average|sample|segment) \(kept\) +\d", out, re.M)
     assert "make reproduce CONFIG=overlay.yaml" in page()
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from concertina import metrics
 from concertina.metrics import _edits
-from concertina.reporting import statistics
+from concertina.reporting import deciding, statistics
 from concertina.reporting.statistics import BLOCKED, CONDITIONAL, SAMPLES, SEED, Bootstrap, Interval, Resampled
 
 combine = _edits.combine
@@ -284,14 +284,31 @@ def test_p_and_interval_agree() -> None:
 
 
 def test_signs_of_seeds_have_an_exact_p() -> None:
-    assert statistics.sign_flip_p([1.0, 2.0, 0.5]) == 2 / 8
-    assert statistics.sign_flip_p([-1.0] * 6) == 2 / 64
-    assert statistics.sign_flip_p([1.0, -1.0]) == 1
-    assert statistics.sign_flip_p([3.0, -1.0, 2.0]) == 4 / 8
-    assert statistics.sign_flip_p([0.0, 0.0, 0.0]) == 1
+    assert deciding.sign_flip_p([1.0, 2.0, 0.5]) == 2 / 8
+    assert deciding.sign_flip_p([-1.0] * 6) == 2 / 64
+    assert deciding.sign_flip_p([1.0, -1.0]) == 1
+    assert deciding.sign_flip_p([3.0, -1.0, 2.0]) == 4 / 8
+    assert deciding.sign_flip_p([0.0, 0.0, 0.0]) == 1
 
 
 def test_holm_steps_down_and_never_below_the_step_before() -> None:
-    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert statistics.holm([0.5, 0.9]) == [1.0, 1.0]
-    assert statistics.holm([]) == []
+    assert deciding.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert deciding.holm([0.5, 0.9]) == [1.0, 1.0]
+    assert deciding.holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "errors", "per_seed", "said"),
+    [
+        (1.0, (1.0, 0.0), (), "about 820 utterances"),  # (1.96 + 0.84) squared, times 100
+        (0.0, (1.0, 0.0), (), "an exact tie"),
+        (3.0, (0.2, 1.0), (1.0, 3.0, 5.0), "6 seeds"),
+        (3.5, (1.2, 0.0), (3.5, 3.4, 3.6), "about 100 utterances or 4 seeds"),
+        (0.1, (1.0, 1.0), (-1.0, 0.1, 1.2), "about 1,600 times the utterances and the seeds"),
+    ],
+)
+def test_more_data_would_decide(
+    value: float, errors: tuple[float, float], per_seed: tuple[float, ...], said: str
+) -> None:
+    effect = Interval(value, value - 1, value + 1, per_seed, errors=errors)
+    assert deciding.would_decide(effect, 0.0, 0.05, 100) == said

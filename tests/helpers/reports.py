@@ -39,6 +39,7 @@ UTTERANCES = 24
 def make(folder: Path) -> Path:
     """Make up results of the small grid, with hostile texts among them, and their report."""
     shutil.copy(ROOT / "config.yaml", folder)
+    shutil.copytree(ROOT / "reference", folder / "reference")
     with contextlib.chdir(folder):
         config, path = made_results.config(Path(), **SECTIONS)
         made_results.write(config, UTTERANCES, hostile=[HOSTILE, "</style></title></svg> one more " + HOSTILE])

@@ -13,7 +13,7 @@ from typing import Any
 
 from concertina import compressors, corpora
 from concertina.artefacts import fingerprint, packages, tags
-from concertina.config import Base, Cell, Config, ConfigError, Corpus, Part, Pretrained, Section
+from concertina.config import Base, Cell, Config, ConfigError, Corpus, Part, Pretrained, Section, claims
 from concertina.nearest import nearest
 from concertina.store import sealing
 
@@ -44,8 +44,12 @@ def check(config: Config) -> None:
     tags.check(config)
     if config.gate and not Path(config.gate.published).is_file():
         raise ConfigError(f"gate.published: no file {config.gate.published}")
-    for name in {name for names in config.evaluate.metrics.values() for name in names}:
+    for name in {name for names in config.evaluate.metrics.values() for name in names} | config.report.margins.keys():
         _plugin("metrics", name)
+    judged = [side for claim in claims.read(Path(config.report.claims)) for test in claim.tests for side in test.sides]
+    published = [figure.side for figure in claims.read_table(Path(config.report.paper_table))]
+    for name in sorted({side.compressor for side in (*judged, *published)}):
+        _plugin("compressors", name)
 
 
 def _check_base(base: Base) -> None:
@@ -177,7 +181,7 @@ def decode(config: Config, cell: Cell, test_set: str, run: str) -> Key:
         **_model(config, [part]),
         **_tokens(config, cell),
         **_decoding(config),
-        "set": part.model_dump(exclude={"name", "needs", "cells"}),
+        "set": part.model_dump(exclude={"name", "needs", "cells", "judged"}),
     }
 
 
@@ -216,7 +220,7 @@ def whisper(config: Config) -> Key:
     return {
         **_code("checks.whisper", *(_plugin("metrics", name) for name in names)),
         "encoder": _source(joined.encoder) if joined else None,
-        "sets": [s.model_dump(exclude={"cells"}) for s in config.evaluate.sets if s.task == "transcribe"],
+        "sets": [s.model_dump(exclude={"cells", "judged"}) for s in config.evaluate.sets if s.task == "transcribe"],
         "metrics": names,
         "intervals": [config.report.bootstrap_samples, config.report.confidence_percent],
     }
@@ -229,9 +233,11 @@ def report(config: Config) -> Key:
     parts = (f"concertina.reporting.parts.{name}" for name in fingerprint.plugins("reporting/parts"))
     code = _code("report", *read, *parts, *(_plugin("metrics", name) for name in names))
     templates = fingerprint.files_hash(sorted((fingerprint.SOURCES / "reporting" / "templates").glob("*")))
+    judged = fingerprint.files_hash([Path(config.report.claims), Path(config.report.paper_table)])
     cells, skipped = [cell.name for cell in config.cells], config.evaluate.skipped
     shown = {"cells": cells, "metrics": config.evaluate.metrics, "skipped": skipped, **config.report.model_dump()}
-    return {**code, "templates": templates, **shown}
+    sets = [test_set.name for test_set in config.judged_sets]
+    return {**code, "templates": templates, "judged": [judged, sets], **shown}
 
 
 def track(config: Config) -> Key:

@@ -157,6 +157,13 @@ class Config(Sections):
         """Return the test sets on which a cell is scored."""
         return [test_set for test_set in self.evaluate.sets if _is_for(test_set, cell)]
 
+    @property
+    def judged_sets(self) -> list[TestSet]:
+        """The test sets on which claims are judged: those that say so, or the first set of each task."""
+        firsts = {test_set.task: test_set for test_set in reversed(self.evaluate.sets)}
+        judged = [test_set for test_set in self.evaluate.sets if test_set.judged]
+        return judged or [test_set for test_set in self.evaluate.sets if test_set in firsts.values()]
+
     def test_set(self, name: str) -> TestSet:
         """Return a test set by its name. Errors: ConfigError naming the nearest one."""
         return _named(self.evaluate.sets, name, "evaluate.sets")

@@ -240,13 +240,14 @@ class TestSet(Subset):
     """A set that is decoded and scored.
 
     `needs`: a Python package without which the set is skipped; `cells` ('average-3', ...): the cells that are scored
-    on it, by default all.
+    on it, by default all; `judged`: claims are judged on it.
     """
 
     __test__ = False
     name: Name
     needs: str | None = None
     cells: list[str] | None = None
+    judged: bool = False
 
 
 class Evaluate(Section):
@@ -286,12 +287,20 @@ class Gate(Section):
 
 
 class Report(Section):
-    """The report: its title, its intervals, and how many predictions of each test set it shows."""
+    """The report: its title, its intervals, what it judges by, and how many predictions of each test set it shows.
+
+    `claims` and `paper_table` are files of claims.py; `margins`: by metric, how many points are close to no loss;
+    `bench`: the experiment is a test bench, whose verdicts decide no claim of the paper.
+    """
 
     title: str
     bootstrap_samples: int = Field(gt=0)
     confidence_percent: float = Field(gt=0, lt=100)
     examples: int = Field(ge=0)
+    claims: str
+    paper_table: str
+    margins: dict[Plugin, Annotated[float, Field(gt=0)]]
+    bench: bool
 
 
 class Sections(Section):

@@ -20,6 +20,11 @@ class System(NamedTuple):
     train_set: str | None
     seeds: tuple[int | None, ...] | None = None
 
+    @property
+    def name(self) -> str:
+        """The cell with its condition: 'average-3-keep zero-shot', 'average-3-keep adapted on english'."""
+        return f"{self.cell} {f'adapted on {self.train_set}' if self.train_set else 'zero-shot'}"
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -75,10 +80,18 @@ class Board:
         for result in sorted(results, key=lambda r: -1 if r.record.seed is None else r.record.seed):
             self.runs.setdefault(System(result.cell, result.record.train_set), []).append(result)
         self.predictions = results[0].predictions
-        self.label, self.n_utterances = bootstrap.label, len(self.predictions)
+        self.n_utterances, self.blocked = len(self.predictions), bootstrap.label == statistics.BLOCKED
         self._bootstrap = bootstrap
         self._scores: dict[System, Resampled] = {}
         self._score(list(self.runs))
+
+    @property
+    def label(self) -> str:
+        """What the intervals hold for: 'blocked by speaker' where they do for other speakers, and what they do not."""
+        given = "this base" if self.blocked else "this base and these voices"
+        enough = [len(runs) >= statistics.SEEDS_TO_SPREAD for system, runs in self.runs.items() if system.train_set]
+        seeds = "" if all(enough) else "; where a cell has fewer than three seeds, on those too"
+        return f"{'blocked by speaker, ' * self.blocked}conditional on {given}{seeds}"
 
     def _score(self, systems: Sequence[System]) -> None:
         """Score systems on the test set and on its resamples, all of them in one matrix product."""
@@ -145,6 +158,10 @@ class Board:
         """Return any record of a cell here, or None; rates and lengths do not depend on the adapter."""
         return next((runs[0].record for system, runs in self.runs.items() if system.cell == cell), None)
 
+    def rate(self, cell: Cell) -> float:
+        """Return the audio tokens per second of a cell that has a result, in the mean over utterances."""
+        return float(self.record(cell).audio_tokens_per_second.mean)
+
     def best(self, systems: Sequence[System]) -> list[System]:
         """Return the systems with the best score; several when they tie exactly."""
         values = {system: self.score(system) for system in systems}
@@ -160,8 +177,7 @@ class Board:
         """
         system = System(cell, train_set)
         points = [c for c in curve if System(c, train_set) in self.runs]
-        rates = [self.record(c).audio_tokens_per_second.mean for c in points]
-        rate = self.record(cell).audio_tokens_per_second.mean
+        rates, rate = [self.rate(c) for c in points], self.rate(cell)
         systems = [System(c, train_set) for c in points]
         seeds = self.shared_seeds(system, *systems)
         value = statistics.interpolate(rates, [self.score(self.limited(s, seeds)) for s in systems], rate)

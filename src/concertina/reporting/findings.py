@@ -11,9 +11,10 @@ import numpy as np
 
 from concertina import metrics
 from concertina.config.values import UNCOMPRESSED, Cell, Ratio
-from concertina.reporting import statistics
+from concertina.reporting import statistics, verdicts
 from concertina.reporting.board import Board, System
 from concertina.reporting.statistics import Interval
+from concertina.reporting.verdicts import Judged
 
 MANY, STEP = 8, 5  # a tag with more than MANY different numbers is shown in ranges of STEP
 
@@ -22,8 +23,9 @@ MANY, STEP = 8, 5  # a tag with more than MANY different numbers is shown in ran
 class Row:
     """One line of the main table; `loops` and `cap_hits` are (zero-shot, adapted); `seeds` the adapted scores.
 
-    `difference` is the adapted score minus that of adapted `none`; `recovery` is None unless compression surely cost
-    something.
+    `from_base` is the adapted score (or the zero-shot one where nothing was adapted) minus that of zero-shot `none`,
+    `difference` the adapted score minus that of adapted `none`; `recovery` is None unless compression surely cost
+    something and the reference is sound.
     """
 
     cell: Cell
@@ -32,6 +34,7 @@ class Row:
     rate: Any = None
     zero_shot: Interval | None = None
     adapted: Interval | None = None
+    from_base: Interval | None = None
     difference: Interval | None = None
     seeds: tuple[float, ...] = ()
     recovery: Interval | None = None
@@ -68,6 +71,7 @@ def main_rows(board: Board, grid: Sequence[Cell], train_set: str, failed: Mappin
                 rate=record.audio_tokens_per_second,
                 zero_shot=board.interval(zero),
                 adapted=board.interval(adapted),
+                from_base=board.difference(adapted if runs else zero, System(UNCOMPRESSED, None)),
                 difference=board.difference(adapted, System(UNCOMPRESSED, train_set)),
                 seeds=tuple(run.record.scores[board.metric.name].value for run in runs),
                 recovery=_recovery(board, zero, adapted),
@@ -81,14 +85,24 @@ def main_rows(board: Board, grid: Sequence[Cell], train_set: str, failed: Mappin
 
 
 def _recovery(board: Board, zero: System, adapted: System) -> Interval | None:
-    """Return the share of the zero-shot loss that is recovered; None where the interval of the loss includes zero."""
-    reference = System(UNCOMPRESSED, adapted.train_set)
-    loss = board.paired(np.subtract, reference, zero)
-    if loss is None or loss.value is None or not loss.excludes_zero or not board.metric.better(loss.value):
+    """Return the share of the zero-shot loss that is recovered, against adapted `none`.
+
+    None where the interval of the loss includes zero, where the share has no interval, and where adapting made `none`
+    itself surely worse: a reference that is damaged flatters what is compared with it.
+    """
+    reference, base = System(UNCOMPRESSED, adapted.train_set), System(UNCOMPRESSED, None)
+    if not _surely_better(board, reference, zero) or _surely_better(board, base, reference):
         return None
-    return board.paired(
+    share = board.paired(
         lambda z, a, n: statistics.recoveries(z, a, n, board.metric.higher_is_better), zero, adapted, reference
     )
+    return share if share and share.low is not None else None
+
+
+def _surely_better(board: Board, system: System, other: System) -> bool:
+    """Return whether a system's score is better than the other's with an interval that excludes zero."""
+    gain = board.difference(system, other)
+    return gain is not None and gain.value is not None and gain.excludes_zero and board.metric.better(gain.value)
 
 
 def other_figures(board: Board) -> list[tuple[str, Callable[[System], float | None]]]:
@@ -118,14 +132,17 @@ def _best_of_each_ratio(board: Board, grid: Sequence[Cell], train_set: str) -> s
 
 @dataclass(frozen=True)
 class Contrast:
-    """One compressor's score minus another's at the same ratio, paired. `is_first`: the pair's first row."""
+    """One compressor's score minus another's at the same ratio, paired. `is_first`: the pair's first row.
+
+    `relation`: what may be said of the adapted scores, such as 'is lower in this run than'; empty where there are none.
+    """
 
     first: Cell
     second: Cell
     zero_shot: Interval | None
     adapted: Interval | None
     is_first: bool
-    better: Cell | None  # None where the adapted scores cannot be distinguished, or there are none
+    relation: str
 
     @property
     def ratio(self) -> Ratio:
@@ -133,8 +150,8 @@ class Contrast:
         return self.second.ratio
 
 
-def contrasts(board: Board, grid: Sequence[Cell], train_set: str) -> list[Contrast]:
-    """Compare the grid's first compressor with every other, at each ratio that they share."""
+def contrasts(board: Board, grid: Sequence[Cell], train_set: str, judged: Sequence[Judged] = ()) -> list[Contrast]:
+    """Compare the grid's first compressor with every other, at each ratio and under the positions that they share."""
     pivot, rows = pivot_of(grid), list[Contrast]()
     for name in dict.fromkeys(
         cell.compressor for cell in grid if cell.compressor not in (UNCOMPRESSED.compressor, pivot)
@@ -144,10 +161,12 @@ def contrasts(board: Board, grid: Sequence[Cell], train_set: str) -> list[Contra
             if first is None:
                 continue
             zero = board.paired(np.subtract, System(first, None), System(second, None))
-            adapted = board.difference(System(first, train_set), System(second, train_set))
+            systems = System(first, train_set), System(second, train_set)
+            adapted = board.difference(*systems)
             if zero or adapted:
                 opens = not rows or rows[-1].second.compressor != name
-                rows.append(Contrast(first, second, zero, adapted, opens, _better(board, first, second, adapted)))
+                relation = _relation(adapted, verdicts.is_better(judged, board, *systems))
+                rows.append(Contrast(first, second, zero, adapted, opens, relation))
     return rows
 
 
@@ -161,10 +180,17 @@ def pivot_of(grid: Iterable[Cell]) -> str:
     return next((cell.compressor for cell in grid if cell.compressor != UNCOMPRESSED.compressor), "")
 
 
-def _better(board: Board, first: Cell, second: Cell, difference: Interval | None) -> Cell | None:
-    if difference is None or difference.value is None or not difference.excludes_zero:
-        return None
-    return first if board.metric.better(difference.value) else second
+def _relation(difference: Interval | None, better: bool | None) -> str:
+    """Say how two adapted cells compare: 'better' and 'worse' are for what the claims' tests have decided."""
+    if difference is None or difference.value is None:
+        return ""
+    if better is not None:
+        return f"is {'better' if better else 'worse'} (adjusted for all claims judged) than"
+    if difference.value == 0:
+        return "ties with"
+    if not difference.excludes_zero:
+        return "cannot be distinguished from"
+    return f"is {'lower' if difference.value < 0 else 'higher'} in this run than"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from concertina import corpora
 from concertina.config import Config
 from concertina.config.values import POSITIONS, UNCOMPRESSED, Cell
-from concertina.reporting import browser, figures, findings, parts, prose
+from concertina.reporting import browser, conditions, figures, findings, parts, prose
 from concertina.reporting.board import Board
 from concertina.reporting.browser import Example
 from concertina.reporting.evidence import Evidence, Training
@@ -43,7 +43,6 @@ class MainTable:
     board: Board
     rows: tuple[Row, ...]
     top: float
-    several_seeds: bool
     others: tuple[str, ...]
 
 
@@ -69,11 +68,13 @@ def render(
     grid: Sequence[Cell],
     evidence: Evidence,
     tables: Sequence[Table],
+    headlines: Sequence[str],
+    texts: Sequence[parts.Table],
     provenance: Provenance,
     run_key: str,
     partial: bool = False,
 ) -> str:
-    """Render the report as one HTML file."""
+    """Render the report as one HTML file. `headlines`: the findings in brief; `texts`: tables of texts."""
     train_set, boards = config.train.sets[0].name, [table.board for table in tables]
     looks = _looks(grid)
     values = {
@@ -87,7 +88,8 @@ def render(
         "train_set": train_set if provenance.seeds else None,
         "several_seeds": len(provenance.seeds) > 1,
         "confidence": f"{config.report.confidence_percent:g}",
-        "headlines": prose.headlines(tables, grid),
+        "headlines": headlines,
+        "texts": texts,
         "sets": [_main_table(table) for table in tables],
         "failures": evidence.failures,
         "partial": prose.PARTIAL if partial else "",
@@ -100,12 +102,22 @@ def render(
         "datasets": evidence.datasets,
         "parts": parts.collect("table", evidence.parts, config),
         "conditions": parts.sentences("sentences", evidence.parts, config)
-        + prose.conditions(tables, provenance.seeds, config.base.model, _synthetic(config), config.evaluate.skipped),
+        + conditions.conditions(
+            tables, provenance.seeds, config.base.model, _synthetic(config), config.evaluate.skipped
+        ),
         "browser": [view for b in boards if (view := _examples(b, grid, train_set, config.report.examples)).examples],
         "browser_note": BROWSER_NOTE,
         "config_yaml": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100),
     }
     return _environment().get_template("report.html.j2").render(values)
+
+
+def _conditions(
+    config: Config, evidence: Evidence, tables: Sequence[Table], seeds: Sequence[int]
+) -> list[str]:  # fmt: skip
+    own = parts.sentences("sentences", evidence.parts, config)
+    skipped = config.evaluate.skipped
+    return own + conditions.conditions(tables, seeds, config.base.model, _synthetic(config), skipped)
 
 
 def _looks(grid: Sequence[Cell]) -> dict[Cell, Look]:
@@ -164,7 +176,6 @@ def _main_table(table: Table) -> MainTable:
         table.board,
         table.rows,
         top=max([*ends, 1e-9]),
-        several_seeds=any(len(row.seeds) > 1 for row in table.rows),
         others=tuple(name for name, _ in findings.other_figures(table.board)),
     )
 

@@ -1,25 +1,27 @@
 """The findings in words: headline sentences, the console summary, and the conditions of the numbers."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
-from concertina.config.values import UNCOMPRESSED, Cell, Ratio
+from concertina.config.values import POSITIONS, UNCOMPRESSED, Cell, Ratio
 from concertina.reporting.board import Board
-from concertina.reporting.evidence import Evidence
 from concertina.reporting.findings import Contrast, Row
-from concertina.reporting.statistics import BLOCKED, SEEDS_TO_SPREAD, Interval
+from concertina.reporting.losses import Split
+from concertina.reporting.statistics import Interval
+from concertina.reporting.verdicts import Judged
 
 MINUS, NO_BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A test set with its main table and contrasts."""
+    """A test set with its main table, its contrasts and the parts of its losses."""
 
     board: Board
     rows: tuple[Row, ...]
     contrasts: tuple[Contrast, ...]
+    splits: tuple[Split, ...]
 
     def row(self, cell: Cell) -> Row:
         """Return a cell's row; an empty one where the cell is not scored on this set."""
@@ -51,14 +53,34 @@ def bounds(interval: Interval | None, write: Callable[[float], str] = number) ->
     return f" [{write(interval.low)}, {write(interval.high)}]"
 
 
-def headlines(tables: Sequence[Table], grid: Sequence[Cell]) -> list[str]:
-    """Write the findings in brief, for the first two test sets at the ratio that most compressors share."""
+def headlines(tables: Sequence[Table], grid: Sequence[Cell], judged: Sequence[Judged], bench: bool) -> list[str]:
+    """Write the findings in brief: of the first two test sets at the ratio that most cells share, and the verdicts."""
     ratio = meeting_ratio(grid)
     sentences = []
     for table in tables[:2]:
-        if best := _best_sentence(table, ratio):
-            sentences.append(" ".join([*best, *_contrast_sentence(table, ratio)]))
-    return sentences or ["No adapted cell has been scored yet; the zero-shot scores are below."]
+        found = [*_split_sentence(table, ratio), *_best_sentence(table, ratio), *_contrast_sentence(table, ratio)]
+        if found:
+            sentences.append(" ".join(found))
+    if not any(row.adapted for table in tables for row in table.rows):
+        sentences.append("No adapted cell has been scored; the scores are zero-shot.")
+    return [*sentences, *verdict_sentence(judged, bench)]
+
+
+def verdict_sentence(judged: Sequence[Judged], bench: bool) -> list[str]:
+    """Count the verdicts on the claims that were judged, the paper's and ours."""
+    sentences = []
+    for whose, paper in (("of the paper", True), ("of ours", False)):
+        counts = Counter(one.verdict for one in judged if one.findings and one.claim.paper == paper)
+        if counts:
+            words = joined([f"{counts[verdict]} {verdict}" for verdict in sorted(counts)])
+            on = " on this test bench, which decides none of them" if paper and bench else ""
+            sentences.append(f"Claims {whose}: {words}{on}.")
+    return [" ".join(sentences)] if sentences else []
+
+
+def short(cell: Cell) -> str:
+    """Name a cell where its ratio is clear, by its compressor and positions: 'average (kept)'."""
+    return f"{cell.compressor} ({POSITIONS[cell.positions]})" if cell.positions else cell.compressor
 
 
 def meeting_ratio(grid: Sequence[Cell]) -> Ratio:
@@ -74,22 +96,37 @@ def best_of(board: Board, rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.score and row.score.value == top]
 
 
+def _split_sentence(table: Table, ratio: Ratio) -> list[str]:
+    """Say what the first compressor's zero-shot loss consists of."""
+    split = next((split for split in table.splits if split.cuts.ratio == ratio), None)
+    if split is None or not split.audio or not split.positions:
+        return []
+    audio, positions = (f"{signed(part.value)}{bounds(part, signed)}" for part in (split.audio, split.positions))
+    return [
+        f"On {table.board.name}, zero-shot, {split.cuts.compressor} at {ratio} frames per token changes "
+        f"{table.board.metric.label} by {audio} with kept positions; renumbering them changes it by {positions} more."
+    ]
+
+
 def _best_sentence(table: Table, ratio: Ratio) -> list[str]:
-    """Say which compressor is best at a ratio, adapted; nothing where none was adapted."""
+    """Say which cell has the best score at a ratio, adapted; nothing where none was adapted."""
     rows = [row for row in table.rows if row.cell.ratio == ratio and row.adapted and not row.is_reference]
-    reference = next((row for row in table.rows if row.is_reference and row.adapted), None)
+    reference = next((row for row in table.rows if row.is_reference), None)
     best = best_of(table.board, rows)
     if not best:
         return []
     first, metric = best[0], table.board.metric
     unit = f"{NO_BREAK}{metric.unit}" if metric.unit else ""
-    names = _joined([row.cell.compressor for row in best])
-    text = f"On {table.board.name}, at {ratio} frames per token, {names} {'tie for best' if best[1:] else 'is best'}: "
-    text += f"{metric.label} {number(_value(first.adapted))}{unit}{'' if best[1:] else bounds(first.adapted)} adapted"
+    names = joined([short(row.cell) for row in best])
+    extreme = "highest" if metric.higher_is_better else "lowest"
+    verb = f"tie for the {extreme}" if best[1:] else f"has the {extreme}"
+    text = f"Adapted, at {ratio} frames per token, {names} {verb} {metric.label} on {table.board.name} in this run: "
+    text += f"{number(_value(first.adapted))}{unit}{'' if best[1:] else bounds(first.adapted)}"
     if first.zero_shot and not best[1:]:
         text += f" ({number(first.zero_shot.value)}{unit} zero-shot)"
-    if reference and reference.adapted:
-        text += f", against {number(reference.adapted.value)}{unit} uncompressed; "
+    if reference and reference.rate:
+        scores = (reference.zero_shot, "zero-shot"), (reference.adapted, "adapted")
+        text += f", against {joined([f'{number(s.value)}{unit} {how}' for s, how in scores if s])} uncompressed; "
         text += f"{number(first.rate.mean)} audio tokens per second instead of {number(reference.rate.mean)}"
     if _value(first.recovery) is not None and not best[1:]:
         text += f". LoRA recovers {recovered(first.recovery)} of what compression costs zero-shot"
@@ -102,30 +139,29 @@ def recovered(recovery: Interval | None) -> str:
     return "–" if value is None else percent(value) + bounds(recovery, lambda share: number(round(100 * share), 0))
 
 
-def _joined(names: Sequence[str]) -> str:
+def joined(names: Sequence[str]) -> str:
     """Join names as 'a', 'a and b' or 'a, b and c'."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def _contrast_sentence(table: Table, ratio: Ratio) -> list[str]:
-    """Say from which compressors the grid's first can be distinguished, adapted, and from which it cannot."""
-    here = [c for c in table.contrasts if c.ratio == ratio and c.adapted and c.adapted.value is not None]
+    """Say how the grid's first compressor compares with the others, adapted, under the first positions that has it."""
+    here = [c for c in table.contrasts if c.ratio == ratio and c.relation]
     groups: dict[str, list[str]] = {}
-    for contrast in here:
-        phrase = "is better than" if contrast.better == contrast.first else "is worse than"
-        phrase = phrase if contrast.better else "cannot be distinguished from"
+    for contrast in (c for c in here if c.first == here[0].first):
         difference = f"{signed(_value(contrast.adapted))}{bounds(contrast.adapted, signed)}"
-        groups.setdefault(phrase, []).append(f"{contrast.second.compressor} ({difference})")
-    phrases = "; it ".join(f"{phrase} {_joined(names)}" for phrase, names in groups.items())
-    return [f"There, paired over utterances, {here[0].first.compressor} {phrases}."] if here else []
+        groups.setdefault(contrast.relation, []).append(f"{contrast.second.compressor} ({difference})")
+    phrases = "; it ".join(f"{phrase} {joined(names)}" for phrase, names in groups.items())
+    return [f"There, paired, {short(here[0].first)} {phrases}."] if here else []
 
 
 PARTIAL = "The run did not finish: cells that it did not reach show the results of an earlier run, or none."
 
 
 def summary(
-    name: str, tables: Sequence[Table], n_failed: int, skipped: Mapping[str, str], path: str, partial: bool = False
-) -> str:
+    name: str, tables: Sequence[Table], verdicts: Sequence[str], n_failed: int, skipped: Mapping[str, str], path: str,
+    partial: bool = False,
+) -> str:  # fmt: skip
     """Write what the console shows at the end of a run: the best cell of each ratio, and its cost against `none`."""
     lines = [f"{name}: {len(tables[0].rows) if tables else 0} cells on {len(tables)} test sets"]
     for table in tables:
@@ -139,6 +175,8 @@ def summary(
             rows = [row for row in table.rows if row.cell.ratio == ratio and row.score]
             if rows:
                 lines.append(_summary_line(table, rows, uncompressed))
+    if verdicts:
+        lines += ["", *verdicts]
     if n_failed:
         lines += ["", f"{n_failed} without a result: see the report"]
     lines += ["", PARTIAL] if partial else []
@@ -149,7 +187,7 @@ def summary(
 def _summary_line(table: Table, rows: Sequence[Row], uncompressed: Interval | None) -> str:
     """Write the line of one ratio: the best of its rows, among the adapted ones where there are any."""
     best = best_of(table.board, [row for row in rows if row.adapted] or rows)
-    first, names = best[0], ", ".join(row.cell.compressor for row in best)
+    first, names = best[0], "; ".join(short(row.cell) for row in best)
     value, before = _value(first.score), _value(uncompressed)
     cost = "–" if value is None or before is None else signed(value - before)
     condition = "" if first.adapted else ", zero-shot"
@@ -160,59 +198,8 @@ def _summary_line(table: Table, rows: Sequence[Row], uncompressed: Interval | No
 
 
 def _summary_head(label: str, value: float | None) -> str:
-    return f"  {label:<18} {number(value):>6}"
+    return f"  {label:<22} {number(value):>6}"
 
 
 def _value(interval: Interval | None) -> float | None:
     return interval.value if interval else None
-
-
-def took(evidence: Evidence) -> list[str]:
-    """Give the median time of an adapter and of a decoded set, and the time of the base, where they are known."""
-    adapters = [training.record.seconds for training in evidence.trainings]
-    decoded = [result.record.seconds for result in evidence.results]
-    times = [f"{median(adapters):,.0f} s per adapter"] if adapters else []
-    times += [f"{median(decoded):,.0f} s per test set"] if decoded else []
-    sentences = [f"Median time: {', '.join(times)}."] if times else []
-    if evidence.assembled:
-        sentences.append(f"Joining the base took {evidence.assembled.seconds:,.0f} s.")
-    return sentences
-
-
-def conditions(
-    tables: Sequence[Table], seeds: Sequence[int], base: str, synthetic: Sequence[str], skipped: Mapping[str, str]
-) -> list[str]:
-    """Say what the numbers are conditional on. `synthetic`: the test sets with synthetic speech."""
-    sentences = [
-        f"One base model ({base}). Another base may rank the compressors differently: how an encoder was trained "
-        "decides how redundant neighbouring frames are."
-    ]
-    if {table.board.label for table in tables} == {BLOCKED}:
-        sentences.append("The intervals resample whole speakers, so they extend to other speakers of that kind.")
-    else:
-        sentences.append(
-            "Where a test set has fewer than 40 speakers, the intervals resample utterances: they hold for "
-            "these voices and do not extend to others."
-        )
-    if not seeds:
-        sentences.append("Nothing was adapted: every score is zero-shot.")
-    elif len(seeds) < SEEDS_TO_SPREAD:
-        listed = f"One LoRA seed ({seeds[0]})" if len(seeds) == 1 else f"{len(seeds)} LoRA seeds"
-        sentences.append(f"{listed}. Another seed changes a score too; the intervals do not include that.")
-    else:
-        sentences.append(
-            f"{len(seeds)} LoRA seeds where several are listed. Intervals of what has three seeds or more are over "
-            "seeds too; those of what has fewer are not."
-        )
-    sentences += [
-        "Every adapted cell had the same training pairs, order, batch, steps, schedule, rank and targets; a learning "
-        "rate tuned on some cells may favour them.",
-        "Tokens are counted at the rate that each test set realised. Differences are paired over utterances and "
-        "not adjusted for multiple comparisons.",
-    ]
-    if synthetic:
-        sentences.append(
-            f"The speech of {_joined(synthetic)} is synthetic: it shows how the methods behave under controlled "
-            "conditions, and does not show how they compare on recorded speech or with large models."
-        )
-    return [*sentences, *(f"The test set {name} was skipped: {reason}." for name, reason in skipped.items())]

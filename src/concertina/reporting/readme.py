@@ -6,33 +6,36 @@ from concertina.config.values import UNCOMPRESSED, Cell
 from concertina.reporting import findings
 from concertina.reporting.board import Board
 from concertina.reporting.findings import Row
-from concertina.reporting.prose import Table, bounds, headlines, meeting_ratio, number, recovered, signed
+from concertina.reporting.parts import Table as TextTable
+from concertina.reporting.prose import Table, bounds, meeting_ratio, number, recovered, short
+from concertina.reporting.statistics import Interval
+from concertina.reporting.tables import difference
 
-WIDEST = 3  # test sets in a table; a wider one does not fit a page
+WIDEST = 3  # test sets with a table of their own
+HEADS = ["tokens/s", "zero-shot", "adapted", "− zero-shot none", "− adapted none", "recovery"]
 
 
 def headline(tables: Sequence[Table], grid: Sequence[Cell], caption: str) -> str:
-    """Write the README's table: the first test set, uncompressed and at the ratio that most compressors share."""
+    """Write the README's table: the first test set, uncompressed and at the ratio that most cells share."""
     if not tables:
         return f"{caption}\n"
-    table, shown = tables[0], _met(grid)
-    metric = f"{_title(table.board)}, "
-    heads = ["cell", "audio tokens per second", f"{metric}zero-shot", f"{metric}adapted"]
-    heads.append("difference from uncompressed, adapted")
-    rows = []
-    for row in (table.row(cell) for cell in shown):
-        zero_shot, adapted, _ = _scores(row)
-        difference = "reference" if row.is_reference else "–"
-        if row.difference and not row.is_reference:
-            difference = f"{signed(row.difference.value)}{bounds(row.difference, signed)}"
-        rows.append([row.cell.name, number(row.rate.mean if row.rate else None), zero_shot, adapted, difference])
-    return f"{_table(heads, rows)}\n\n{caption}\n"
+    table = tables[0]
+    rows = [[row.cell.name, *_fields(row)] for row in (table.row(cell) for cell in _met(grid))]
+    return f"{_title(table.board)}\n\n{_table(['cell', *HEADS], rows)}\n\n{caption}\n"
 
 
-def markdown(tables: Sequence[Table], grid: Sequence[Cell], train_sets: Sequence[str], caption: str) -> str:
+def markdown(
+    tables: Sequence[Table], grid: Sequence[Cell], train_sets: Sequence[str], caption: str, headlines: Sequence[str],
+    texts: Sequence[TextTable],
+) -> str:  # fmt: skip
     """Write every table of a track, and its findings. `train_sets`: the main tables' first, then the others."""
     shown = _met(grid)
-    parts = [_main(tables[:WIDEST]), caption, "\n".join(f"- {escape(text)}" for text in headlines(tables, grid))]
+    parts = [
+        part for table in tables[:WIDEST] for part in (f"**{_title(table.board)}**", _main(table), *_curves(table))
+    ]
+    parts += [caption, "\n".join(f"- {escape(text)}" for text in headlines)]
+    for text in texts:
+        parts += [f"**{text.title}.** {escape(text.note)}", _table(text.columns, text.rows, ":--")]
     if len(tables) > WIDEST:
         parts += [f"The other test sets, at {meeting_ratio(grid)} frames per token, adapted:"]
         parts += [_others(tables[WIDEST:], shown)]
@@ -49,16 +52,54 @@ def _met(grid: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in grid if cell == UNCOMPRESSED or cell.ratio == ratio]
 
 
-def _main(tables: Sequence[Table]) -> str:
-    """Write a row per cell: per test set zero-shot, then adapted and recovery with their intervals."""
-    heads = ["compressor", "ratio", "realised", "tokens/s"]
-    heads += [f"{_title(t.board)}<br>{shown}" for t in tables for shown in ("zero-shot", "adapted", "recovery")]
+def _main(table: Table) -> str:
+    """Write a row per cell of one test set: of every cell that has an adapter, or of all where none has."""
     rows = []
-    for row in tables[0].rows if tables else ():
-        rate = number(row.rate.mean if row.rate else None)
-        fields = [row.cell.compressor, str(row.cell.ratio), number(row.realised_ratio, 2), rate]
-        rows.append(fields + [field for table in tables for field in _scores(table.row(row.cell))])
-    return _table(heads, rows)
+    for row in (row for row in table.rows if row.adapted or row.failed or not _any_adapted(table)):
+        cell = [row.cell.compressor, str(row.cell.ratio), row.cell.positions or "–", number(row.realised_ratio, 2)]
+        rows.append([*cell, *_fields(row)])
+    return _table(["compressor", "ratio", "positions", "realised", *HEADS], rows)
+
+
+def _curves(table: Table) -> list[str]:
+    """Write the zero-shot scores by ratio, a row per compressor and positions; nothing where the main table has all."""
+    if not _any_adapted(table) or all(row.adapted for row in table.rows):
+        return []
+    ratios = sorted({row.cell.ratio for row in table.rows})
+    lines = dict.fromkeys(short(row.cell) for row in table.rows)
+    scores = {(short(row.cell), row.cell.ratio): row.zero_shot for row in table.rows}
+    rows = [
+        [line, *(number(s.value) if (s := scores.get((line, ratio))) else "" for ratio in ratios)] for line in lines
+    ]
+    heads = [f"{table.board.name}, zero-shot, at a ratio of", *map(str, ratios)]
+    return [_table(heads, rows)]
+
+
+def _value(score: Interval | None) -> str:
+    return number(score.value) if score else ""
+
+
+def _any_adapted(table: Table) -> bool:
+    return any(row.adapted for row in table.rows)
+
+
+def _fields(row: Row) -> list[str]:
+    """Write what the tables show of a row: see HEADS."""
+    if row.failed:
+        return ["–", "failed", "failed", "–", "–", "–"]
+    against = difference(row.difference) if row.difference and not row.is_reference else "–"
+    against = "reference" if row.is_reference and row.adapted else against
+    base = "reference" if row.is_reference and not row.adapted else difference(row.from_base)
+    zero_shot, adapted = number(row.zero_shot.value if row.zero_shot else None), _adapted(row)
+    return [number(row.rate.mean if row.rate else None), zero_shot, adapted, base, against, _recovery(row)]
+
+
+def _adapted(row: Row) -> str:
+    return "–" if row.adapted is None else f"{number(row.adapted.value)}{bounds(row.adapted)}"
+
+
+def _recovery(row: Row) -> str:
+    return "reference" if row.is_reference and row.adapted else recovered(row.recovery)
 
 
 def _others(tables: Sequence[Table], shown: Sequence[Cell]) -> str:
@@ -66,7 +107,7 @@ def _others(tables: Sequence[Table], shown: Sequence[Cell]) -> str:
     rows = []
     for table in tables:
         cells = [table.row(cell) for cell in shown]
-        rows.append([_title(table.board), *(_scores(row)[1] for row in cells)])
+        rows.append([_title(table.board), *("failed" if row.failed else _adapted(row) for row in cells)])
     return _table(["test set", *(cell.title for cell in shown)], rows)
 
 
@@ -84,17 +125,8 @@ def _title(board: Board) -> str:
     return f"{board.name}: {board.metric.heading} {'↑' if board.metric.higher_is_better else '↓'}"
 
 
-def _scores(row: Row) -> list[str]:
-    """Write a row's scores: zero-shot, adapted with its interval, and recovery with its interval."""
-    if row.failed:
-        return ["failed", "failed", "–"]
-    adapted = "–" if row.adapted is None else f"{number(row.adapted.value)}{bounds(row.adapted)}"
-    recovery = "reference" if row.is_reference else recovered(row.recovery)
-    return [number(row.zero_shot.value if row.zero_shot else None), adapted, recovery]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(heads) + " |", "|:--" + "|--:" * (len(heads) - 1) + "|"]
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], align: str = "--:") -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|:--" + f"|{align}" * (len(heads) - 1) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(map(escape, fields)) + " |" for fields in rows)])
 
 

@@ -8,7 +8,6 @@ Shapes: U utterances, K statistics of a metric, M = K of several systems side by
 G drawn units (utterances or speakers), P points of a curve.
 """
 
-import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -224,25 +223,6 @@ def pool(seeds: Sequence[np.ndarray]) -> np.ndarray:
             f"seeds are pooled over the same utterances; these have the shapes {[run.shape for run in seeds]}"
         )
     return np.sum(seeds, axis=0)
-
-
-def sign_flip_p(differences: Sequence[float]) -> float:
-    """Return the exact two-sided p of paired differences, one per seed: of all choices of signs, the share as extreme.
-
-    Three seeds that agree give 1/4, six 1/32: less is not in them, whatever their size.
-    """
-    signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(differences))))
-    sums = np.abs(signs @ np.asarray(differences, dtype=float))
-    return float(np.mean(sums >= sums[0] * (1 - 1e-9)))  # the first choice leaves every sign as it is
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for how many there are by Holm's step-down method, in the order that they came in."""
-    adjusted, worst = [0.0] * len(p_values), 0.0
-    for place, i in enumerate(np.argsort(p_values, kind="stable")):
-        worst = max(worst, min(1.0, (len(p_values) - place) * p_values[i]))
-        adjusted[int(i)] = worst
-    return adjusted
 
 
 def recoveries(zero_shot: Any, adapted: Any, adapted_none: Any, higher_is_better: bool = False) -> np.ndarray:
