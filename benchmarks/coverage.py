@@ -6,7 +6,8 @@ Two systems are scored by WER on 300 utterances of unlike difficulty; the truth 
 all utterances and all seeds. A seed moves a system's rate by `seed sd` points on every utterance alike, and by as much
 again on each utterance by itself. In the last case 2 % of the words are wrong, and most of those lie in few utterances.
 Beside the report's intervals stand two that it does not use: seeds pooled and only utterances resampled; and seeds
-drawn with replacement as utterances are. Prints one JSON line per case and writes them to FILE.
+drawn with replacement as utterances are. `false_alarms`: how often the report's p of the truth is below 0.005, in
+percent. Prints one JSON line per case and writes them to FILE.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from concertina.reporting import statistics
 from concertina.reporting.statistics import Bootstrap, Interval
 
 UTTERANCES, SAMPLES, TRIALS_PER_DRAW = 300, 1000, 20
+REPORTS, STRICT = "the report's", 0.005
 
 
 @dataclass(frozen=True)
@@ -59,19 +61,24 @@ def main() -> int:
 
 
 def simulate(case: Case, trials: int) -> dict[str, object]:
-    """Return how often each kind of interval holds the truth, in percent, and how wide it is in the mean."""
+    """Return how often each kind of interval holds the truth, in percent, its mean width, and the false alarms."""
     truth = case.rates[0] - case.rates[1]
     holds: dict[str, list[bool]] = {}
     widths: dict[str, list[float]] = {}
+    alarms = 0
     for trial in range(trials):
         if trial % TRIALS_PER_DRAW == 0:
             drawn = Bootstrap([None] * UTTERANCES, SAMPLES, seed=trial)
-        for kind, (low, high) in intervals(drawn, *systems(case, np.random.default_rng([trial, case.seeds]))):
-            holds.setdefault(kind, []).append(low <= truth <= high)
-            widths.setdefault(kind, []).append(high - low)
+        for kind, found in intervals(drawn, *systems(case, np.random.default_rng([trial, case.seeds]))):
+            assert found.low is not None
+            assert found.high is not None
+            holds.setdefault(kind, []).append(found.low <= truth <= found.high)
+            widths.setdefault(kind, []).append(found.high - found.low)
+            alarms += kind == REPORTS and found.p(truth) < STRICT
     coverage = {kind: round(100 * float(np.mean(each)), 1) for kind, each in holds.items()}
     width = {kind: round(float(np.mean(each)), 2) for kind, each in widths.items()}
-    return {"case": case.name, "seeds": case.seeds, "seed_sd": case.seed_sd, "coverage": coverage, "width": width}
+    about = {"case": case.name, "seeds": case.seeds, "seed_sd": case.seed_sd}
+    return {**about, "coverage": coverage, "width": width, "false_alarms": round(100 * alarms / trials, 2)}
 
 
 def systems(case: Case, rng: np.random.Generator) -> Iterator[list[np.ndarray]]:
@@ -90,28 +97,20 @@ def systems(case: Case, rng: np.random.Generator) -> Iterator[list[np.ndarray]]:
         yield seeds
 
 
-def intervals(
-    drawn: Bootstrap, first: list[np.ndarray], second: list[np.ndarray]
-) -> Iterator[tuple[str, tuple[float, float]]]:
+def intervals(drawn: Bootstrap, first: list[np.ndarray], second: list[np.ndarray]) -> Iterator[tuple[str, Interval]]:
     """Yield each kind of interval of the difference of two systems."""
     pooled = {i: ("wer", statistics.pool(seeds)) for i, seeds in enumerate((first, second))}
     a, b = drawn.resampled(pooled).values()
     each = {(i, s): ("wer", one) for i, seeds in enumerate((first, second)) for s, one in enumerate(seeds)}
     scored = drawn.resampled(each)
     alone = [(scored[0, s], scored[1, s]) for s in range(len(first))]
-    yield "the report's", ends(drawn.paired(np.subtract, a, b, seeds=alone))
+    yield REPORTS, drawn.paired(np.subtract, a, b, seeds=alone)
     if len(first) > 1:
-        yield "utterances alone", ends(drawn.paired(np.subtract, a, b))
+        yield "utterances alone", drawn.paired(np.subtract, a, b)
         differences_NS = np.array([one.values_S - other.values_S for one, other in alone])
         picks_NS = np.random.default_rng(0).integers(len(first), size=differences_NS.shape)
         values_S = np.take_along_axis(differences_NS, picks_NS, axis=0).mean(0)
-        yield "seeds drawn with replacement", ends(drawn.percentile(a.value - b.value, values_S))
-
-
-def ends(interval: Interval) -> tuple[float, float]:
-    assert interval.low is not None
-    assert interval.high is not None
-    return interval.low, interval.high
+        yield "seeds drawn with replacement", drawn.percentile(a.value - b.value, values_S)
 
 
 if __name__ == "__main__":

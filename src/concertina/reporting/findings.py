@@ -307,11 +307,12 @@ class Transfer:
 
 
 def transfer(board: Board, grid: Sequence[Cell], train_sets: Sequence[str]) -> Transfer:
-    """Score the adapters of every training set on one test set."""
+    """Score the adapters of every training set on one test set, over the seeds that all of a cell's have."""
     rows = []
     for cell in grid:
-        zero = board.interval(System(cell, None))
-        adapted = tuple(board.interval(System(cell, name)) for name in train_sets)
+        zero, systems = board.interval(System(cell, None)), [System(cell, name) for name in train_sets]
+        seeds = board.shared_seeds(*(system for system in systems if system in board.runs))
+        adapted = tuple(board.interval(board.limited(s, seeds)) if s in board.runs else None for s in systems)
         if zero or any(adapted):
             rows.append(TransferRow(cell, zero, adapted))
     return Transfer(board, tuple(train_sets), tuple(rows))
