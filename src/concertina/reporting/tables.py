@@ -42,11 +42,10 @@ def _how(judged: Sequence[Judged]) -> str:
     decided = {(str(f.test), f.board.name) for one in judged for f in one.findings if f.p is not None}
     return (
         "Effect: the loss, less the loss that it is compared with, in points of the metric; above zero is worse. Its "
-        "interval is paired, over utterances and, where anything is adapted, over LoRA seeds; it is conditional on what "
-        "the main tables' are. p: of the effect being "
-        f"at the limit, by Holm's method over the {len(decided)} tests that could be decided here. Each seed: its "
-        "effect, and the exact p of their signs. Undecided: what would decide it, if the effect is as large as it "
-        "looks."
+        "interval is paired, over utterances and, where anything is adapted, over LoRA seeds, and conditional as the "
+        "main tables' are. p: of the effect being at the limit, by Holm's method over the "
+        f"{len(decided)} tests that could be decided here. Each seed: its effect, and the exact p of their signs. "
+        "Undecided: what would decide it, if the effect is as large as it looks."
     )
 
 
