@@ -216,3 +216,22 @@ def test_what_is_wrong_with_the_files_is_said_before_a_run(here: Path) -> None:
     Path("reference/paper_table.yaml").unlink()
     with pytest.raises(ConfigError, match=r"reference/paper_table.yaml: no such file; see report.paper_table"):
         keys.check(load())
+
+
+def test_claims_margins_and_judged_sets_decide_the_report_and_nothing_else(here: Path) -> None:
+    def decisive(config: Config) -> tuple[Any, ...]:
+        cell = config.cells[1]
+        adapter, decoded = keys.train(config, "english", cell, 0), keys.decode(config, cell, "clean", "zero-shot")
+        return keys.report(config), [adapter, decoded, keys.evaluate(config, cell)]
+
+    report_key, others = decisive(load())
+    write({"better": TESTS["better"]})
+    changed = [decisive(load())]
+    sets = [
+        {"name": "clean", **SET, "task": "transcribe", "judged": True},
+        *load().model_dump()["evaluate"]["sets"][1:],
+    ]
+    for sections in ({"report": {"margins": {"wer": 0.5}}}, {"evaluate": {"sets": sets}}):
+        changed.append(decisive(made_results.config(here, **sections)[0]))
+    assert [other for _, other in changed] == [others] * 3
+    assert len({json.dumps(key, default=str) for key in (report_key, *(key for key, _ in changed))}) == 4
