@@ -9,16 +9,14 @@ from concertina.checks import gate
 from concertina.config import Config, Gate
 from concertina.reporting.parts import evaluate_gate
 from concertina.store import records
-from helpers.reports import ROOT, SECTIONS, UTTERANCES, evaluated, made_results, of_clean, tidy
+from helpers.reports import SECTIONS, UTTERANCES, evaluated, made_results, of_clean, tidy
 
 SETTINGS = Gate(published="x", figures={"clean": "a", "hard-en-de": "b"}, wer_points=0.2, bleu_points=3.0)
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+def config(here: Path) -> Config:
     """Made-up results in the working folder, with their report."""
-    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
-    monkeypatch.chdir(tmp_path)
     config, path = made_results.config(Path(), **SECTIONS)
     made_results.write(config, UTTERANCES)
     report.make(config, path)

@@ -125,6 +125,7 @@ def test_one_compressor_stands_at_one_ratio_with_several_values_of_an_option(fea
     Path("phases.yaml").write_text(
         f"segments: {{cells: [{{compressor: none, ratios: [1]}}, {', '.join(lines)}]}}\n", encoding="utf-8"
     )
+    shutil.copytree(Path(__file__).parents[1] / "reference", "reference")
     experiment = config.load("phases.yaml")
     keys.check(experiment)
     cells = [cell.name for cell in experiment.cuts]
