@@ -1,7 +1,7 @@
 """The board holds the results of one test set, with every system scored on the same resamples."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,6 +131,11 @@ class Board:
 
         Adapted systems are limited to the seeds that all of them have, so that like is compared with like.
         """
+        found = self.tested(function, *systems)
+        return found and replace(found, values_S=np.empty(0))  # a report holds thousands of intervals
+
+    def tested(self, function: Callable[..., Any], *systems: System) -> Interval | None:
+        """Return the same as `paired`, with its resampled values, of which a p can be taken."""
         if any(system not in self.runs for system in systems):
             return None
         seeds = self.shared_seeds(*systems)

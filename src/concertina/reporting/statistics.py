@@ -58,10 +58,12 @@ class Interval:
     def p(self, threshold: float = 0.0) -> float:
         """Return the two-sided p of the value being the threshold: of the resamples, the share on its other side.
 
-        It is 1 where the value or any resample is undefined.
+        It is 1 where the value or any resample is undefined. Errors: ValueError where the resamples are not kept.
         """
         if self.low is None or self.value is None:
             return 1.0
+        if not len(self.values_S):
+            raise ValueError("a p is taken of resampled values, which this interval does not hold")
         smaller = min(np.count_nonzero(self.values_S <= threshold), np.count_nonzero(self.values_S >= threshold))
         return min(1.0, 2 * (1 + int(smaller)) / (1 + len(self.values_S)))
 

@@ -142,7 +142,7 @@ def _measure(config: Config, test: Test, board: Board) -> _Measured:
     limit = 0.0 if isinstance(limit, Loss) else limit
     if missing := [system for system in systems if system not in board.runs]:
         return _Measured(test, board, None, limit, tuple(systems), f"no result of {missing[0].name}")
-    effect = board.paired(_effect(board, test.sides, groups, systems), *systems)
+    effect = board.tested(_effect(board, test.sides, groups, systems), *systems)
     return _Measured(test, board, effect, limit, tuple(systems), _open(effect, limit, board, systems))
 
 
