@@ -29,7 +29,7 @@ from helpers.reports import (
 
 def test_the_tables_hold_the_records_numbers(made: Config) -> None:
     rows = [row for row in Page(page()).rows if len(row) == 11]
-    details = [row for row in Page(page()).rows if len(row) == 11 and "→" in row[5]]
+    details = [row for row in Page(page()).rows if len(row) > 7 and "→" in row[5]]
     markdown = Path("results/tiny/report/table.md").read_text().splitlines()[4:]
     for place, cell in enumerate(made.cells):
         folder = evaluated(cell.name) / "clean"
