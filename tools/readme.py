@@ -1,9 +1,12 @@
-"""Put the tables that the pipeline made into README.md and docs/results.md, each between its markers.
+"""Put the tables that the pipeline made into README.md and docs/, each between its markers.
 
     <!-- headline: tiny -->          from results/tiny/report/headline.md; its quality.svg becomes docs/quality.svg
     <!-- end -->
 
     <!-- results: tiny -->           from results/tiny/report/table.md
+    <!-- end -->
+
+    <!-- positions: tiny -->         from results/tiny/report/positions.md; its positions.svg becomes docs/positions.svg
     <!-- end -->
 
 Run `make readme` after `make reproduce`. Text between markers stays as it is if its results are not on this machine.
@@ -18,22 +21,22 @@ from pathlib import Path
 from concertina import console
 from concertina.store import sealing
 
-PAGES = (Path("README.md"), Path("docs/results.md"))
-PICTURE = Path("docs/quality.svg")
-TABLES = {"headline": "headline.md", "results": "table.md"}
+PAGES = (Path("README.md"), Path("docs/results.md"), Path("docs/positions.md"))
+TABLES = {"headline": "headline.md", "results": "table.md", "positions": "positions.md"}
+PICTURES = {"headline": "quality.svg", "positions": "positions.svg"}  # go to docs/ under the same name
 BLOCK = re.compile(
-    r"(?P<begin><!-- (?P<kind>headline|results): (?P<name>[a-z0-9][a-z0-9_-]*) -->\n).*?(?P<end><!-- end -->)", re.S
+    rf"(?P<begin><!-- (?P<kind>{'|'.join(TABLES)}): (?P<name>[a-z0-9][a-z0-9_-]*) -->\n).*?(?P<end><!-- end -->)", re.S
 )
 
 
-def fill(text: str) -> tuple[str, list[str], str | None]:
+def fill(text: str) -> tuple[str, list[str], dict[str, str]]:
     """Fill a page with the tables that are on this machine.
 
-    Returns the page, the names of the experiments in it, and the picture (SVG) of the one whose headline it shows.
+    Returns the page, the names of the experiments in it, and the pictures (SVG) that go with its tables, by name.
     Errors: ValueError when there is no complete pair of markers; DamagedError when a report is damaged.
     """
     names: list[str] = []
-    pictures: list[str] = []
+    pictures: dict[str, str] = {}
 
     def table(match: re.Match[str]) -> str:
         folder = Path("results", match["name"], "report")
@@ -41,31 +44,30 @@ def fill(text: str) -> tuple[str, list[str], str | None]:
             return match[0]
         sealing.verify(folder)
         names.append(match["name"])
-        if match["kind"] == "headline":
-            pictures.append((folder / "quality.svg").read_text(encoding="utf-8"))
+        if picture := PICTURES.get(match["kind"]):
+            pictures.setdefault(picture, (folder / picture).read_text(encoding="utf-8"))
         return f"{match['begin']}{(folder / TABLES[match['kind']]).read_text(encoding='utf-8')}{match['end']}"
 
     if not BLOCK.search(text):
         raise ValueError("no `<!-- headline: NAME -->` or `<!-- results: NAME -->` with its `<!-- end -->` to fill")
-    return BLOCK.sub(table, text), names, pictures[0] if pictures else None
+    return BLOCK.sub(table, text), names, pictures
 
 
 @console.run
 def main(argv: list[str] | None = None) -> int:
     """Fill the pages, or with `--check` compare them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pages", nargs="*", type=Path, default=PAGES, help="README.md and docs/results.md if not given")
+    parser.add_argument("pages", nargs="*", type=Path, default=PAGES, help="by default README.md and those in docs/")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if something is out of date")
     args = parser.parse_args(argv)
     files: dict[Path, str] = {}
     for page in args.pages:
         try:
-            files[page], names, picture = fill(page.read_text(encoding="utf-8"))
+            files[page], names, pictures = fill(page.read_text(encoding="utf-8"))
         except ValueError as error:
             console.say(f"error: {page}: {error}")
             return 1
-        if picture is not None:
-            files[PICTURE] = picture
+        files |= {Path("docs", name): picture for name, picture in pictures.items()}
         if not args.check:
             console.say(f"{page}: {', '.join(dict.fromkeys(names)) or 'no table'} filled in")
     if args.check:

@@ -90,7 +90,9 @@ def _texts(config: Config, config_path: Path, partial: bool, facts: Evidence, ru
         "claims.json": verdicts.text(judged),
         "report.html": page.render(config, grid, facts, tables, brief, [*at_all, *texts], origin, run.run_key, partial),
         "quality.svg": page.picture(tables, grid),
+        "positions.svg": page.picture(page.of_pivot(tables, grid), grid),
         "headline.md": readme.headline(tables, grid, provenance.headline_caption(config, tables, origin)),
+        "positions.md": readme.written(at_one),
         "table.md": readme.markdown(tables, grid, train_sets, caption, brief, [*at_one, *texts]),
         "summary.txt": prose.summary(config.name, tables, counts, failures, skipped, page_path, partial),
     }

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -138,6 +138,12 @@ def _synthetic(config: Config) -> list[str]:
 def picture(tables: Sequence[Table], grid: Sequence[Cell]) -> str:
     """Draw the figure of quality against rate as an SVG file of its own, in the page's light colours."""
     return figures.alone(_quality(tables, _looks(grid)), (TEMPLATES / "report.css").read_text(encoding="utf-8"))
+
+
+def of_pivot(tables: Sequence[Table], grid: Sequence[Cell]) -> list[Table]:
+    """Return the tables with the uncompressed cell and the pivot's cells alone: one compressor under its positions."""
+    names = (UNCOMPRESSED.compressor, findings.pivot_of(grid))
+    return [replace(table, rows=tuple(row for row in table.rows if row.cell.compressor in names)) for table in tables]
 
 
 def clean(text: object) -> str:

@@ -34,8 +34,7 @@ def markdown(
         part for table in tables[:WIDEST] for part in (f"**{_title(table.board)}**", _main(table), *_curves(table))
     ]
     parts += [caption, "\n".join(f"- {escape(text)}" for text in headlines)]
-    for text in texts:
-        parts += [f"**{text.title}.** {escape(text.note)}", _table(text.columns, text.rows, ":--")]
+    parts += [written([text]).rstrip("\n") for text in texts]
     if len(tables) > WIDEST:
         parts += [f"The other test sets, at {meeting_ratio(grid)} frames per token, adapted:"]
         parts += [_others(tables[WIDEST:], shown)]
@@ -44,6 +43,12 @@ def markdown(
         parts += [f"Transfer, {pivot[0].title}: adapters of each training set, on every test set:"]
         parts += [_transfer([table.board for table in tables], pivot, train_sets)]
     return "\n\n".join(parts) + "\n"
+
+
+def written(texts: Sequence[TextTable]) -> str:
+    """Write tables of texts, each with its note above it."""
+    tables = (f"**{one.title}.** {escape(one.note)}\n\n{_table(one.columns, one.rows, ':--')}\n" for one in texts)
+    return "\n".join(tables)
 
 
 def _met(grid: Sequence[Cell]) -> list[Cell]:
