@@ -159,6 +159,7 @@ def test_the_pages_get_their_tables_and_the_picture(made: Config, here: Path) ->
         Path(
             "docs/results.md"
         ): "<!-- results: tiny -->\n{}<!-- end -->\n<!-- results: other -->\nkept\n<!-- end -->\n",
+        Path("docs/positions.md"): "<!-- positions: tiny -->\n{}<!-- end -->\n",
     }
     Path("docs").mkdir()
     for file, text in around.items():
@@ -166,12 +167,12 @@ def test_the_pages_get_their_tables_and_the_picture(made: Config, here: Path) ->
     assert readme.main(["--check"]) == 1
     assert readme.main([]) == 0
     assert readme.main(["--check"]) == 0
-    made_tables = {
-        file: Path("results/tiny/report", name) for file, name in zip(around, ("headline.md", "table.md"), strict=True)
-    }
+    names = ("headline.md", "table.md", "positions.md")
+    made_tables = {file: Path("results/tiny/report", name) for file, name in zip(around, names, strict=True)}
     for file, text in around.items():
         assert file.read_text(encoding="utf-8") == text.format(made_tables[file].read_text(encoding="utf-8"))
-    assert Path("docs/quality.svg").read_bytes() == Path("results/tiny/report/quality.svg").read_bytes()
+    for picture in ("quality.svg", "positions.svg"):
+        assert Path("docs", picture).read_bytes() == Path("results/tiny/report", picture).read_bytes()
     Path("docs/quality.svg").write_text("older")
     assert readme.main(["--check"]) == 1
     Path("README.md").write_text("no markers")
