@@ -63,8 +63,8 @@ Made by `python -m concertina.base` from recipe.yaml in {seconds / 60:.0f} minut
 {commit}; versions, and the recipe as it was read, stand in training.json.
 Clips: {clips}; examples: {shares}; 1 to {recipe.window_s} s,
 joined, in white, pink and band noise, with time and frequency masking. It never saw pooled, merged or dropped tokens.
-The encoder's last phases trained through the language model's loss; the weights are the mean of those after the
-last {recipe.mean_of}.
+The encoder's last phases trained through the language model's loss, with the CTC loss still on at a weight of
+{recipe.ctc_weight}; the weights are the mean of those after the last {recipe.mean_of}.
 
 sentences.txt holds the first 16 hexadecimal digits of the SHA-256 of each of its {sentences:,} training sentences, in
 every language; no sentence of an adapter's training, of dev or of test is among them.
