@@ -75,8 +75,7 @@ def main(argv: list[str] | None = None) -> int:
             text = json.dumps(wording.as_json(found, asked.a, asked.b, asked.top), indent=2, allow_nan=False)
         else:
             text = wording.report(found, asked.a, asked.b, asked.top)
-        encoding = sys.stdout.encoding or "utf-8"
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        console.write(f"{text}\n", sys.stdout)
     except (InputError, metrics.ScoreError, OSError) as error:
         console.say(f"error: {wording.shown(' '.join(str(error).split()))}")
         return REFUSED

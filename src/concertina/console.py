@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 Main = Callable[..., int]
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 class Stopped(KeyboardInterrupt):
@@ -88,8 +89,20 @@ def stopping() -> Iterator[Callable[[], bool]]:
 
 
 def say(line: str) -> None:
-    """Print one line on the console (stderr)."""
-    print(line, file=sys.stderr, flush=True)
+    """Print one line on the console (stderr), whatever the texts in it hold: they can end no line and steer nothing."""
+    write(f"{shown(line)}\n", sys.stderr)
+
+
+def write(text: str, stream: TextIO) -> None:
+    """Write a text to a stream of any encoding: letters that it does not have become escapes."""
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()
+
+
+def shown(text: str) -> str:
+    """Make a text safe for a terminal or a log: control, invisible and broken characters become escapes."""
+    return "".join(c if c.isprintable() or c == NO_BREAK else c.encode("unicode_escape").decode() for c in text)
 
 
 def _interrupt(*_: object) -> None:

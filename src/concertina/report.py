@@ -6,6 +6,7 @@ table.md and summary.txt; the first two are also copied to results/<name>/.
 """
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = command_line.parse_args(argv)
     folder = make(load(args.config), args.config, args.partial)
-    print((folder / "summary.txt").read_text(encoding="utf-8"), end="")
+    console.write((folder / "summary.txt").read_text(encoding="utf-8"), sys.stdout)
     return 0
 
 

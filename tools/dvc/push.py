@@ -30,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
         console.say("error: nothing was pushed, because artefacts are damaged or missing; run the commands above first")
         return 1
     if strangers := list(Standing(config).strangers()):
-        console.say("\n".join(f"{one.artefact.folder} was made by another config or code" for one in strangers))
+        for one in strangers:
+            console.say(f"{one.artefact.folder} was made by another config or code")
         console.say(f"error: nothing was pushed; run `make reproduce CONFIG={args.config}` first")
         return 1
     if not tracks.dvc("commit", "--force", track) or not tracks.dvc("push", track, *where):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from concertina import console
 from concertina.comparison.measures import SIGNIFICANT, Comparison, System, most_different
 from concertina.reporting.statistics import BLOCKED, CONFIDENCE_PERCENT, SAMPLES, Interval
 
@@ -19,7 +20,7 @@ def shown(text: str, longest: int | None = None) -> str:
     """Make a text of another's safe for a terminal: control and invisible characters become escapes, and it is cut."""
     if longest and len(text) > longest:
         text = text[: longest - 3] + "..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return console.shown(text)
 
 
 def report(found: Comparison, a: Path, b: Path, most: int) -> str:
