@@ -39,7 +39,7 @@ def test_a_metric_that_is_added_moved_or_dropped_decodes_nothing(project: Path, 
 
 
 def test_another_learning_rate_leaves_zero_shot_alone(project: Path) -> None:
-    overlay(project, "train: {learning_rate: 0.002}")
+    overlay(project, "train: {learning_rate: 0.003}")
     again = ", ".join(f"{test_set} english-seed0" for test_set in SETS)
     assert decoded(project) == dict.fromkeys(CELLS, again)
 

@@ -180,7 +180,7 @@ def test_a_second_run_has_nothing_to_do(done: Path) -> None:
 
 def test_an_artefact_that_was_lost_is_made_again_with_the_same_scores(done: Path, config: Config) -> None:
     before = rows(config.name)
-    shutil.rmtree(Path("build", config.name, "train", "english", "average-3"))
+    shutil.rmtree(Path("build", config.name, "train", "english", "average-3-keep"))
     shutil.rmtree(Path("results", config.name, "evaluate", "average-3"))
     result = snakemake(done, "--config", f"experiment={SMOKE}")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -197,7 +197,8 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_scores(
     before = rows(config.name)
     for made in ("build", "results"):
         for folder in ("train/english", "evaluate"):
-            shutil.rmtree(Path(made, config.name, folder, "average-3"), ignore_errors=True)
+            for cell in Path(made, config.name, folder).glob("average-3*"):
+                shutil.rmtree(cell)
     root = Path("results" if stage == "evaluate" else "build", config.name, stage)
     command = [sys.executable, "-m", "tools.run", "--config", f"experiment={SMOKE}"]
     environment = {**os.environ, "PYTHONPATH": str(done / "src")}
@@ -218,8 +219,8 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_scores(
 def test_damage_is_named_on_the_console_and_stops_nothing_else(done: Path, config: Config) -> None:
     shard = next(Path("build", config.name, "features", "synthetic", "dev").glob("*.safetensors"))
     sound = shard.read_bytes()
-    for seed in Path("build", config.name, "train", "english", "average-3").iterdir():
-        shutil.rmtree(seed)
+    for cell in Path("build", config.name, "train", "english").glob("average-3-*"):
+        shutil.rmtree(cell)
     shutil.rmtree(Path("results", config.name, "evaluate", "average-3"))
     try:
         shard.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
