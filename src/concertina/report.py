@@ -90,7 +90,7 @@ def _texts(config: Config, config_path: Path, partial: bool, facts: Evidence, ru
         "scores.csv": scores.text(scores.rows(config.name, facts.results, bootstraps)),
         "claims.json": verdicts.text(judged),
         "report.html": page.render(config, grid, facts, tables, brief, [*at_all, *texts], origin, run.run_key, partial),
-        "quality.svg": page.picture(tables, grid),
+        "quality.svg": page.picture(page.first_positions(tables, grid), grid),
         "positions.svg": page.picture(page.of_pivot(tables, grid), grid),
         "headline.md": readme.headline(tables, grid, provenance.headline_caption(config, tables, origin)),
         "positions.md": readme.written(at_one),

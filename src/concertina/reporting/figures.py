@@ -89,7 +89,7 @@ def quality(panels: Sequence[Panel]) -> str:
             axes.set_visible(False)
         handles = _legend(panels)
         figure.legend(
-            handles=handles, loc="outside upper left", ncols=min(len(handles), int(width / 1.2)), columnspacing=1.4
+            handles=handles, loc="outside upper left", ncols=min(len(handles), int(width / 1.7)), columnspacing=1.4
         )
         return _svg(figure)
 

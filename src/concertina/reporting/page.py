@@ -97,7 +97,11 @@ def render(
         "natural": [row for board in boards for row in findings.natural_rates(board, grid, train_set)],
         "kinds": [view for board in boards for view in _kinds(board, grid, train_set)],
         "transfer": _transfer(boards, grid, [each.name for each in config.train.sets]),
-        "figures": {"quality": _quality(tables, looks), "training": _training(evidence.trainings, train_set, looks)},
+        "figures": {
+            "quality": _quality(first_positions(tables, grid), looks),
+            "positions": _quality(of_pivot(tables, grid), looks) if len({cell.positions for cell in grid}) > 2 else "",
+            "training": _training(evidence.trainings, train_set, looks),
+        },
         "trainings": evidence.trainings,
         "datasets": evidence.datasets,
         "parts": parts.collect("table", evidence.parts, config),
@@ -138,6 +142,12 @@ def _synthetic(config: Config) -> list[str]:
 def picture(tables: Sequence[Table], grid: Sequence[Cell]) -> str:
     """Draw the figure of quality against rate as an SVG file of its own, in the page's light colours."""
     return figures.alone(_quality(tables, _looks(grid)), (TEMPLATES / "report.css").read_text(encoding="utf-8"))
+
+
+def first_positions(tables: Sequence[Table], grid: Sequence[Cell]) -> list[Table]:
+    """Return the tables with the uncompressed cell, and of the others those with the positions that come first."""
+    shown = ("", next((cell.positions for cell in grid if cell.positions), ""))
+    return [replace(table, rows=tuple(row for row in table.rows if row.cell.positions in shown)) for table in tables]
 
 
 def of_pivot(tables: Sequence[Table], grid: Sequence[Cell]) -> list[Table]:
