@@ -97,6 +97,7 @@ def render(
         "natural": [row for board in boards for row in findings.natural_rates(board, grid, train_set)],
         "kinds": [view for board in boards for view in _kinds(board, grid, train_set)],
         "transfer": _transfer(boards, grid, [each.name for each in config.train.sets]),
+        "positions": POSITIONS.get(_first(grid), ""),
         "figures": {
             "quality": _quality(first_positions(tables, grid), looks),
             "positions": _quality(of_pivot(tables, grid), looks) if len({cell.positions for cell in grid}) > 2 else "",
@@ -146,8 +147,12 @@ def picture(tables: Sequence[Table], grid: Sequence[Cell]) -> str:
 
 def first_positions(tables: Sequence[Table], grid: Sequence[Cell]) -> list[Table]:
     """Return the tables with the uncompressed cell, and of the others those with the positions that come first."""
-    shown = ("", next((cell.positions for cell in grid if cell.positions), ""))
+    shown = ("", _first(grid))
     return [replace(table, rows=tuple(row for row in table.rows if row.cell.positions in shown)) for table in tables]
+
+
+def _first(grid: Sequence[Cell]) -> str:
+    return next((cell.positions for cell in grid if cell.positions), "")
 
 
 def of_pivot(tables: Sequence[Table], grid: Sequence[Cell]) -> list[Table]:
