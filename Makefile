@@ -26,7 +26,7 @@ help:       ## this list
 setup:      ## everything that is needed, in .venv: minutes, once; the other targets call it
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
 
-reproduce: setup ## from speech to a report: about 17 minutes on 2 cores [CONFIG=configs/NAME.yaml] [PROFILE=NAME] [ONLY=FILE]
+reproduce: setup ## from speech to a report: about 20 minutes on 2 cores [CONFIG=configs/NAME.yaml] [PROFILE=NAME] [ONLY=FILE]
 	@$(RUN) $(CHOSEN) $(if $(ONLY),-- $(ONLY))
 
 plan: setup ## which jobs that would run, why, and what they need: seconds [CONFIG=..] [PROFILE=..]
