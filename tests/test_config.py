@@ -60,6 +60,15 @@ def loaded(tmp_path: Path, text: str) -> Config:
         ("train: {steps: 0}", "train.steps: Input should be greater than 0"),
         ("name: Not A Name", "name: String should match pattern"),
         ("train: [", "not valid YAML"),
+        (
+            "train:\n  steps: 1\nreport: {}\ntrain:\n  batch: 2\n",
+            "the key 'train' stands twice, in lines 1 and 4; keep one",
+        ),
+        ("train: {steps: 1, batch: 2, steps: 3}", "the key 'steps' stands twice, in lines 1 and 1"),
+        (
+            "evaluate: {sets: [{name: a, corpus: synthetic, split: dev, task: transcribe, language: no}]}",
+            "evaluate.sets.0.language: YAML reads no, yes, on and off as truth values; put the word in quotes",
+        ),
         ("just text", "a config is a mapping of sections"),
     ],
 )
@@ -73,6 +82,20 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, told: str) -> N
 def test_a_config_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"configs/nowhere\.yaml: no such config"):
         load("configs/nowhere.yaml")
+
+
+def test_a_folder_and_a_file_that_is_not_utf_8_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r": this is a folder; a config is a file"):
+        load(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("name: tiny\nreport: {title: Größe}\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml: line 2 is not UTF-8; save the file"):
+        load(tmp_path / "latin.yaml")
+
+
+def test_a_model_without_folder_or_revision_is_an_error_of_the_plan(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "base: {model: Qwen/Qwen2-Audio-7B}")
+    with pytest.raises(ConfigError, match=r"base\.model: no folder Qwen/Qwen2-Audio-7B; .*`revision`"):
+        keys.check(config)
 
 
 @pytest.mark.parametrize(

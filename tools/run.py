@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from concertina.artefacts import keys
 from concertina.config import ConfigError, load
 from tools import gpu
 
@@ -83,6 +84,7 @@ def go(arguments: list[str]) -> int:
         with contextlib.suppress(ConfigError):  # Snakemake reads the config too, and reports the error
             path = jobs.experiment(arguments)
             config = load(path)
+            keys.check(config)
             if not settle.settle(config, path):
                 return 1
             forced = settle.again(config)

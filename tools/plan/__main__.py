@@ -8,6 +8,7 @@ the disk is too small. `--each` lists every job.
 import argparse
 
 from concertina import console, corpora
+from concertina.artefacts import keys
 from concertina.artefacts.sizes import Estimate
 from concertina.config import load
 from tools import gpu
@@ -26,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     args, arguments = parser.parse_known_args(argv)
     corpora.may_be_absent = True
     config = load(experiment(arguments))
+    keys.check(config)
     estimate = Estimate(config)
     try:
         jobs = planned(arguments, config, estimate)

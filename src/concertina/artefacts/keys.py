@@ -38,6 +38,7 @@ def check(config: Config) -> None:
         corpora.check_limits(section)
     for corpus, split in config.splits:
         data(config, corpus, split)
+        _check_listed(config.corpus(corpus), split)
     for cell in config.cuts:
         compressors.check_cell(cell)
     _check_base(config.base)
@@ -57,7 +58,11 @@ def _check_base(base: Base) -> None:
 
     Unnoticed, one flipped bit in a tokenizer would be another base, on which everything is made again.
     """
-    if base.made_here or not (base.folder / sealing.SEAL).exists():
+    if base.made_here:
+        return
+    if not base.folder.is_dir():
+        raise ConfigError(f"base.model: no folder {base.folder}; a model on the hub needs its `revision`, a commit")
+    if not (base.folder / sealing.SEAL).exists():
         return
     try:
         sealing.verify(base.folder, *BESIDE)
@@ -74,6 +79,13 @@ def _check_split(config: Config, corpus: str, split: str) -> None:
     splits = config.corpus(corpus).options.get("splits")
     if splits and isinstance(splits, dict | list) and split not in splits:
         raise ConfigError(f"data.corpora: {corpus} has no split {split!r}{nearest(split, [str(s) for s in splits])}")
+
+
+def _check_listed(corpus: Corpus, split: str) -> None:
+    """Check that a corpus' file knows a split of its options. Errors: ConfigError naming the nearest."""
+    names = corpora.load(corpus.kind).splits(corpora.options(corpus))
+    if split not in names:
+        raise ConfigError(f"data.corpora: {corpus.name} has no split {split!r}{nearest(split, names)}")
 
 
 def data(config: Config, corpus: str, split: str, **_: Any) -> Key:

@@ -6,19 +6,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
+from concertina.config import files
+from concertina.config.files import ConfigError
 from concertina.config.sections import Assembled, Corpus, Part, Sections, Sweep, TestSet, TrainSet
 from concertina.config.values import UNCOMPRESSED, Adapter, Cell, Split
 from concertina.nearest import nearest
 from concertina.store import folders
 
 DEFAULT = Path("config.yaml")
-
-
-class ConfigError(ValueError):
-    """The config cannot be used; the message names the key and the remedy."""
 
 
 class Config(Sections):
@@ -227,26 +224,13 @@ def load(path: str | Path = DEFAULT) -> Config:
     Errors: ConfigError naming the file, the key and the nearest valid key.
     """
     path = Path(path)
-    values = _read(DEFAULT) if DEFAULT.exists() or path == DEFAULT else {}
+    values = files.read(DEFAULT) if DEFAULT.exists() or path == DEFAULT else {}
     if path.resolve() != DEFAULT.resolve():
-        values = merge(values, _read(path))
+        values = merge(values, files.read(path))
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Read a YAML file of sections. Errors: ConfigError naming the file."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config; see config.yaml and configs/") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a config is a mapping of sections, such as `train:`")
-    return values
 
 
 def _explain(error: Any) -> str:
@@ -255,6 +239,8 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown key {where}{nearest(str(error['loc'][-1]), _keys_beside(error['loc']))}"
     message = re.sub(r"^Value error, ", "", error["msg"])
+    if error["type"] == "string_type" and isinstance(error["input"], bool):
+        message = "YAML reads no, yes, on and off as truth values; put the word in quotes, such as 'no'"
     return f"{where}: {message}" if where else message
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from concertina.config.values import Language, Name, Plugin, Positions, RatioField, Split
+from concertina.config.values import Language, Name, Plugin, Positions, PromptText, RatioField, Split
 from concertina.store import folders
 
 OptionText = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]  # safe in the name of a folder
@@ -172,7 +172,7 @@ class Base(Section):
     revision: str = ""
     assembled: Assembled | None = None
     four_bit: bool = False
-    prompts: dict[Literal["transcribe", "translate"], str]
+    prompts: dict[Literal["transcribe", "translate"], PromptText]
 
     @property
     def made_here(self) -> bool:

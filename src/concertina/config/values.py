@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Plugin = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -17,6 +17,24 @@ LANGUAGES = {  # in prompts and reports; other languages are named by their code
     **{"de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ja": "Japanese"},
     **{"ru": "Russian", "yue": "Cantonese", "zh": "Chinese"},
 }
+
+
+PROMPT_FIELDS = ("source", "target", "source_name", "target_name")
+
+
+def check_prompt(prompt: str) -> str:
+    """Return a prompt whose fields can be filled in. Errors: ValueError naming the field, and those that there are."""
+    try:
+        prompt.format(**dict.fromkeys(PROMPT_FIELDS, ""))
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(
+            f"{str(error) or 'a brace'} is no field of a prompt; there are {', '.join(PROMPT_FIELDS)}, each in braces; "
+            "a brace of the text itself is written twice: {{ and }}"
+        ) from None
+    return prompt
+
+
+PromptText = Annotated[str, AfterValidator(check_prompt)]
 
 
 def language_name(code: str) -> str:
