@@ -61,7 +61,7 @@ def bucket(server: str) -> Any:
 
 def wer(folder: Path) -> float:
     found = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-    return float(found["clean"]["average-3"]["english-seed0"]["wer"])
+    return float(found["clean"]["average-3-keep"]["english-seed0"]["wer"])
 
 
 def objects(remote: Path) -> set[str]:
@@ -94,7 +94,7 @@ class Effects:
             "cd ../second && make pull REMOTE=cloud": self.was_pulled_from_cloud,
             "dvc exp run track@tiny -S config.yaml:train.learning_rate=2.0e-3": self.was_tried,
             "dvc params diff": says(r"train\.learning_rate +0\.1 +0\.002"),
-            "dvc metrics diff": says(r"clean\.average-3\.english-seed0\.wer +\d"),
+            "dvc metrics diff": says(r"clean\.average-3-keep\.english-seed0\.wer +\d"),
             "dvc plots diff": self.was_drawn,
             "git restore --staged --worktree config.yaml dvc.lock && make pull": self.went_back,
             "make verify": says("every artefact is whole"),
@@ -266,7 +266,7 @@ def test_pull_and_push_refuse_what_is_damaged_or_belongs_elsewhere(shared: Path,
     lock = (clone / "dvc.lock").read_text(encoding="utf-8")
     config = (clone / "config.yaml").read_text(encoding="utf-8")
     (clone / "config.yaml").write_text(config.replace("learning_rate: 0.1", "learning_rate: 0.2"), encoding="utf-8")
-    texts = "build/tiny/evaluate/average-3/clean/english-seed0"
+    texts = "build/tiny/evaluate/average-3-keep/clean/english-seed0"
     strange = [str(adapter.parent), texts, "results/tiny/evaluate/average-3", "results/tiny/report"]
     for command in ("make push", "make pull"):
         done = shell(shared, environment, f"cd ../clone && {command}")

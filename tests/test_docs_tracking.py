@@ -112,7 +112,9 @@ def test_the_runs_are_a_table_in_python(project: Path) -> None:
     said = sh(project, command(".venv/bin/python")).splitlines()
     table = [line.split() for line in said if re.match(r"^ *\d", line)]
     assert sorted(row[1] for row in table) == ["average", "random", "sample", "segment"]
-    scores = json.loads((project / "results/tiny/evaluate/average-3/hard/english-seed0.json").read_text())["scores"]
+    scores = json.loads((project / "results/tiny/evaluate/average-3/hard/english-seed0-keep.json").read_text())[
+        "scores"
+    ]
     [average] = [row for row in table if row[1] == "average"]
     assert float(average[3]) == pytest.approx(scores["wer"]["value"], abs=1e-4)
 
@@ -122,7 +124,7 @@ def test_a_server_gets_the_same_runs(project: Path) -> None:
     (project / "server").mkdir(exist_ok=True)
     shutil.copy(project / "server.db", project / "server/mlflow.db")
     assert len(tracked_runs.runs(tracked_runs.client(project / "server"))) == 13
-    assert len(list((project / "server").glob("*/*/artifacts/predictions/clean/zero-shot.parquet"))) == 12
+    assert len(list((project / "server").glob("*/*/artifacts/predictions/clean/zero-shot*.parquet"))) == 12
 
 
 def test_postgresql_gets_the_same_runs(project: Path) -> None:
@@ -198,8 +200,8 @@ def test_the_pages_list_the_runs_with_their_scores_and_draw_a_curve(project: Pat
         browser.get(address)
         until(lambda: any("average-3-keep english seed0" in text for text in found(".ag-row", "e.innerText")))
         rows = "\n".join(found(".ag-row", "e.innerText"))
-        for cell in ("none-1", "average-2", "average-3", "average-4", "random-3", "sample-2", "segment-natural"):
-            assert f"{cell} english seed0" in rows
+        for cell in ("average-2", "average-3", "average-4", "random-3", "sample-2", "segment-natural"):
+            assert f"{cell}-keep english seed0" in rows
         assert str(run.data.metrics["clean/wer_adapted"])[:8] in rows
         headers = set(found(".ag-header-cell", "e.innerText.trim()"))
         assert {"compressor", "ratio", "realised_ratio", "clean/wer_zero_shot", "clean/wer_adapted"} <= headers

@@ -54,8 +54,8 @@ def test_a_finished_run_has_nothing_to_do(finished: Path) -> None:
 
 
 def test_a_changed_value_is_named_with_both_values(project: Path) -> None:
-    overlay(project, "train: {learning_rate: 0.002, lora: {rank: 8}}")
-    reason = "train.learning_rate 0.004 -> 0.002; train.lora.rank 16 -> 8"
+    overlay(project, "train: {learning_rate: 0.003, lora: {rank: 8}}")
+    reason = "train.learning_rate 0.002 -> 0.003; train.lora.rank 16 -> 8"
     assert told(project) == {
         "train": (12, reason),
         "evaluate": (12, AGAIN),
@@ -65,7 +65,7 @@ def test_a_changed_value_is_named_with_both_values(project: Path) -> None:
 
 
 def test_a_compressors_option_makes_other_cells_and_a_metric_is_named(project: Path) -> None:
-    edit(project / "config.yaml", "ratios: [2, 3, 4]}  #", "ratios: [2, 3, 4], options: {phase: 1}}  #")
+    edit(project / "config.yaml", "sample, ratios: [2, 3, 4]}", "sample, ratios: [2, 3, 4], options: {phase: 1}}")
     edit(project / "config.yaml", "transcribe: [wer, cer]", "transcribe: [wer]")
     result = python(project, "-m", "tools.plan", "--each").stdout
     assert re.search(r"^segments +12 .* new$", result, flags=re.MULTILINE)
@@ -100,11 +100,11 @@ def test_an_added_test_set_and_another_size_of_one_are_named(project: Path) -> N
 
 def test_your_own_speech_is_counted_and_a_replaced_recording_named(project: Path) -> None:
     (project / "mine.yaml").write_text(MINE, encoding="utf-8")
-    rows = [{"audio_filepath": "a.wav", "text": "one", "duration": 3600.0}] * 2 + [{"audio_filepath": "a.wav"}]
+    rows = [{"audio_filepath": "a.wav", "text": "one", "duration": 60.0}] * 2 + [{"audio_filepath": "a.wav"}]
     (project / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    record(project / "a.wav", 1)
+    record(project / "a.wav", 1, seconds=60)
     mine = ["--config", "experiment=mine.yaml"]
-    assert re.search(r"^data +1 .* 230 MB ", python(project, "-m", "tools.plan", *mine).stdout, flags=re.MULTILINE)
+    assert re.search(r"^data +1 .* 5.77 MB ", python(project, "-m", "tools.plan", *mine).stdout, flags=re.MULTILINE)
     finish(project, "mine.yaml")
     record(project / "a.wav", 2)
     assert told(project, *mine)["data"] == (1, "files of the corpus changed")

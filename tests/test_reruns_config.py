@@ -50,7 +50,7 @@ def test_a_compressors_option_plans_its_own_cells(project: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "evaluate: {batch: 3, max_new_tokens_per_second: 7, max_new_tokens_at_least: 5, metrics: {transcribe: [cer]}}",
+        "evaluate: {batch: 3, threads: 2, metrics: {transcribe: [cer]}}",
         "evaluate: {sets: [{name: d, corpus: synthetic, split: dev, task: transcribe, language: en, utterances: 9}]}",
     ],
 )

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from concertina.artefacts import dag
 from concertina.artefacts.standing import Standing
@@ -18,7 +19,10 @@ def main(path: str) -> None:
     for artefact in dag.every(config):
         if artefact.kind.endswith("_share"):
             continue
-        key = {"run_key": standing.wanted(artefact)}
+        key: dict[str, Any] = {"run_key": standing.wanted(artefact)}
+        if artefact.kind == "evaluate":
+            adapters = [one for one in dag.needs(config, artefact) if one.kind == "train"]
+            key["adapters"] = {one.run: standing.wanted(one) for one in adapters}
         if artefact.seal.exists():
             sealing.write_seal(artefact.seal, sealing.read_seal(artefact.folder) | key)
             continue

@@ -1,6 +1,7 @@
 """Make a whole experiment in a few files: a random base, made-up frames for words, and the real stages on top."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def write(root: Path, **changes: Any) -> Path:
     """Write a base and an overlay into `root`, the working directory; returns the overlay's path."""
     default = Path(__file__).parents[2] / "config.yaml"
     (root / "config.yaml").write_text(default.read_text(encoding="utf-8"), encoding="utf-8")
+    shutil.copytree(default.parent / "reference", root / "reference", dirs_exist_ok=True)
     base = tiny_model.make(root / "base", window_s=5)
     part = {"corpus": "synthetic", "language": "en"}
     transcribe = {**part, "task": "transcribe"}

@@ -36,7 +36,7 @@ def make(folder: Path, name: str = "tiny", **sections: Any) -> Config:
     """Make an experiment with made-up results and a report in `folder`."""
     if not (folder / "config.yaml").exists():
         (folder / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-        shutil.copytree(ROOT / "reference", folder / "reference")
+    shutil.copytree(ROOT / "reference", folder / "reference", dirs_exist_ok=True)
     with contextlib.chdir(folder):
         config, path = made_results.config(Path(), name, **SECTIONS | sections)
         made_results.write(config, utterances=6)

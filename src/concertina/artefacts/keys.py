@@ -248,6 +248,7 @@ def report(config: Config) -> Key:
     judged = fingerprint.files_hash([Path(config.report.claims), Path(config.report.paper_table)])
     cells, skipped = [cell.name for cell in config.cells], config.evaluate.skipped
     shown = {"cells": cells, "metrics": config.evaluate.metrics, "skipped": skipped, **config.report.model_dump()}
+    shown["margins"] = dict(sorted(config.report.margins.items()))  # params are compared in their order
     sets = [test_set.name for test_set in config.judged_sets]
     return {**code, "templates": templates, "judged": [judged, sets], **shown}
 

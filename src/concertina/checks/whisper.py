@@ -6,7 +6,6 @@ INPUTS   build/<name>/data/... of the transcription sets, the encoder's files
 OUTPUTS  results/<name>/whisper/: record.json (each set's scores with their intervals) and texts (JSON)
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,10 @@ def measure(
         for name in config.evaluate.metrics["transcribe"]
     }
     intervals = {name: bootstrap.interval(scored) for name, scored in bootstrap.resampled(systems).items()}
-    scores = {name: dataclasses.asdict(interval) for name, interval in intervals.items()}
+    scores = {
+        name: {"value": interval.value, "low": interval.low, "high": interval.high}
+        for name, interval in intervals.items()
+    }
     lines = [
         {"id": rows[i]["id"], "reference": reference, "hypothesis": text}
         for (i, reference), text in zip(references.items(), texts, strict=True)
