@@ -104,7 +104,7 @@ def test_your_own_speech_is_counted_and_a_replaced_recording_named(project: Path
     (project / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     record(project / "a.wav", 1, seconds=60)
     mine = ["--config", "experiment=mine.yaml"]
-    assert re.search(r"^data +1 .* 5.77 MB ", python(project, "-m", "tools.plan", *mine).stdout, flags=re.MULTILINE)
+    assert re.search(r"^data +1 .* 5.76 MB ", python(project, "-m", "tools.plan", *mine).stdout, flags=re.MULTILINE)
     finish(project, "mine.yaml")
     record(project / "a.wav", 2)
     assert told(project, *mine)["data"] == (1, "files of the corpus changed")
