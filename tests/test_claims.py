@@ -209,6 +209,7 @@ def test_an_error_names_file_claim_and_key(here: Path, change: dict[str, Any], m
 
 
 def test_what_is_wrong_with_the_files_is_said_before_a_run(here: Path) -> None:
+    Path("models/tiny").mkdir(parents=True)
     write({"better": loss("avrage-3 adapted", NONE)})
     with pytest.raises(ConfigError, match=r"avrage.*did you mean 'average'"):
         keys.check(load())

@@ -127,6 +127,7 @@ def test_one_compressor_stands_at_one_ratio_with_several_values_of_an_option(fea
     )
     shutil.copytree(Path(__file__).parents[1] / "reference", "reference")
     experiment = config.load("phases.yaml")
+    Path("models/tiny").mkdir(parents=True)
     keys.check(experiment)
     cells = [cell.name for cell in experiment.cuts]
     assert cells == ["none-1", "sample-3", "sample-3-phase=1", "sample-3-phase=2"]
