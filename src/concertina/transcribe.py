@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -74,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a console that lacks a letter does not end the command
-    files = [(shown(file), file if file == Path("-") else file.absolute()) for file in asked.files]
+    files = [(console.shown(str(file)), file if file == Path("-") else file.absolute()) for file in asked.files]
     asked.config = asked.config and asked.config.absolute()
     asked.adapter = asked.adapter and asked.adapter.absolute()
     with contextlib.chdir(project_of(asked.config)):  # the paths in a config are relative to its project
@@ -113,12 +112,6 @@ def heard(name: str, file: Path) -> np.ndarray:
     if file == Path("-"):
         raise _audio.AudioError("-: recordings are read from files alone; save what comes in to one, and name it")
     return _audio.mono(file, name=name)
-
-
-def shown(file: Path) -> str:
-    """Return a file's name for the console: what is not UTF-8 or not printable is replaced by a mark."""
-    name = os.fsencode(file).decode("utf-8", errors="replace")
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 def project_of(config: Path | None) -> Path:

@@ -59,7 +59,7 @@ class Row:
     after: yields the artefacts that must be there before it but do not decide it.
     size: returns how much work it is and how many bytes it takes, see `sizes`.
     inside: the kind whose job makes it too, where it has no job of its own.
-    placed: whether it depends on where tokens are placed; the artefacts of cells that only differ in that are one else.
+    placed: whether it depends on where tokens are placed; otherwise, cells that differ in that alone share it.
     kept: whether it is verified, pushed and pulled with the experiment's results.
     reported: whether the report reads it.
     """

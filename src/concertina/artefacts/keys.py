@@ -38,7 +38,6 @@ def check(config: Config) -> None:
         corpora.check_limits(section)
     for corpus, split in config.splits:
         data(config, corpus, split)
-        _check_listed(config.corpus(corpus), split)
     for cell in config.cuts:
         compressors.check_cell(cell)
     _check_base(config.base)
@@ -74,18 +73,14 @@ def _check_base(base: Base) -> None:
         ) from None
 
 
-def _check_split(config: Config, corpus: str, split: str) -> None:
-    """Check that a corpus which lists its splits has this one. Errors: ConfigError naming the nearest."""
-    splits = config.corpus(corpus).options.get("splits")
-    if splits and isinstance(splits, dict | list) and split not in splits:
-        raise ConfigError(f"data.corpora: {corpus} has no split {split!r}{nearest(split, [str(s) for s in splits])}")
+def _check_split(corpus: Corpus, split: str) -> None:
+    """Check that a corpus has a split. Errors: ConfigError naming the nearest.
 
-
-def _check_listed(corpus: Corpus, split: str) -> None:
-    """Check that a corpus' file knows a split of its options. Errors: ConfigError naming the nearest."""
-    names = corpora.load(corpus.kind).splits(corpora.options(corpus))
+    Only where the config does not list its splits is the corpus' file asked, since most import slowly.
+    """
+    names = list(corpus.options.get("splits") or corpora.load(corpus.kind).splits(corpora.options(corpus)))
     if split not in names:
-        raise ConfigError(f"data.corpora: {corpus.name} has no split {split!r}{nearest(split, names)}")
+        raise ConfigError(f"data.corpora: {corpus.name} has no split {split!r}{nearest(split, list(map(str, names)))}")
 
 
 def data(config: Config, corpus: str, split: str, **_: Any) -> Key:
@@ -93,8 +88,8 @@ def data(config: Config, corpus: str, split: str, **_: Any) -> Key:
 
     Errors: ConfigError naming a split that the corpus does not list.
     """
-    _check_split(config, corpus, split)
     section = config.corpus(corpus)
+    _check_split(section, split)
     plugin = _plugin("corpora", section.kind)
     options: Key = json.loads(json.dumps(section.options, default=str))
     if isinstance(options.get("splits"), dict):  # the other splits do not decide this one

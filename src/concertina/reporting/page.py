@@ -100,7 +100,9 @@ def render(
         "positions": POSITIONS.get(_first(grid), ""),
         "figures": {
             "quality": _quality(first_positions(tables, grid), looks),
-            "positions": _quality(of_pivot(tables, grid), looks) if len({cell.positions for cell in grid}) > 2 else "",
+            "positions": _quality(of_pivot(tables, grid), looks)
+            if len({cell.positions for cell in grid} - {""}) > 1
+            else "",
             "training": _training(evidence.trainings, train_set, looks),
         },
         "trainings": evidence.trainings,
@@ -115,14 +117,6 @@ def render(
         "config_yaml": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100),
     }
     return _environment().get_template("report.html.j2").render(values)
-
-
-def _conditions(
-    config: Config, evidence: Evidence, tables: Sequence[Table], seeds: Sequence[int]
-) -> list[str]:  # fmt: skip
-    own = parts.sentences("sentences", evidence.parts, config)
-    skipped = config.evaluate.skipped
-    return own + conditions.conditions(tables, seeds, config.base.model, _synthetic(config), skipped)
 
 
 def _looks(grid: Sequence[Cell]) -> dict[Cell, Look]:

@@ -8,7 +8,6 @@ from concertina.reporting.board import Board
 from concertina.reporting.findings import Row
 from concertina.reporting.parts import Table as TextTable
 from concertina.reporting.prose import Table, bounds, meeting_ratio, number, recovered, short
-from concertina.reporting.statistics import Interval
 from concertina.reporting.tables import difference
 
 WIDEST = 3  # test sets with a table of their own
@@ -78,10 +77,6 @@ def _curves(table: Table) -> list[str]:
     ]
     heads = [f"{table.board.name}, zero-shot, at a ratio of", *map(str, ratios)]
     return [_table(heads, rows)]
-
-
-def _value(score: Interval | None) -> str:
-    return number(score.value) if score else ""
 
 
 def _any_adapted(table: Table) -> bool:

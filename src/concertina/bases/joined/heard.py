@@ -25,9 +25,6 @@ SHELF = 64  # batches whose utterances are sorted by length together
 STRETCH = 1024  # utterances whose samples are in memory at the same time
 
 
-Place = tuple[str, str]  # a corpus and its split
-
-
 class Heard(NamedTuple):
     """One encoded utterance with a task: its frames, transcript, prompt and answer."""
 
